@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define NSEC_PER_SEC 1000000000ULL
-#define PAGE_BYTES 4096
+#define RECORD_BYTES 512
 
 /*
  * The functions of the refresh path keep their names and frames, so that a profiler sees the path a person reads in
@@ -182,13 +182,16 @@ void catalog_cache_close(struct catalog_cache *cache)
 	free(cache);
 }
 
-/* Reads the first word of each memory page of an entry: one cache line, and past 64 pages one TLB miss, each. */
+/*
+ * Reads the header of each record of an entry, eight to a memory page. One read a page would be answered by the L3 cache
+ * of a large machine: 450 MiB then took 1.0 ms, against 11 ms with eight.
+ */
 static uint64_t touch_pages(const struct catalog_entry *entry)
 {
 	const volatile unsigned char *bytes = (const volatile unsigned char *)entry;
 	uint64_t sum = 0;
 
-	for (uint64_t at = 0; at < entry->bytes; at += PAGE_BYTES)
+	for (uint64_t at = 0; at < entry->bytes; at += RECORD_BYTES)
 		sum += bytes[at];
 	return sum;
 }
