@@ -1,0 +1,17 @@
+"""The one exception that the command line turns into a line of text."""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Something the user can mend.
+
+    Args:
+        what: what is wrong, with the value and where it came from.
+        remedy: the command or the line that mends it; "" where there is none to give.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy

@@ -1,0 +1,59 @@
+"""Sizes and durations as people type and read them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+_SIZES = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``65536``, ``64KiB``, ``64k`` or ``1.5 GiB``.
+
+    Raises:
+        ValueError: the text is no size.
+    """
+    match = _QUANTITY.fullmatch(text.strip().lower())
+    if not match or match[2] not in _SIZES:
+        raise ValueError(f"{text!r} is no size: write bytes, or a number with KiB, MiB or GiB, as in 64KiB")
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``90``, ``90s``, ``15m`` or ``1h``.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    match = _QUANTITY.fullmatch(text.strip().lower())
+    if not match or match[2] not in _SECONDS:
+        raise ValueError(f"{text!r} is no duration: write seconds, or a number with s, m or h, as in 15m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def format_size(count: float) -> str:
+    """``1.5 MiB``: three figures and a unit; exact below 1 KiB."""
+    sign, count = ("-" if count < 0 else ""), abs(count)
+    for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if count >= scale:
+            value = count / scale
+            digits = max(0, 2 - int(math.log10(value)))
+            return f"{sign}{value:.{digits}f} {unit}"
+    return f"{sign}{count:.0f} B"
+
+
+def format_duration(seconds: float) -> str:
+    """``45s``, ``12m 05s`` or ``1h 02m``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
