@@ -1,0 +1,1 @@
+"""What Pulumi declares: the image, the namespace and its parts, or the same as plain containers."""

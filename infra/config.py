@@ -1,0 +1,232 @@
+"""The stack's configuration, read once, checked as a whole, and handed down frozen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from infra import versions
+from infra.environments import BY_NAME, CHOICES, recognise
+from infra.references import REGISTRY, REPOSITORY, mirrored
+from infra.registries import RegistryKind, read_registry
+
+if TYPE_CHECKING:
+    from infra.environments import Environment
+    from infra.kubeconfig import Kubeconfig
+    from infra.registries import Registry
+    from infra.settings import Secret, Settings
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+# What the interpreter, the server and the allocator's own needs take besides the leak: 60 MiB at start, and room.
+HEADROOM_MIB: Final = 512
+
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+_URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
+_RESERVED_NAMESPACES = frozenset({"default", "gadget", "kube-system", "kube-public", "kube-node-lease"})
+
+
+class Target(StrEnum):
+    """Where the lab runs."""
+
+    KUBERNETES = "kubernetes"
+    DOCKER = "docker"
+
+
+class GadgetKind(StrEnum):
+    """The gadget that Inspektor Gadget runs."""
+
+    TRACE_MALLOC = "trace_malloc"
+    MEMLEAK = "memleak"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The story's pace and size."""
+
+    speed: float
+    chunk_bytes: int
+    cap_bytes: int
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """The pod's limit: the whole leak fits, so that nothing kills the pod in the lab's time."""
+        return self.cap_bytes + HEADROOM_MIB * MIB
+
+
+@dataclass(frozen=True)
+class Build:
+    """How the image is built. ``network`` and ``platform`` are empty for Docker's own choice."""
+
+    name: str
+    base: str
+    network: str
+    platform: str
+
+
+@dataclass(frozen=True)
+class Gadget:
+    """Inspektor Gadget's part. ``image`` and ``chart`` are empty with kind none."""
+
+    kind: GadgetKind
+    image: str
+    chart: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where in Kubernetes: the kubeconfig's context, and the kind of cluster behind it."""
+
+    context: str
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """Everything that the stack's configuration decides.
+
+    ``cluster`` is None with target docker. ``prometheus_url`` is empty where the lab's own Prometheus is declared.
+    """
+
+    cluster: Cluster | None
+    namespace: str
+    registry: Registry
+    build: Build
+    mirror: str
+    leak: Leak
+    prometheus: bool
+    prometheus_url: str
+    grafana: bool
+    grafana_admin_password: Secret | None
+    gadget: Gadget
+    truth: bool
+
+    @classmethod
+    def read(cls, settings: Settings, kubeconfig: Kubeconfig) -> LabConfig:
+        """Check every setting and every pair that must agree.
+
+        Raises:
+            ConfigError: with each complaint and the line that mends it.
+        """
+        target = Target(settings.choice("target", tuple(Target)))
+        cluster = _read_cluster(settings, kubeconfig, target)
+        environment = cluster.environment if cluster else None
+        mirror = settings.text("mirror", REGISTRY, "mirror.example.com")
+        registry = read_registry(settings, environment)
+        config = cls(
+            cluster=cluster,
+            namespace=_read_namespace(settings),
+            registry=registry,
+            build=_read_build(settings, environment, mirror),
+            mirror=mirror,
+            leak=_read_leak(settings),
+            prometheus=settings.flag("prometheus"),
+            prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
+            grafana=settings.flag("grafana"),
+            grafana_admin_password=settings.secret("grafanaAdminPassword"),
+            gadget=_read_gadget(settings, target, registry, mirror),
+            truth=settings.flag("truth"),
+        )
+        _require_companions(settings, config)
+        settings.raise_complaints()
+        return config
+
+    def image(self, pin: str) -> str:
+        """A pinned third-party image, from the mirror where there is one."""
+        return mirrored(pin, self.mirror)
+
+
+def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) -> Cluster | None:
+    written = settings.choice("environment", (*CHOICES, *(kind.name for kind in BY_NAME.values() if kind.refusal)))
+    asked = settings.text("context")
+    if target is Target.DOCKER:
+        return None
+    context = asked or kubeconfig.current
+    known = ", ".join(sorted(kubeconfig.servers)) or "none"
+    if not context:
+        settings.complain(
+            f"the kubeconfig has no current context (contexts: {known}):",
+            "pulumi config set context CONTEXT",
+            "pulumi config set target docker    # without a cluster",
+        )
+    elif context not in kubeconfig.servers:
+        settings.complain(
+            f"context is {context!r}, and the kubeconfig has no such one (contexts: {known}):",
+            "pulumi config set context CONTEXT",
+        )
+    kind = recognise(context, kubeconfig.servers.get(context, "")) if written == "auto" else BY_NAME[written]
+    if kind.refusal:
+        settings.complain(f"context {context!r} is {kind.name}. {kind.refusal}")
+    return Cluster(context, kind)
+
+
+def _read_namespace(settings: Settings) -> str:
+    namespace = settings.text("namespace", _NAMESPACE, "memleak-demo")
+    if namespace in _RESERVED_NAMESPACES:
+        settings.complain(
+            f"namespace is {namespace!r}: the lab makes and deletes its namespace, so it must be one of its own:",
+            "pulumi config set namespace memleak-demo",
+        )
+    return namespace
+
+
+def _read_build(settings: Settings, environment: Environment | None, mirror: str) -> Build:
+    platform = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+    return Build(
+        name=settings.text("imageName", REPOSITORY, "memleak-demo"),
+        base=mirrored(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie"), mirror),
+        network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
+        platform=platform or (environment.platform if environment else ""),
+    )
+
+
+def _read_leak(settings: Settings) -> Leak:
+    speed = settings.number("speed", 0.1, 1000, "times real time")
+    chunk = settings.integer("chunkKiB", 4, 1024, "KiB")
+    cap = settings.integer("capMiB", 0, 65536, "MiB")
+    if KIB % chunk:
+        near = 1 << (chunk.bit_length() - 1)
+        settings.complain(
+            f"chunkKiB is {chunk}: blocks must divide 1024 KiB, as powers of two do:",
+            f"pulumi config set chunkKiB {near}",
+        )
+    return Leak(speed, chunk * KIB, cap * MIB)
+
+
+def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror: str) -> Gadget:
+    kind = GadgetKind(settings.choice("gadget", tuple(GadgetKind)))
+    image = settings.text("gadgetImage", _REFERENCE, "registry.example.com/memleak:v0.1.0")
+    chart = settings.text("gadgetChart") or mirrored(versions.GADGET_CHART, mirror)
+    if target is Target.DOCKER or kind is GadgetKind.NONE:
+        return Gadget(GadgetKind.NONE, "", "")
+    if kind is GadgetKind.TRACE_MALLOC:
+        return Gadget(kind, image or mirrored(versions.TRACE_MALLOC_IMAGE, mirror), chart)
+    if not image and registry.kind is RegistryKind.NONE:
+        settings.complain(
+            "gadget is memleak and registry is none: Inspektor Gadget pulls its gadgets from a registry:",
+            "pulumi config set gadgetImage HOST/PATH/memleak:TAG",
+        )
+    return Gadget(kind, image or f"{registry.pods}/memleak:{versions.MEMLEAK_GADGET_TAG}", chart)
+
+
+def _require_companions(settings: Settings, config: LabConfig) -> None:
+    if config.prometheus and config.prometheus_url:
+        settings.complain(
+            "prometheusUrl names a Prometheus while the lab declares its own:",
+            "pulumi config set prometheus false",
+            "pulumi config rm prometheusUrl    # or keep the lab's",
+        )
+    if config.grafana and not config.prometheus and not config.prometheus_url:
+        settings.complain(
+            "prometheus is false, and Grafana has nothing to ask:",
+            "pulumi config set prometheusUrl http://HOST:9090",
+            "pulumi config set grafana false    # or leave Grafana out as well",
+        )
+    if config.grafana_admin_password and not config.grafana:
+        settings.complain(
+            "grafanaAdminPassword is set while grafana is false:", "pulumi config rm grafanaAdminPassword"
+        )

@@ -1,0 +1,40 @@
+"""Image references: taken apart, checked, and moved to a mirror."""
+
+from __future__ import annotations
+
+import re
+
+DOCKER_HUB = "docker.io"
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+# A host is told from a repository's first part by a dot, a port, or the name localhost: Docker's own rule.
+REGISTRY = re.compile(
+    rf"(?:localhost(?::\d{{1,5}})?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d{{1,5}})?|[A-Za-z0-9-]+:\d{{1,5}})"
+    rf"(?:/{_COMPONENT})*"
+)
+
+
+def split_host(reference: str) -> tuple[str, str]:
+    """The registry host and the rest, as Docker reads a reference.
+
+    ``python:3.13`` is ``("docker.io", "library/python:3.13")``.
+    """
+    first, slash, rest = reference.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return first, rest
+    return DOCKER_HUB, reference if slash else f"library/{reference}"
+
+
+def mirrored(reference: str, mirror: str) -> str:
+    """The reference under ``mirror``, which carries repositories under their own paths; as it is with no mirror."""
+    if not mirror:
+        return reference
+    scheme, separator, rest = reference.rpartition("://")
+    return f"{scheme}{separator}{mirror}/{split_host(rest)[1]}"
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether the registry's name means "this machine", which is another machine to a cluster's node."""
+    host = registry.partition("/")[0].rpartition(":")[0] or registry.partition("/")[0]
+    return host == "localhost" or host.startswith("127.") or host == "[::1]"

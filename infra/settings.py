@@ -1,0 +1,166 @@
+"""The stack's settings as they are written: typed readings that gather every complaint before one error is raised."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi.runtime import config as runtime
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Mapping, Sequence
+
+# The value "" means unset: Pulumi.yaml cannot declare an optional key otherwise.
+DEFAULTS: Mapping[str, str] = {
+    "target": "kubernetes",
+    "environment": "auto",
+    "context": "",
+    "namespace": "memleak-demo",
+    "registry": "local",
+    "localRegistry": "localhost:5001",
+    "pullRegistry": "",
+    "dockerhubUser": "",
+    "registryUsername": "",
+    "registryPassword": "",
+    "imageName": "memleak-demo",
+    "baseImage": "python:3.13-slim-trixie",
+    "buildNetwork": "",
+    "platform": "",
+    "mirror": "",
+    "speed": "1",
+    "chunkKiB": "64",
+    "capMiB": "2000",
+    "prometheus": "true",
+    "prometheusUrl": "",
+    "grafana": "true",
+    "gadget": "trace_malloc",
+    "gadgetImage": "",
+    "gadgetChart": "",
+    "grafanaAdminPassword": "",
+    "truth": "false",
+}
+SECRETS = frozenset({"registryPassword", "grafanaAdminPassword"})
+
+
+class ConfigError(pulumi.RunError):
+    """The stack's configuration cannot be used. Pulumi prints the text without a traceback and declares nothing."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that reaches Pulumi only as a secret, and no log or repr."""
+
+    value: str = field(repr=False)
+
+    def output(self) -> pulumi.Output[str]:
+        """The value as Pulumi's secret: encrypted in the state, and masked where it is printed."""
+        return pulumi.Output.secret(self.value)
+
+
+class Settings:
+    """The project's keys of one stack.
+
+    Each reading returns a usable value and notes what is wrong with the written one; `raise_complaints` ends the
+    program when anything was noted, so that one `pulumi up` names everything there is to mend.
+    """
+
+    def __init__(self, values: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> None:
+        self._values = {key: value for key, value in values.items() if value != ""}
+        self._secret_keys = secret_keys
+        self.complaints: list[str] = []
+        for key in sorted(set(values) - set(DEFAULTS)):
+            near = difflib.get_close_matches(key, DEFAULTS, n=1, cutoff=0.5)
+            mend = f"\n    pulumi config rm {key}"
+            if near:
+                value = "VALUE" if near[0] in SECRETS or key in secret_keys else values[key]
+                mend = f"; the nearest is {near[0]}:{mend}\n    pulumi config set {near[0]} {value}"
+            self.complaints.append(f"{key} is no setting of this project{mend}")
+
+    @classmethod
+    def of_stack(cls, project: str) -> Settings:
+        """What the engine, or a test's set_all_config, handed to this program under the project's name."""
+        prefix = f"{project}:"
+        written = {**runtime.get_config_env(), **runtime.CONFIG.get()}
+        values = {key.removeprefix(prefix): _text(value) for key, value in written.items() if key.startswith(prefix)}
+        secret_keys = frozenset(
+            key
+            for key in values
+            if runtime.is_config_secret(prefix + key) or prefix + key in runtime.get_config_secret_keys_env()
+        )
+        return cls(values, secret_keys)
+
+    def complain(self, what: str, *commands: str) -> None:
+        """Note what is wrong and the lines that mend it."""
+        self.complaints.append("\n    ".join((what, *commands)))
+
+    def raise_complaints(self) -> None:
+        """End the program if anything was noted.
+
+        Raises:
+            ConfigError: with every complaint and the lines to type.
+        """
+        if self.complaints:
+            raise ConfigError("the stack's configuration needs a change\n\n" + "\n\n".join(self.complaints))
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
+        """The text, which matches ``pattern`` as a whole; empty where it is unset and has no default."""
+        value = self._values.get(key, DEFAULTS[key])
+        if value and pattern and not pattern.fullmatch(value):
+            self.complain(f"{key} is {value!r}, which cannot be one:", f"pulumi config set {key} {example}")
+            return DEFAULTS[key]
+        return value
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        """One of ``choices``."""
+        value = self._values.get(key, DEFAULTS[key])
+        if value in choices:
+            return value
+        near = difflib.get_close_matches(value, choices, n=1)
+        self.complain(
+            f"{key} is {value!r}: it must be one of {', '.join(choices)}:",
+            f"pulumi config set {key} {near[0] if near else choices[0]}",
+        )
+        return choices[0]
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        return self.choice(key, ("true", "false") if DEFAULTS[key] == "true" else ("false", "true")) == "true"
+
+    def number(self, key: str, low: float, high: float, unit: str) -> float:
+        """A number from ``low`` to ``high``."""
+        written = self._values.get(key, DEFAULTS[key])
+        try:
+            value = float(written)
+        except ValueError:
+            value = math.nan
+        if low <= value <= high:
+            return value
+        self.complain(
+            f"{key} is {written!r}: it must be a number from {low:g} to {high:g} {unit}:",
+            f"pulumi config set {key} {DEFAULTS[key]}",
+        )
+        return float(DEFAULTS[key])
+
+    def integer(self, key: str, low: int, high: int, unit: str) -> int:
+        """A whole number from ``low`` to ``high``."""
+        value = self.number(key, low, high, unit)
+        if not value.is_integer():
+            self.complain(f"{key} is {value:g}: it must be a whole number:", f"pulumi config set {key} {round(value)}")
+        return int(value)
+
+    def secret(self, key: str) -> Secret | None:
+        """The secret, or None where it is unset. One written in plain text is refused."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if key not in self._secret_keys:
+            self.complain(f"{key} stands in the stack's file in plain text:", f"pulumi config set --secret {key}")
+        return Secret(value)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,80 @@
+"""The visitors: a small steady load on the leaker, so that the dashboards live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi_kubernetes import apps, core, meta, networking
+
+from infra import flows, pods
+from infra.story import HTTP_PORT, VISITORS_COMMAND, visitors_variables
+
+if TYPE_CHECKING:
+    from infra.environments import Environment
+    from infra.image import LabImage
+    from infra.namespace import Inside
+
+NAME = "visitors"
+
+
+@dataclass(frozen=True)
+class VisitorsArgs:
+    """``host`` is the leaker's Service."""
+
+    inside: Inside
+    image: LabImage
+    environment: Environment
+    platform: str
+    host: pulumi.Input[str]
+
+
+class Visitors(pulumi.ComponentResource):
+    """The visitors' Deployment, which may reach the leaker and nothing else."""
+
+    def __init__(self, name: str, args: VisitorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("memleak-lab:infra:Visitors", name, None, opts)
+        inside, labels = args.inside, pods.labels(NAME, "load")
+        patience = pods.SKIP_AWAIT if args.image.pull_policy == "Never" else {}
+        policy = networking.v1.NetworkPolicy(
+            NAME,
+            metadata=pods.metadata(NAME, inside.name, labels),
+            spec=flows.policy_spec(
+                NAME,
+                outgoing=[flows.Flow([flows.pods("leaker")], flows.ports(HTTP_PORT))],
+                names=args.environment,
+            ),
+            opts=inside.options(self),
+        )
+        container = core.v1.ContainerArgs(
+            name=NAME,
+            image=args.image.reference,
+            image_pull_policy=args.image.pull_policy,
+            command=list(VISITORS_COMMAND),
+            env=pods.environment_variables(visitors_variables(args.host)),
+            resources=pods.resources(cpu="50m", memory="64Mi", memory_limit="128Mi"),
+            security_context=pods.restricted_container(),
+        )
+        apps.v1.Deployment(
+            NAME,
+            metadata=pods.metadata(NAME, inside.name, labels, patience),
+            spec=apps.v1.DeploymentSpecArgs(
+                replicas=1,
+                selector=meta.v1.LabelSelectorArgs(match_labels=pods.selector(NAME)),
+                template=core.v1.PodTemplateSpecArgs(
+                    metadata=meta.v1.ObjectMetaArgs(labels=labels),
+                    spec=core.v1.PodSpecArgs(
+                        containers=[container],
+                        security_context=pods.restricted_pod(args.environment),
+                        node_selector=pods.node_selector(args.platform),
+                        image_pull_secrets=list(inside.pull_secrets) or None,
+                        automount_service_account_token=False,
+                        enable_service_links=False,
+                        termination_grace_period_seconds=5,
+                    ),
+                ),
+            ),
+            opts=inside.options(self, policy),
+        )
+        self.register_outputs({})
