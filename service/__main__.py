@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -72,6 +73,10 @@ async def serve(config: ServiceConfig) -> None:
             speed=config.speed,
         )
     )
+    # What start-up made lives as long as the process. Frozen, it is no longer walked by full collections, which held up
+    # the event loop for 4 to 8 ms each.
+    gc.collect()
+    gc.freeze()
     view = RuntimeView(config.memory_limit_bytes)
     registry = make_registry(view)
     cache.start()

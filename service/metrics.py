@@ -45,7 +45,7 @@ class RequestMetrics:
         )
         self.durations = Histogram(
             "http_request_duration_seconds",
-            "Time from a request's head to the end of its response, in seconds.",
+            "Time from a request's head to its response, in seconds.",
             ["method", "path"],
             buckets=DURATION_BUCKETS,
             registry=registry,
@@ -84,7 +84,11 @@ def make_registry(view: RuntimeView) -> CollectorRegistry:
 
 
 class MeasuredRequests:
-    """ASGI middleware that counts and times every request under its route's template, never under its raw path."""
+    """ASGI middleware that counts and times every request under its route's template, never under its raw path.
+
+    The clock stops when the response is handed to the server, before the first byte is written: on one machine the
+    write wakes the client, and its work on the same core (1 ms, of a lookup's 0.4) would count as this service's.
+    """
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
@@ -93,20 +97,19 @@ class MeasuredRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        status = 500  # what the server answers when the application fails before it began to
+        started = self._clock()
+        status, answered = 500, None  # 500 is what the server answers when the application fails before it began to
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], self._clock()
             await send(message)
 
-        started = self._clock()
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            seconds = self._clock() - started
             method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             path = getattr(scope.get("route"), "path", NO_ROUTE)
             self._metrics.requests.labels(method, path, status).inc()
-            self._metrics.durations.labels(method, path).observe(seconds)
+            self._metrics.durations.labels(method, path).observe((answered or self._clock()) - started)
