@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from heap_trace import Function, Probe
 
 from diagnosis.errors import LabError
-from diagnosis.objects import ElfObject, read_code, read_object
-from diagnosis.placement import CODE_BYTES, Placement, place
+from diagnosis.objects import read_code, read_object
+from diagnosis.placement import CODE_BYTES, place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diagnosis.objects import ElfObject
+    from diagnosis.placement import Placement
     from diagnosis.process import Mapping, Process
 
 # By exported name; several names can share one address, which is then probed once.

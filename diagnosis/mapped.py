@@ -114,9 +114,7 @@ class MappedRanges:
         for piece in self._pieces[first:last]:
             low, high = max(start, piece.start), min(end, piece.end)
             gone.append(replace(piece, start=low, end=high))
-            rest += [
-                replace(piece, start=a, end=b) for a, b in ((piece.start, low), (high, piece.end)) if a < b
-            ]
+            rest += [replace(piece, start=a, end=b) for a, b in ((piece.start, low), (high, piece.end)) if a < b]
         self._pieces[first:last] = rest
         for piece in gone:
             self._count(piece, sign=1)

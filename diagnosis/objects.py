@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+from elftools.elf.segments import NoteSegment
 
 from diagnosis.errors import LabError
 
@@ -71,7 +73,9 @@ def read_object(path: Path, name: str) -> ElfObject:
         with path.open("rb") as stream:
             return _read(ELFFile(stream))
     except ELFError as error:
-        raise LabError(f"{name} is no readable ELF file ({error})", "restart the process from an intact file") from error
+        raise LabError(
+            f"{name} is no readable ELF file ({error})", "restart the process from an intact file"
+        ) from error
     except OSError as error:
         raise LabError(f"{name} cannot be read: {error.strerror}", "run this command as root") from error
 
@@ -84,14 +88,13 @@ def _read(elf: ELFFile) -> ElfObject:
     table = elf.get_section_by_name(".dynsym")
     exports = {
         symbol.name: Export(symbol.name, symbol["st_value"], symbol["st_size"])
-        for symbol in (table.iter_symbols() if table else ())
+        for symbol in (table.iter_symbols() if isinstance(table, SymbolTableSection) else ())
         if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] in ("STT_FUNC", "STT_GNU_IFUNC")
     }
-    build_id = next(
-        (note["n_desc"] for section in elf.iter_segments("PT_NOTE") for note in section.iter_notes()
-         if note["n_type"] == "NT_GNU_BUILD_ID"),
-        "",
+    notes = (
+        note for segment in elf.iter_segments() if isinstance(segment, NoteSegment) for note in segment.iter_notes()
     )
+    build_id = next((note["n_desc"] for note in notes if note["n_type"] == "NT_GNU_BUILD_ID"), "")
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, exports, build_id)
 
 

@@ -69,7 +69,9 @@ def place(code: bytes, machine: str) -> Placement:
             return Placement(insn.address, _text(insn), emulated=True, reason=reason)
         if _leaves_straight_line(insn) or _spoils_arguments(insn):
             break
-    return Placement(0, _text(instructions[0]), emulated=False, reason="entry: nothing emulated before arguments change")
+    return Placement(
+        0, _text(instructions[0]), emulated=False, reason="entry: nothing emulated before arguments change"
+    )
 
 
 def _text(insn: capstone.CsInsn) -> str:

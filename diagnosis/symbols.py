@@ -7,13 +7,16 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from symbolic import Archive, SymbolicError
+from symbolic.debuginfo import Archive
+from symbolic.exceptions import SymbolicError
 
 from diagnosis.errors import LabError
 from diagnosis.objects import read_object
 
 if TYPE_CHECKING:
-    from symbolic import SymCache
+    from collections.abc import Sequence
+
+    from symbolic.symcache import SymCache
 
     from diagnosis.objects import ElfObject
     from diagnosis.process import Mapping, Process
@@ -36,6 +39,14 @@ class Frame:
     def name(self) -> str:
         """The function, or the module and the offset of the return address in its file."""
         return self.function or f"{self.module or 'unknown'}+{self.offset:#x}"
+
+
+@dataclass(frozen=True)
+class SymbolizedStack:
+    """Frames, innermost first. ``broken`` where unwinding left the code before it came to an end."""
+
+    frames: tuple[Frame, ...]
+    broken: bool
 
 
 class _Module:
@@ -82,7 +93,7 @@ class _Module:
         for cache in self._symbols if own is not None else ():
             found = [
                 Frame(place.symbol or "", self.name, place.full_path or "", place.line or 0, offset)
-                for place in cache.lookup(own)
+                for place in cache.lookup(own)  # type: ignore[no-untyped-call] # symbolic types the rest
             ]
             if found:
                 return found
@@ -101,19 +112,34 @@ class Symbolizer:
         self._process = process
         self._debug_files = debug_files
         self._mappings: tuple[Mapping, ...] = ()
+        self._known: dict[int, list[Frame]] = {}
         self._modules: dict[tuple[int, int], _Module] = {}
 
-    def frames(self, addresses: tuple[int, ...]) -> tuple[Frame, ...]:
-        """The frames of a stack of return addresses, innermost first."""
-        return tuple(frame for address in addresses for frame in self._lookup(address))
+    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
+        """A stack of return addresses, innermost first.
+
+        Unwinding by frame pointers goes astray in code that was built without them: it then takes whatever the frame
+        register held for a frame. An address where no code is mapped shows that, and the stack is cut there.
+        """
+        frames: list[Frame] = []
+        for address in addresses:
+            found = self._known.get(address)
+            if found is None:
+                found = self._known[address] = self._lookup(address)
+            if not found:
+                return SymbolizedStack(tuple(frames), broken=True)
+            frames += found
+        return SymbolizedStack(tuple(frames), broken=not addresses)
 
     def _lookup(self, address: int) -> list[Frame]:
         mapping = self._find(address)
         if mapping is None:
             self._mappings = self._read_mappings()
             mapping = self._find(address)
-        if mapping is None or not mapping.path.startswith("/"):
-            return [Frame("", mapping.path if mapping else "", "", 0, address)]
+        if mapping is None:
+            return []
+        if not mapping.path.startswith("/"):
+            return [Frame("", mapping.path or "[anonymous]", "", 0, address - mapping.start)]
         module = self._modules.setdefault(
             (mapping.start, mapping.end), _Module(self._process, mapping, self._debug_files)
         )

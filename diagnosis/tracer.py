@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from heap_trace import HeapTrace, TraceError, is_privilege_error
 
-from diagnosis.allocator import Allocator, find_allocator
+from diagnosis.allocator import find_allocator
 from diagnosis.errors import LabError
 from diagnosis.mapped import Counts, MappedRanges
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from heap_trace import Lost
 
+    from diagnosis.allocator import Allocator
     from diagnosis.process import Process
 
 NANOSECONDS = 1_000_000_000

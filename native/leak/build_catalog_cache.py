@@ -1,5 +1,6 @@
 """Compiles the catalog cache and its cffi API-mode binding into one extension module."""
 
+import re
 from pathlib import Path
 
 from cffi import FFI
@@ -7,9 +8,11 @@ from cffi import FFI
 # setuptools runs this file by name from this folder, without __file__ on some versions.
 SOURCES = Path("src")
 
-# The C interface, once: what Python may call is the header without its preprocessor lines.
+# The C interface, once: what Python may call is the header without its preprocessor lines, but for its numbers.
 DECLARATIONS = "\n".join(
-    line for line in (SOURCES / "catalog_cache.h").read_text().splitlines() if not line.startswith("#")
+    line
+    for line in (SOURCES / "catalog_cache.h").read_text().splitlines()
+    if not line.startswith("#") or re.match(r"#define \w+ \d+$", line)
 )
 
 # What keeps `catalog_cache_insert <- catalog_cache_refresh <- catalog_cache_worker` on the stack for every tool that

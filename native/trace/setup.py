@@ -20,6 +20,7 @@ class BuildWithProgram(build_py):
     """Adds ``heap_trace.bpf.o`` to the package."""
 
     def run(self) -> None:
+        """Copy the package, then compile the program into it."""
         super().run()
         machine = platform.machine()
         if machine not in ARCHITECTURES:

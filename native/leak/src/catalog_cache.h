@@ -32,6 +32,19 @@ struct catalog_ledger {
 	uint64_t refreshes;
 };
 
+/*
+ * A stretch of time, in ns of CLOCK_MONOTONIC, in which no refresh was under way, and the counts that held throughout.
+ * Who counts the same inserts elsewhere at a moment in it has to find the same numbers.
+ */
+struct catalog_quiet {
+	uint64_t since_ns;
+	uint64_t until_ns;
+	uint64_t inserts;
+	uint64_t insert_bytes;
+};
+
+#define CATALOG_QUIET_KEPT 128
+
 struct catalog_cache;
 
 /* NULL with errno set when there is no memory for the cache itself. */
@@ -53,5 +66,8 @@ void catalog_cache_close(struct catalog_cache *cache);
 uint64_t catalog_cache_lookup(struct catalog_cache *cache, uint64_t item, int all_revisions);
 
 void catalog_cache_read_ledger(struct catalog_cache *cache, struct catalog_ledger *ledger);
+
+/* The newest `capacity` quiet stretches, newest first; the one that still lasts ends now. Returns how many there are. */
+uint64_t catalog_cache_read_quiet(struct catalog_cache *cache, struct catalog_quiet *quiet, uint64_t capacity);
 
 #endif

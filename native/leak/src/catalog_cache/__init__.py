@@ -11,11 +11,14 @@ import errno
 import math
 import os
 from dataclasses import dataclass
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from catalog_cache._catalog_cache import ffi, lib
 
-__all__ = ["MIB", "CatalogCache", "Ledger", "Options"]
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["MIB", "CatalogCache", "Ledger", "Options", "Quiet"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,7 +33,7 @@ FASTEST_SPEED = 1000.0
 
 def _within(name: str, value: float, low: float, high: float, unit: str) -> None:
     if not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} is {value:g}: it must be from {low:g} to {high:g} {unit}")
+        raise ValueError(f"{name} is {value}: it must be from {low} to {high} {unit}")
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,24 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Quiet:
+    """A stretch of time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that held throughout.
+
+    Who counted the same inserts by other means at a moment in between has to have found the same numbers.
+    """
+
+    since_ns: int
+    until_ns: int
+    inserts: int
+    insert_bytes: int
+
+
+@dataclass(frozen=True)
 class Ledger:
     """What the cache really allocated, exact to the byte, since it was opened.
 
-    While ``inserts_begun`` equals ``inserts + insert_failures`` no insert is under way.
+    ``quiet_intervals`` are the last 128, newest first. While ``inserts_begun`` equals ``inserts + insert_failures`` no
+    insert is under way.
     """
 
     inserts_begun: int
@@ -78,6 +95,7 @@ class Ledger:
     entries_live: int
     bytes_live: int
     refreshes: int
+    quiet_intervals: tuple[Quiet, ...] = ()
 
     @property
     def quiet(self) -> bool:
@@ -140,6 +158,8 @@ class CatalogCache:
         """One reading of the ledger."""
         native = ffi.new("struct catalog_ledger *")
         lib.catalog_cache_read_ledger(self._open(), native)
+        quiet = ffi.new("struct catalog_quiet[]", lib.CATALOG_QUIET_KEPT)
+        count = lib.catalog_cache_read_quiet(self._open(), quiet, lib.CATALOG_QUIET_KEPT)
         return Ledger(
             native.inserts_begun,
             native.inserts,
@@ -148,6 +168,10 @@ class CatalogCache:
             native.entries_live,
             native.bytes_live,
             native.refreshes,
+            tuple(
+                Quiet(each.since_ns, each.until_ns, each.inserts, each.insert_bytes)
+                for each in (quiet[i] for i in range(count))
+            ),
         )
 
     def close(self) -> None:
@@ -160,7 +184,7 @@ class CatalogCache:
             raise RuntimeError("the catalog cache is closed")
         return self._cache
 
-    def __enter__(self) -> CatalogCache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -10,7 +10,7 @@ import enum
 import errno
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from heap_trace._heap_trace import ffi, lib
 
@@ -136,9 +136,7 @@ class HeapTrace:
         TraceError: the kernel refuses the program; ``errno`` is EPERM where privileges are missing.
     """
 
-    def __init__(
-        self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 14, allow_session: bool = True
-    ) -> None:
+    def __init__(self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 14, allow_session: bool = True) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
             "struct heap_trace_options *",
@@ -203,9 +201,7 @@ class HeapTrace:
         events, count = ffi.new("struct heap_mapping **"), ffi.new("size_t *")
         self._check(lib.heap_trace_read_mappings(self._open(), events, count))
         return [
-            MappingEvent(
-                MappingKind(event.kind), event.address, event.bytes, event.stack, event.time_ns, event.thread
-            )
+            MappingEvent(MappingKind(event.kind), event.address, event.bytes, event.stack, event.time_ns, event.thread)
             for event in (events[0][i] for i in range(count[0]))
         ]
 
@@ -230,7 +226,7 @@ class HeapTrace:
         if error:
             raise TraceError(error)
 
-    def __enter__(self) -> HeapTrace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

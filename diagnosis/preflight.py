@@ -1,0 +1,120 @@
+"""What this machine needs before anything starts, each with its remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ARCHITECTURES = ("x86_64", "aarch64")
+
+# Task storage for tracing programs came with 5.12, cookies of uprobes with 5.15.
+OLDEST_KERNEL = (5, 15)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``remedy`` is "" where nothing is missing."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the checks look. Every part has a stand-in in the tests."""
+
+    system: str = field(default_factory=platform.system)
+    architecture: str = field(default_factory=platform.machine)
+    kernel: str = field(default_factory=platform.release)
+    euid: int = field(default_factory=os.geteuid)
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    sys: Path = Path("/sys")
+    proc: Path = Path("/proc")
+
+
+def check_machine(machine: Machine) -> list[Check]:
+    """Everything that tracing needs, cheapest first. Nothing is changed, and nothing stays loaded."""
+    checks = [
+        _system(machine),
+        _kernel(machine),
+        _privileges(machine),
+        _btf(machine),
+        _uprobes(machine),
+    ]
+    # The kernel's own word settles the rest: lockdown, seccomp, a libbpf that does not fit.
+    if all(check.ok for check in checks):
+        checks.append(_load(_load_program))
+    return checks
+
+
+def _system(machine: Machine) -> Check:
+    found = f"{machine.system} on {machine.architecture}"
+    ok = machine.system == "Linux" and machine.architecture in ARCHITECTURES
+    return Check("system", ok, found, "" if ok else f"use Linux on {' or '.join(ARCHITECTURES)}")
+
+
+def _kernel(machine: Machine) -> Check:
+    match = re.match(r"(\d+)\.(\d+)", machine.kernel)
+    ok = bool(match) and (int(match[1]), int(match[2])) >= OLDEST_KERNEL if match else False
+    oldest = ".".join(map(str, OLDEST_KERNEL))
+    return Check("kernel", ok, machine.kernel, "" if ok else f"boot a kernel {oldest} or newer")
+
+
+def _privileges(machine: Machine) -> Check:
+    ok = machine.euid == 0
+    return Check("privileges", ok, "root" if ok else f"uid {machine.euid}", "" if ok else "run it as root: sudo ...")
+
+
+def _btf(machine: Machine) -> Check:
+    path = machine.sys / "kernel/btf/vmlinux"
+    ok = path.exists()
+    return Check(
+        "kernel types (BTF)",
+        ok,
+        str(path) if ok else f"{path} is missing",
+        "" if ok else "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's is), with /sys mounted",
+    )
+
+
+def _uprobes(machine: Machine) -> Check:
+    """Either way into the kernel will do: the uprobe event source, or tracefs on kernels that hide it."""
+    source = machine.sys / "bus/event_source/devices/uprobe/type"
+    tracefs = machine.sys / "kernel/tracing/uprobe_events"
+    found = next((str(path) for path in (source, tracefs) if path.exists()), "")
+    return Check(
+        "uprobes",
+        bool(found),
+        found or f"neither {source} nor tracefs is there",
+        "" if found else "mount -t tracefs nodev /sys/kernel/tracing (the kernel needs CONFIG_UPROBE_EVENTS=y)",
+    )
+
+
+def _load_program() -> str:
+    """Load the eBPF program and drop it again."""
+    from heap_trace import HeapTrace  # noqa: PLC0415 - the check is whether this works
+
+    with HeapTrace(max_blocks=1, max_stacks=1) as trace:
+        return "one program for entry and return" if trace.uses_session else "an entry and a return program"
+
+
+def _load(load: Callable[[], str]) -> Check:
+    try:
+        return Check("eBPF program", ok=True, found=f"the kernel takes it: {load()}")
+    except ImportError as error:
+        return Check("eBPF program", ok=False, found=str(error), remedy="make install")
+    except OSError as error:
+        return Check(
+            "eBPF program",
+            ok=False,
+            found=str(error),
+            remedy="allow this process CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and see `dmesg` for a lockdown",
+        )

@@ -1,0 +1,203 @@
+"""The report of one traced window: what was taken and kept, by whom, beside what was claimed and what was true."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.mapped import Counts
+from diagnosis.verdict import Site, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heap_trace import Lost
+
+    from diagnosis.claims import ClaimsWindow
+    from diagnosis.ledger import Quiet
+    from diagnosis.process import Resident
+    from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer
+    from diagnosis.tracer import Snapshot, Survivors, Tracer
+    from diagnosis.verdict import Verdict
+
+UNKNOWN = "[unknown stack]"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The traced process."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """One call stack over the window, frames innermost first.
+
+    ``broken`` says that the frames end early: unwinding left the code. ``leak_ratio`` is the share of the bytes taken
+    that were not given back, ``share_of_resident_growth`` is None where resident memory did not grow.
+    """
+
+    frames: tuple[Frame, ...]
+    broken: bool
+    outstanding_bytes: int
+    allocations: int
+    frees: int
+    leak_ratio: float
+    bytes_per_minute: float
+    oldest_seconds: float
+    share_of_resident_growth: float | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Resident memory of the process at both ends of the window, as the kernel counts it, in bytes."""
+
+    resident_bytes_start: int
+    resident_bytes_end: int
+    anonymous_bytes_start: int
+    anonymous_bytes_end: int
+
+    @property
+    def growth(self) -> int:
+        """By how many bytes resident memory grew."""
+        return self.resident_bytes_end - self.resident_bytes_start
+
+
+@dataclass(frozen=True)
+class LedgerWindow:
+    """What the leaker's own ledger counted between the two ends of the window."""
+
+    bytes: int
+    calls: int
+    start: Quiet
+    end: Quiet
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything known about one traced window. ``claims`` and ``ledger`` are None for a process that has none."""
+
+    target: Target
+    window_seconds: float
+    stacks: tuple[StackReport, ...]
+    claims: ClaimsWindow | None
+    truth: Truth
+    ledger: LedgerWindow | None
+    lost: Mapping[str, int]
+    verdict: Verdict
+
+    def outstanding_of(self, function: str) -> Counts:
+        """What the stacks whose innermost function this is hold together."""
+        total = Counts()
+        for stack in self.stacks:
+            if stack.frames and stack.frames[0].name == function:
+                # Bytes are kept as a difference: what was given back of them is not asked for.
+                total = total + Counts(stack.allocations, stack.outstanding_bytes, stack.frees, 0)
+        return total
+
+    def to_json(self) -> str:
+        """The report as JSON, with a line end."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The measurements of one window, taken while the probes were in."""
+
+    samples: tuple[Snapshot, ...]
+    survivors: Mapping[int, Survivors]
+    resident_start: Resident
+    resident_end: Resident
+    lost: Mapping[Lost, int]
+    claims: ClaimsWindow | None = None
+    ledger_start: Quiet | None = None
+    ledger_end: Quiet | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the window was."""
+        return self.samples[-1].seconds - self.samples[0].seconds
+
+
+def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
+    """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols."""
+    changes = window.samples[-1].since(window.samples[0])
+    symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
+    truth = Truth(
+        window.resident_start.total_bytes,
+        window.resident_end.total_bytes,
+        window.resident_start.anonymous_bytes,
+        window.resident_end.anonymous_bytes,
+    )
+    stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
+    lost = {kind.name.lower(): count for kind, count in window.lost.items()}
+    return Report(
+        target=Target(tracer.process.pid, tracer.process.command),
+        window_seconds=window.seconds,
+        stacks=tuple(sorted(stacks, key=lambda stack: (-stack.outstanding_bytes, -stack.allocations))),
+        claims=window.claims,
+        truth=truth,
+        ledger=_ledger(window),
+        lost=lost,
+        verdict=judge(
+            _sites(changes, symbolized, window),
+            window_seconds=window.seconds,
+            resident_growth=truth.growth,
+            lost=sum(lost.values()),
+        ),
+    )
+
+
+def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: Truth) -> StackReport:
+    survivors = window.survivors.get(stack)
+    outstanding = counts.outstanding_bytes
+    return StackReport(
+        frames=symbolized.frames,
+        broken=symbolized.broken,
+        outstanding_bytes=outstanding,
+        allocations=counts.allocations,
+        frees=counts.frees,
+        leak_ratio=max(0.0, outstanding / counts.allocated_bytes) if counts.allocated_bytes else 0.0,
+        bytes_per_minute=outstanding / window.seconds * 60,
+        oldest_seconds=survivors.oldest_seconds if survivors else 0.0,
+        share_of_resident_growth=outstanding / truth.growth if truth.growth > 0 else None,
+    )
+
+
+def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window) -> list[Site]:
+    stacks: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for stack in changes:
+        names = [frame.name for frame in symbolized[stack].frames[:2]] or [UNKNOWN]
+        stacks[names[0], names[1] if len(names) > 1 else ""].append(stack)
+    start = window.samples[0].counts
+    nothing = Counts()
+    return [
+        Site(
+            function,
+            caller,
+            outstanding=tuple(
+                sum(
+                    sample.counts.get(stack, nothing).outstanding_bytes - start.get(stack, nothing).outstanding_bytes
+                    for stack in members
+                )
+                for sample in window.samples
+            ),
+            allocations=sum(changes[stack].allocations for stack in members),
+            frees=sum(changes[stack].frees for stack in members),
+            oldest_seconds=max(
+                (window.survivors[stack].oldest_seconds for stack in members if stack in window.survivors), default=0.0
+            ),
+        )
+        for (function, caller), members in stacks.items()
+    ]
+
+
+def _ledger(window: Window) -> LedgerWindow | None:
+    start, end = window.ledger_start, window.ledger_end
+    if start is None or end is None:
+        return None
+    return LedgerWindow(end.insert_bytes - start.insert_bytes, end.inserts - start.inserts, start, end)

@@ -1,0 +1,76 @@
+"""The report and the preflight as tables on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from diagnosis.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from diagnosis.claims import ClaimsWindow
+    from diagnosis.preflight import Check
+    from diagnosis.report import Report, StackReport
+
+SHOWN_STACKS = 5
+
+
+def print_checks(console: Console, checks: Sequence[Check]) -> None:
+    """One line a check, and the remedy where something is missing."""
+    for check in checks:
+        mark = "[green]ok     [/]" if check.ok else "[red]MISSING[/]"
+        remedy = f": {check.remedy}" if check.remedy else ""
+        console.print(f"{mark} {check.name:<18} {check.found}{remedy}", highlight=False, soft_wrap=True)
+
+
+def print_report(console: Console, report: Report, shown: int = SHOWN_STACKS) -> None:
+    """The stacks that hold most, then claims against truth, then the verdict."""
+    console.print()
+    console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
+    console.print("bytes outstanding by call stack, the innermost function first", style="italic")
+    for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
+        _print_stack(console, stack)
+    if report.claims is not None:
+        console.print(_against(report, report.claims))
+    lost = {kind: count for kind, count in report.lost.items() if count}
+    counted = ", ".join(f"{count:,} {kind}" for kind, count in lost.items()) or "none: every event was counted"
+    console.print(f"lost events: {counted}", highlight=False)
+    style = "bold red" if report.verdict.leak else "bold green"
+    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_stack(console: Console, stack: StackReport) -> None:
+    share = stack.share_of_resident_growth
+    figures = [
+        f"{format_size(stack.outstanding_bytes)} outstanding",
+        f"{stack.allocations:,} allocations",
+        f"{stack.frees:,} frees",
+        f"leak ratio {stack.leak_ratio:.1%}",
+        f"{format_size(stack.bytes_per_minute)} a minute",
+        f"oldest {format_duration(stack.oldest_seconds)}",
+    ]
+    if share is not None:
+        figures.append(f"{share:.1%} of the growth")
+    console.print("  " + ", ".join(figures), style="bold", highlight=False, soft_wrap=True)
+    for frame in stack.frames:
+        place = f"{frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else frame.module
+        console.print(f"      {frame.name:<32} {place}", highlight=False, soft_wrap=True, markup=False)
+    if stack.broken:
+        console.print("      ... and no further: built without frame pointers", style="dim", highlight=False)
+
+
+def _against(report: Report, claims: ClaimsWindow) -> Table:
+    truth = report.truth
+    table = Table(title="claims against truth", title_justify="left")
+    for name in ("", "it claims", "the kernel knows"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else "no leak found")
+    table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
+    claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
+    table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
+    return table

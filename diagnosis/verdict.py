@@ -1,0 +1,119 @@
+"""Is it a leak? Only where bytes keep growing and old blocks survive: who frees what he takes does not leak."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Below this a window's growth is not worth a name: a cache that warms up, a buffer that finds its size.
+SMALLEST_LEAK_BYTES = 64 * 1024
+
+# A window is judged by thirds of at least four samples each. Were there no trend, every order of twelve samples would
+# be equally likely, and each third would lie above the one before in 4!^3 of 12! cases: 3 in 100,000.
+THIRDS = 3
+SAMPLES_PER_THIRD = 4
+SAMPLES = THIRDS * SAMPLES_PER_THIRD
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in the code that allocates: a function and its caller, over all stacks that share the two.
+
+    ``outstanding`` are bytes at the samples of the window, the first one 0.
+    """
+
+    function: str
+    caller: str
+    outstanding: tuple[int, ...]
+    allocations: int
+    frees: int
+    oldest_seconds: float
+
+    @property
+    def growth(self) -> int:
+        """Bytes outstanding at the end of the window."""
+        return self.outstanding[-1]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the diagnosis says: whether there is a leak, in which function, called from where, and one paragraph."""
+
+    leak: bool
+    function: str
+    caller: str
+    summary: str
+
+
+def keeps_growing(outstanding: Sequence[int]) -> bool:
+    """True where each third of the samples lies above the one before it."""
+    if len(outstanding) < SAMPLES:
+        return False
+    size = len(outstanding) / THIRDS
+    thirds = [outstanding[round(i * size) : round((i + 1) * size)] for i in range(THIRDS)]
+    return all(
+        max(earlier) <= min(later) and max(earlier) < max(later) for earlier, later in itertools.pairwise(thirds)
+    )
+
+
+def is_leak(site: Site, window_seconds: float) -> bool:
+    """True where a site's bytes keep growing and a block of the window's first third is still there."""
+    return (
+        site.growth >= SMALLEST_LEAK_BYTES
+        and site.oldest_seconds >= window_seconds * (THIRDS - 1) / THIRDS
+        and keeps_growing(site.outstanding)
+    )
+
+
+def judge(sites: Sequence[Site], *, window_seconds: float, resident_growth: int, lost: int) -> Verdict:
+    """Name the leak, or say why there is none.
+
+    Args:
+        sites: every place that allocated in the window.
+        window_seconds: how long the process was traced.
+        resident_growth: bytes by which its resident memory grew meanwhile.
+        lost: events that were not counted.
+    """
+    leaks = sorted((site for site in sites if is_leak(site, window_seconds)), key=lambda site: -site.growth)
+    if leaks:
+        return _leak(leaks, window_seconds, resident_growth)
+    return _no_leak(sites, window_seconds, resident_growth, lost)
+
+
+def _leak(leaks: Sequence[Site], window_seconds: float, resident_growth: int) -> Verdict:
+    worst = leaks[0]
+    called = f", called from {worst.caller}," if worst.caller else ""
+    share = f", {worst.growth / resident_growth:.0%} of the growth in resident memory" if resident_growth > 0 else ""
+    others = f" {len(leaks) - 1} further call sites grow as well." if len(leaks) > 1 else ""
+    return Verdict(
+        leak=True,
+        function=worst.function,
+        caller=worst.caller,
+        summary=(
+            f"WARNING: {worst.function}{called} leaks {format_size(worst.growth / window_seconds * 60)} a minute: "
+            f"{worst.allocations:,} allocations against {worst.frees:,} frees in {format_duration(window_seconds)}, "
+            f"{format_size(worst.growth)} outstanding{share}.{others}"
+        ),
+    )
+
+
+def _no_leak(sites: Sequence[Site], window_seconds: float, resident_growth: int, lost: int) -> Verdict:
+    allocations, frees = sum(site.allocations for site in sites), sum(site.frees for site in sites)
+    window = format_duration(window_seconds)
+    if not allocations:
+        reasons = f"not one allocation was seen in {window}: trace for longer, or while the process works"
+    else:
+        most = max(sites, key=lambda site: site.growth)
+        seen = "every event was counted" if not lost else f"{lost:,} events were not counted"
+        reasons = (
+            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site kept"
+            f" growing (the most, {format_size(max(0, most.growth))}, is held by {most.function}); resident memory changed"
+            f" by {format_size(resident_growth)}. A slower leak shows in a longer window"
+        )
+    return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")
