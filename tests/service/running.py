@@ -1,0 +1,143 @@
+"""Start the real `python -m service` and its visitors, talk to them, stop them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+FREE_PORTS = {
+    "LAB_HOST": "127.0.0.1",
+    "LAB_HTTP_PORT": "0",
+    "LAB_METRICS_PORT": "0",
+    "LAB_LEDGER_PORT": "0",
+}
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Poll `condition` until it holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without its LAB_ variables, and with `variables`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LAB_")} | dict(variables)
+
+
+@dataclass
+class Program:
+    """A child that writes events, one JSON line each, and should write nothing on standard error."""
+
+    process: subprocess.Popen[str]
+    complaints: IO[str]
+
+    def event(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"it ended instead of writing an event; standard error: {self.stderr()}"
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    def stderr(self) -> str:
+        self.complaints.seek(0)
+        return self.complaints.read()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal and wait for the end: seconds it took."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(10)
+        return time.monotonic() - started
+
+
+@dataclass
+class Service(Program):
+    """`python -m service`, listening."""
+
+    http: str
+    metrics: str
+    ledger_address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.http.rpartition(":")[2])
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"http://{self.http}{path}", trust_env=False)
+
+    def ledger(self) -> dict[str, Any]:
+        ledger: dict[str, Any] = httpx.get(f"http://{self.ledger_address}/ledger", trust_env=False).json()
+        return ledger
+
+    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Every sample of /metrics, by name and sorted labels."""
+        text = httpx.get(f"http://{self.metrics}/metrics", trust_env=False).text
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample, or the sum of those that have these labels; 0 if there is none."""
+        wanted = set(labels.items())
+        return sum(value for (own, pairs), value in self.samples().items() if own == name and wanted <= set(pairs))
+
+    def resident_bytes(self) -> int:
+        """What the kernel says."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env=environment(variables),
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+        try:
+            yield Program(process, complaints)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def running_service(**variables: str) -> Iterator[Service]:
+    """`python -m service` on free ports of 127.0.0.1, with these variables besides."""
+    with _program("service", FREE_PORTS | variables) as program:
+        event = program.event()
+        assert event["event"] == "listening"
+        assert event["pid"] == program.process.pid
+        yield Service(program.process, program.complaints, event["http"], event["metrics"], event["ledger"])
+
+
+@contextlib.contextmanager
+def running_visitors(**variables: str) -> Iterator[Program]:
+    """`python -m service.visitors` with these variables."""
+    with _program("service.visitors", variables) as program:
+        assert program.event()["event"] == "visiting"
+        yield program
