@@ -112,8 +112,8 @@ def _no_leak(sites: Sequence[Site], window_seconds: float, resident_growth: int,
         most = max(sites, key=lambda site: site.growth)
         seen = "every event was counted" if not lost else f"{lost:,} events were not counted"
         reasons = (
-            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site kept"
-            f" growing (the most, {format_size(max(0, most.growth))}, is held by {most.function}); resident memory changed"
+            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site"
+            f" kept growing (the most, {format_size(max(0, most.growth))}, is held by {most.function}); resident memory changed"
             f" by {format_size(resident_growth)}. A slower leak shows in a longer window"
         )
     return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")

@@ -1,0 +1,78 @@
+# `make help` lists the commands. ARGS are passed on: make lab ARGS="--speed 600 --chunk 1MiB"
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+# The tracer needs root; the lab's service never gets it.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+NATIVE := $(wildcard native/leak/*.* native/leak/src/*.[ch] native/leak/src/*/*.py* \
+	native/trace/*.* native/trace/src/*.[ch] native/trace/src/*/*.py*)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- the lab ---
+
+.PHONY: lab
+lab: $(VENV)/lab ## The whole lab on this machine: the leak, the denial, the diagnosis, the truth
+	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
+
+.PHONY: doctor
+doctor: $(VENV)/lab ## Say what this machine lacks for the lab
+	$(SUDO) $(BIN)/memleak-lab doctor
+
+.PHONY: install
+install: $(VENV)/lab ## Install the command memleak-lab into .venv
+
+# --- development ---
+
+.PHONY: test
+test: $(VENV)/dev ## Run the tests (as root for those that trace; the others skip with the reason)
+	$(BIN)/python -m pytest --ignore=tests/system $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy .
+
+.PHONY: format
+format: $(VENV)/dev ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench-service
+bench-service: $(VENV)/lab ## Throughput and latency of the service
+	$(BIN)/python -m benchmarks.service $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what the other commands made
+	rm -rf $(VENV) build native/*/build native/*/src/*.egg-info *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# --- what they need; not listed ---
+
+$(VENV)/bin/python:
+	@PYTHON=$(PYTHON) scripts/require python
+	$(PYTHON) -m venv $(VENV)
+
+# The native packages are built by the setuptools that the hashes pin, not by whatever is newest.
+define install_project
+	@PYTHON=$(PYTHON) scripts/require native
+	rm -rf native/*/build
+	$(PIP) install --no-build-isolation --no-deps --force-reinstall ./native/leak ./native/trace
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	touch $@
+endef
+
+$(VENV)/lab: requirements/lab.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
+	$(PIP) install --require-hashes --requirement requirements/lab.txt
+	$(install_project)
+
+$(VENV)/dev: requirements/dev.txt pyproject.toml $(NATIVE) | $(VENV)/bin/python
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	$(install_project)
+	touch $(VENV)/lab

@@ -1,0 +1,66 @@
+"""What a test needs is its marker: where that is missing the test skips, or fails where LAB_TEST_REQUIRE names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+
+import pytest
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "this is not root"
+
+
+def _ebpf() -> str:
+    if reason := _root():
+        return reason
+    try:
+        from heap_trace import HeapTrace  # noqa: PLC0415 - a machine without the tracer runs the other tests
+
+        with HeapTrace(max_blocks=1, max_stacks=1):
+            return ""
+    except (ImportError, OSError) as error:
+        return f"the kernel does not take eBPF programs: {error}"
+
+
+def _succeeds(*command: str) -> str:
+    if not shutil.which(command[0]):
+        return f"{command[0]} is not installed"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{' '.join(command)} does not answer"
+    return "" if done.returncode == 0 else f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
+
+
+def _cluster() -> str:
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG is not set"
+    return _succeeds("kubectl", "get", "--raw", "/readyz")
+
+
+MISSING = {
+    "root": _root,
+    "ebpf": _ebpf,
+    "docker": lambda: _succeeds("docker", "info"),
+    "cluster": _cluster,
+    "pulumi": lambda: _succeeds("pulumi", "version"),
+}
+
+
+@cache
+def missing(marker: str) -> str:
+    """Why what a marker stands for is not to be had here: "" where it is."""
+    return MISSING[marker]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = os.environ.get("LAB_TEST_REQUIRE", "").replace(",", " ").split()
+    for marker in MISSING:
+        if item.get_closest_marker(marker) and (reason := missing(marker)):
+            if marker in required:
+                pytest.fail(f"{marker} is required here: {reason}", pytrace=False)
+            pytest.skip(f"needs {marker}: {reason}")
