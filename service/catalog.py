@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catalog_cache import CatalogCache
 
     from service.schedule import Schedule
@@ -17,10 +19,10 @@ __all__ = ["ITEMS", "Item", "Lookups", "OverloadedError", "make_item"]
 
 ITEMS = 1_000_000
 
-# A lookup that reads no more than this is done on the event loop: 4 MiB are 50 microseconds. The way to a thread and
-# back costs more, and on an idle machine more than the rest of the request: p95 was 0.3 ms without it, 1 to 3 ms with.
-INLINE_BYTES = 4 * 1024 * 1024
-# A longer one goes to a thread. It is C code without the GIL, so these do run side by side, and beside the event loop.
+# While walks are as short as this they are done on the event loop. The way to a thread and back costs more, and on an
+# idle machine more than the rest of the request: a lookup's p95 was 0.3 ms without it, 1 to 3 ms with it.
+INLINE_SECONDS = 0.0002
+# Longer ones go to a thread. They are C code without the GIL, so they do run side by side, and beside the event loop.
 LOOKUP_THREADS = 4
 # At 5 ms a lookup this is a few seconds of work: who comes later is told so at once rather than kept waiting.
 LOOKUPS_WAITING = 1000
@@ -62,11 +64,13 @@ class Lookups:
     what leaked, and only because of that. Without a leak every phase is as fast as the first.
     """
 
-    def __init__(self, cache: CatalogCache, schedule: Schedule) -> None:
+    def __init__(self, cache: CatalogCache, schedule: Schedule, clock: Callable[[], float] = time.perf_counter) -> None:
         self._cache = cache
         self._schedule = schedule
         self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._clock = clock
         self._waiting = 0
+        self._last_walk_seconds = 0.0
 
     async def item(self, number: int) -> Item:
         """Look one item up.
@@ -74,15 +78,15 @@ class Lookups:
         Raises:
             OverloadedError: `LOOKUPS_WAITING` lookups are under way already.
         """
-        degraded = self._schedule.degraded
-        if not degraded or self._cache.ledger().bytes_live <= INLINE_BYTES:
-            return make_item(number, self._cache.lookup(number, all_revisions=degraded))
+        if not self._schedule.degraded:
+            return make_item(number, self._cache.lookup(number))
+        if self._last_walk_seconds <= INLINE_SECONDS:
+            return make_item(number, self._walk(number))
         if self._waiting >= LOOKUPS_WAITING:
             raise OverloadedError
         self._waiting += 1
         try:
-            walk = partial(self._cache.lookup, number, all_revisions=True)
-            revision = await asyncio.get_running_loop().run_in_executor(self._pool, walk)
+            revision = await asyncio.get_running_loop().run_in_executor(self._pool, self._walk, number)
         finally:
             self._waiting -= 1
         return make_item(number, revision)
@@ -90,3 +94,9 @@ class Lookups:
     def close(self) -> None:
         """Drop the lookups that have not begun and return without waiting for those that have."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _walk(self, number: int) -> int:
+        started = self._clock()
+        revision = self._cache.lookup(number, all_revisions=True)
+        self._last_walk_seconds = self._clock() - started
+        return revision
