@@ -1,4 +1,4 @@
-"""The lab: read the configuration, declare the parts in their order, export what a learner types next."""
+"""The lab: read the configuration, declare the parts, export what a learner types next."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import os
 from pathlib import Path
 
 import pulumi
-import pulumi_kubernetes as kubernetes
+import pulumi_docker
+import pulumi_kubernetes
 
 from infra.config import LabConfig
+from infra.docker_target import declare_as_containers
 from infra.image import LabImage, LabImageArgs
 from infra.kubeconfig import Kubeconfig
-from infra.leaker import Leaker, LeakerArgs
-from infra.namespace import LabNamespace, LabNamespaceArgs
+from infra.kubernetes_target import declare_in_cluster
+from infra.outputs import docker_outputs, kubernetes_outputs
 from infra.settings import Settings
-from infra.visitors import Visitors, VisitorsArgs
 
 config = LabConfig.read(Settings.of_stack(pulumi.get_project()), Kubeconfig.read(os.environ, Path.home()))
-image = LabImage("image", LabImageArgs(config.build, config.registry, Path(__file__).parent))
+daemon = pulumi_docker.Provider("daemon")
+with_docker = pulumi.ResourceOptions(provider=daemon)
+image = LabImage("image", LabImageArgs(config.build, config.registry, root=Path(__file__).parent), with_docker)
+
 if config.cluster:
-    environment = config.cluster.environment
-    provider = kubernetes.Provider("cluster", context=config.cluster.context, enable_config_map_mutable=True)
-    here = pulumi.ResourceOptions(provider=provider)
-    space = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry), here)
-    leaker = Leaker(
-        "leaker",
-        LeakerArgs(space.inside, image, environment, config.build.platform, config.leak, not config.prometheus),
-        here,
-    )
-    Visitors("visitors", VisitorsArgs(space.inside, image, environment, config.build.platform, leaker.host), here)
+    # ConfigMaps change in place, and the checksum in a pod's annotation rolls the pods that mount them.
+    cluster = pulumi_kubernetes.Provider("cluster", context=config.cluster.context, enable_config_map_mutable=True)
+    declare_in_cluster(config, config.cluster, image, pulumi.ResourceOptions(provider=cluster))
+    outputs = kubernetes_outputs(config, config.cluster, image)
+else:
+    rendered = Path.cwd() / "build" / pulumi.get_stack()
+    lab = declare_as_containers(config, image, rendered, with_docker)
+    outputs = docker_outputs(config, image, lab.leaker)
+outputs.export()

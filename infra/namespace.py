@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from infra.registries import Registry
     from infra.settings import Secret
 
-PULL_SECRET = "registry"  # noqa: S105 - the object's name
-
 
 def pod_security(profile: str) -> dict[str, str]:
     """The labels by which Kubernetes enforces a Pod Security profile, and OpenShift leaves it alone."""
@@ -83,11 +81,10 @@ class LabNamespace(pulumi.ComponentResource):
         pull_secrets: tuple[core.v1.LocalObjectReferenceArgs, ...] = ()
         if args.registry.password:
             login = _docker_config(args.registry, args.registry.password)
+            # It has no fixed name: a changed login makes a new Secret before the old one goes.
             secret = core.v1.Secret(
                 "pull-secret",
-                metadata=meta.v1.ObjectMetaArgs(
-                    name=PULL_SECRET, namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}
-                ),
+                metadata=meta.v1.ObjectMetaArgs(namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}),
                 type="kubernetes.io/dockerconfigjson",
                 string_data={".dockerconfigjson": login},
                 opts=inside,

@@ -1,0 +1,38 @@
+"""The files from which Grafana learns its data source and its dashboards at start."""
+
+from __future__ import annotations
+
+import yaml
+
+DATASOURCE_UID = "memleak-lab-prometheus"
+
+
+def provisioning(prometheus_url: str, dashboards_folder: str) -> dict[str, str]:
+    """Paths under Grafana's provisioning folder, and their texts.
+
+    ``dashboards_folder`` is where, in Grafana's own file system, the dashboards' files are.
+    """
+    datasource = {
+        "name": "Prometheus",
+        "uid": DATASOURCE_UID,
+        "type": "prometheus",
+        "access": "proxy",
+        "url": prometheus_url,
+        "isDefault": True,
+        "editable": False,
+        "jsonData": {"httpMethod": "POST", "timeInterval": "5s"},
+    }
+    provider = {
+        "name": "memleak-lab",
+        "type": "file",
+        "allowUiUpdates": False,
+        "options": {"path": dashboards_folder},
+    }
+    return {
+        "datasources/prometheus.yaml": _yaml({"apiVersion": 1, "datasources": [datasource]}),
+        "dashboards/memleak-lab.yaml": _yaml({"apiVersion": 1, "providers": [provider]}),
+    }
+
+
+def _yaml(document: object) -> str:
+    return yaml.safe_dump(document, sort_keys=False)

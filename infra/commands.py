@@ -1,0 +1,151 @@
+"""The command lines that a learner pastes: each is one line of POSIX shell that works as it stands."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from infra import versions
+from infra.story import LEDGER_PORT
+
+DEBUGINFO_FOLDER = "/app/debuginfo"
+FIELDS = "proc.comm,operation,size,ustack.symbols"
+TRACE_SECONDS = 30
+
+_CPU = "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')"
+_RELEASES = f"https://github.com/inspektor-gadget/inspektor-gadget/releases/download/v{versions.GADGET_VERSION}"
+# Taken from any pod or container that shares the node's processes: the leaker, and the C library that it has mapped.
+_FIND = (
+    "pid=$(pgrep -n -f '^python -m service$') && "
+    "libc=/proc/$pid/root$(awk '/libc\\.so\\.6$/ {print $6; exit}' /proc/$pid/maps)"
+)
+_BPFTRACE = (
+    "uprobe:LIBC:malloc { @wanted[tid] = arg0; } "
+    "uretprobe:LIBC:malloc /@wanted[tid]/ "
+    "{ @bytes[ustack] = sum(@wanted[tid]); @calls[ustack] = count(); delete(@wanted[tid]); } "
+    "END { clear(@wanted); }"
+)
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Commands against one namespace of one cluster. ``client`` is kubectl, or oc on OpenShift."""
+
+    client: str
+    context: str
+    namespace: str
+
+    @property
+    def base(self) -> str:
+        """The client with its context."""
+        return f"{self.client} --context {shlex.quote(self.context)}"
+
+    @property
+    def inside(self) -> str:
+        """The client with its context and namespace."""
+        return f"{self.base} --namespace {shlex.quote(self.namespace)}"
+
+    def forward(self, what: str, here: int, there: int) -> str:
+        """Bring a port of the cluster to this machine's loopback."""
+        return f"{self.inside} port-forward {what} {here}:{there}"
+
+    def on_node(self, script: str, toolbox: str) -> str:
+        """Run a script on the leaker's node: a privileged pod that shares its processes and has its root at /host."""
+        pods = f"{self.inside} get pods --selector app.kubernetes.io/name=leaker"
+        node = f"{pods} --output jsonpath='{{.items[0].spec.nodeName}}'"
+        return (
+            f'{self.base} debug "node/$({node})" --stdin --tty --quiet --profile=sysadmin '
+            f"--image={toolbox} -- sh -c {shlex.quote(script)}"
+        )
+
+    def gadget(self, image: str, *, symbols: bool) -> str:
+        """Run the gadget on the leaker's pod, with the symbols of its shared object."""
+        run = (
+            f"{self.client} gadget run {image} --context {shlex.quote(self.context)} "
+            f"--namespace {shlex.quote(self.namespace)} --selector app.kubernetes.io/name=leaker --containername leaker"
+        )
+        if not symbols:
+            return run
+        copy = f"{self.inside} exec deployment/leaker -- tar -C {DEBUGINFO_FOLDER} -chf - ."
+        return _with_symbols(copy, run, f"k8s.podName,{FIELDS}")
+
+    def verify(self) -> str:
+        """Hold ANSWER, a report file or a function's name, against the leaker's ledger."""
+        forward = self.forward("deployment/leaker", LEDGER_PORT, LEDGER_PORT)
+        return f'{forward} >/dev/null & sleep 2; memleak-lab verify "${{ANSWER:-report.json}}"; kill $!'
+
+
+def docker_gadget(image: str, container: str) -> str:
+    """Run the gadget on the leaker's container, with the symbols of its shared object."""
+    copy = f"docker exec {container} tar -C {DEBUGINFO_FOLDER} -chf - ."
+    return _with_symbols(copy, f"sudo ig run {image} --runtimes docker --containername {container}", FIELDS)
+
+
+def docker_on_host(script: str, toolbox: str) -> str:
+    """Run a script in a privileged container that shares this machine's processes."""
+    return (
+        "docker run --rm --interactive --tty --privileged --pid=host "
+        "--volume /lib/modules:/lib/modules:ro --volume /usr/src:/usr/src:ro "
+        f"{toolbox} sh -c {shlex.quote(script)}"
+    )
+
+
+def docker_verify(container: str) -> str:
+    """Hold ANSWER against the ledger, which listens inside the container only: from its network namespace."""
+    pid = f"docker inspect --format '{{{{.State.Pid}}}}' {container}"
+    return f'sudo nsenter --target "$({pid})" --net "$(command -v memleak-lab)" verify "${{ANSWER:-report.json}}"'
+
+
+def install_kubectl_gadget() -> str:
+    """Put the client of the declared version on the PATH."""
+    return _install("kubectl-gadget")
+
+
+def install_ig() -> str:
+    """Put Inspektor Gadget's command for one machine on the PATH."""
+    return _install("ig")
+
+
+def bpftrace_script() -> str:
+    """Bytes and calls by stack, of thirty seconds of malloc, with bpftrace from Debian."""
+    program = f'"$(echo {shlex.quote(_BPFTRACE)} | sed "s#LIBC#$libc#g")"'
+    return (
+        f"{_packages('bpftrace')} && {_tracefs()} && {_FIND} && "
+        f'timeout --signal=INT {TRACE_SECONDS} bpftrace -p "$pid" -e {program}'
+    )
+
+
+def bcc_script(*, host: str) -> str:
+    """Outstanding allocations by stack, with BCC's memleak from Debian.
+
+    ``host`` is where the node's root is mounted; empty: its kernel's files are mounted under their own names. BCC
+    compiles at run time, against the headers of the running kernel or those that the kernel carries.
+    """
+    headers = f"ln -sfn {host}/lib/modules /lib/modules && ln -sfn {host}/usr/src /usr/src && " if host else ""
+    return (
+        f"{_packages('bpfcc-tools')} && {headers}{_tracefs()} && {_FIND} && "
+        f'memleak-bpfcc -p "$pid" -O "$libc" --top 5 {TRACE_SECONDS} 1'
+    )
+
+
+def _packages(tool: str) -> str:
+    return (
+        "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && "
+        f"apt-get install -qq --yes --no-install-recommends {tool} procps >/dev/null"
+    )
+
+
+def _tracefs() -> str:
+    return "{ mountpoint -q /sys/kernel/tracing || mount -t tracefs nodev /sys/kernel/tracing; }"
+
+
+def _with_symbols(copy: str, run: str, fields: str) -> str:
+    return (
+        f'cache=$(mktemp -d) && {copy} | tar -C "$cache" -xf - && {run} --collect-ustack --collect-build-id '
+        f'--symbolizers symtab,debuginfod-cache --debuginfod-cache-path "$cache" --fields {fields}'
+    )
+
+
+def _install(program: str) -> str:
+    archive = f"{program}-linux-{_CPU}-v{versions.GADGET_VERSION}.tar.gz"
+    return f"curl -fsSL {_RELEASES}/{archive} | sudo tar -C /usr/local/bin -xzf - {program}"

@@ -1,0 +1,149 @@
+"""Inspektor Gadget: its chart in a namespace of its own, and the gadget that runs from the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi_kubernetes import core, helm, meta
+
+from infra import versions
+from infra.config import GadgetKind
+from infra.namespace import Inside, pod_security
+from infra.prometheus_config import GADGET_METRICS_PORT
+from infra.references import is_loopback, split_host
+
+if TYPE_CHECKING:
+    from infra.config import Gadget
+
+# The daemon finds its own ConfigMaps by this name: the chart's gadgetNamespace.
+NAMESPACE = "gadget"
+OFFICIAL_GADGETS = "ghcr.io/inspektor-gadget/gadget/*"
+
+
+@dataclass(frozen=True)
+class InspektorGadgetArgs:
+    """``daemon_image`` is the daemon's repository without a tag: the chart knows the tag that fits it.
+
+    ``official`` is where the stock gadgets are, as a prefix. ``watched`` is the lab's namespace.
+    ``insecure_registry`` is a registry without TLS that the daemon may pull from; empty: there is none.
+    """
+
+    gadget: Gadget
+    daemon_image: str
+    official: str
+    watched: str
+    insecure_registry: str
+
+
+class InspektorGadget(pulumi.ComponentResource):
+    """Inspektor Gadget's daemon on every node, and one running gadget whose numbers Prometheus reads.
+
+    Attributes:
+        inside: its namespace.
+    """
+
+    inside: Inside
+
+    def __init__(self, name: str, args: InspektorGadgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("memleak-lab:infra:InspektorGadget", name, None, opts)
+        space = core.v1.Namespace(
+            "gadget-namespace",
+            metadata=meta.v1.ObjectMetaArgs(name=NAMESPACE, labels=pod_security("privileged")),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        chart = args.gadget.chart
+        public = chart.startswith("oci://")
+        # Not deleted with the namespace: its cluster role would stay behind.
+        release = helm.v3.Release(
+            "gadget",
+            name="gadget",
+            namespace=space.metadata.name,
+            chart=chart,
+            version=versions.GADGET_VERSION if public else None,
+            values=_values(args),
+            atomic=True,
+            timeout=300,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.inside = Inside(space.metadata.name, space, release, ())
+        core.v1.ConfigMap(
+            "gadget-instance",
+            metadata=meta.v1.ObjectMetaArgs(
+                name=f"{args.watched}-{args.gadget.kind}",
+                namespace=space.metadata.name,
+                labels={"type": "gadget-instance", "name": f"{args.watched}-{args.gadget.kind}"},
+                annotations={
+                    "gadgetImage": args.gadget.image,
+                    "gadgetTags": "",
+                    "gadgetTimeout": "0",
+                    "gadgetLogLevel": "4",
+                    "gadgetNodes": "",
+                },
+            ),
+            data=_parameters(args),
+            # The daemon starts what appears and stops what vanishes, and does not look at changes.
+            immutable=True,
+            opts=pulumi.ResourceOptions.merge(
+                self.inside.options(self),
+                pulumi.ResourceOptions(delete_before_replace=True, replace_on_changes=["data", "metadata"]),
+            ),
+        )
+        self.register_outputs({"namespace": space.metadata.name})
+
+
+def _values(args: InspektorGadgetArgs) -> dict[str, object]:
+    oci: dict[str, object] = {}
+    if args.insecure_registry:
+        oci["insecure-registries"] = [args.insecure_registry]
+    if args.gadget.kind is GadgetKind.MEMLEAK:
+        # This project signs nothing, so signatures cannot be asked for; what may run is named instead.
+        repository = split_host(args.gadget.image)
+        name = f"{repository[0]}/{repository[1].partition('@')[0].partition(':')[0]}"
+        oci |= {"verify-image": False, "allowed-gadgets": [args.official, f"{name}*"]}
+    return {
+        "image": {"repository": args.daemon_image, "pullPolicy": "IfNotPresent"},
+        "config": {
+            "gadgetNamespace": NAMESPACE,
+            "operator": {
+                "oci": oci,
+                "otel-metrics": {
+                    "otel-metrics-listen": True,
+                    "otel-metrics-listen-address": f"0.0.0.0:{GADGET_METRICS_PORT}",
+                },
+            },
+        },
+    }
+
+
+def _parameters(args: InspektorGadgetArgs) -> dict[str, str]:
+    """The running gadget's parameters: whom it watches, and what it counts for Prometheus."""
+    parameters = {
+        "operator.KubeManager.namespace": args.watched,
+        "operator.KubeManager.selector": "app.kubernetes.io/name=leaker",
+        "operator.KubeManager.containername": "leaker",
+    }
+    if args.gadget.kind is GadgetKind.MEMLEAK:
+        return {**parameters, "operator.otel-metrics.otel-metrics-name": "memleak:memleak"}
+    # The stock gadget exports nothing of its own accord: bytes and calls, by operation.
+    annotations = (
+        "malloc:metrics.collect=true",
+        "malloc:metrics.implicit-counter.name=calls",
+        "malloc:metrics.implicit-counter.description=allocator calls",
+        "malloc.operation:metrics.type=key",
+        "malloc.size:metrics.type=counter",
+    )
+    return {
+        **parameters,
+        "operator.oci.annotate": ",".join(annotations),
+        "operator.otel-metrics.otel-metrics-name": "malloc:trace_malloc",
+    }
+
+
+def insecure(registry: str) -> str:
+    """The registry's host, if its name says that it is of this machine or of this cluster, and has no TLS."""
+    host = registry.partition("/")[0]
+    name = host.partition(":")[0]
+    inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
+    return host if host and inner else ""
