@@ -139,7 +139,9 @@ class DockerLab(pulumi.ComponentResource):
         )
 
 
-def declare_as_containers(config: LabConfig, image: LabImage, rendered: Path) -> DockerLab:
+def declare_as_containers(
+    config: LabConfig, image: LabImage, rendered: Path, opts: pulumi.ResourceOptions
+) -> DockerLab:
     """Declare every part that the configuration asks for."""
     return DockerLab(
         "docker",
@@ -154,6 +156,7 @@ def declare_as_containers(config: LabConfig, image: LabImage, rendered: Path) ->
             dashboards=dashboards(config.truth, DATASOURCE_UID),
             rendered=rendered,
         ),
+        opts,
     )
 
 

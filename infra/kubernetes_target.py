@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pulumi
-
 from grafana import dashboards
 from grafana.provisioning import DATASOURCE_UID
 from infra import gadget, versions
@@ -18,13 +16,14 @@ from infra.prometheus import Prometheus, PrometheusArgs
 from infra.visitors import Visitors, VisitorsArgs
 
 if TYPE_CHECKING:
+    import pulumi
+
     from infra.config import Cluster, LabConfig
     from infra.image import LabImage
 
 
-def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, provider: pulumi.ProviderResource) -> None:
-    """Declare every part that the configuration asks for, all with this provider."""
-    there = pulumi.ResourceOptions(provider=provider)
+def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, there: pulumi.ResourceOptions) -> None:
+    """Declare every part that the configuration asks for; ``there`` names the cluster's provider."""
     environment, platform = cluster.environment, config.build.platform
     inside = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry), there).inside
     leaker = Leaker(

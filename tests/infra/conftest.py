@@ -30,6 +30,11 @@ CLUSTERS = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # The SDK warns where it defines the classic model, which is the one that file provisioning reads.
+    config.addinivalue_line("filterwarnings", "ignore:Prefer using dashboardv2:DeprecationWarning")
+
+
 class Record(Protocol):
     def __call__(self, environment: str = "kind", /, **settings: object) -> Recording: ...
 

@@ -19,13 +19,14 @@ import pulumi
 import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from pulumi.runtime import mocks, rpc
+from pulumi.runtime.proto import engine_pb2
 from pulumi.runtime.stack import run_in_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from google.protobuf import empty_pb2
-    from pulumi.runtime.proto import engine_pb2, resource_pb2
+    from pulumi.runtime.proto import resource_pb2
 
 ROOT = Path(__file__).parents[2]
 PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
@@ -164,7 +165,8 @@ class _Log(mocks.MockEngine):
         self._logged = logged
 
     def Log(self, request: engine_pb2.LogRequest) -> None:  # noqa: N802 - gRPC's name
-        self._logged.append(request.message)
+        if request.severity != engine_pb2.DEBUG:
+            self._logged.append(request.message)
 
 
 def record(
