@@ -86,6 +86,9 @@ class MappedRanges:
                     self._last_cut.pop(event.thread, None)
                     self._cut(event.address, end)  # what a fixed mapping replaces is gone
                     self._add(event.address, end, event.stack, event.time_ns)
+                case MappingKind.RESERVED:
+                    self._last_cut.pop(event.thread, None)
+                    self._cut(event.address, end)
                 case MappingKind.UNMAPPED:
                     self._last_cut[event.thread] = self._cut(event.address, end)
                 case MappingKind.RESTORED:

@@ -1,344 +1,21 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0-only)
 /*
- * Exact heap accounting of one process: bytes outstanding by the stack that took them.
+ * The heap tracer's programs: what is attached where. The accounting itself is in heap_account.bpf.h.
  *
- * Three rules make it exact where tools with one slot per thread are not:
- *
- *  - The outermost call wins. malloc of 128 KiB and more calls mmap inside libc, realloc calls mremap, reallocarray
- *    jumps to realloc. Whatever an allocator calls on the same thread before it returns is its own business.
- *  - The size is kept from the entry, the stack is taken at the return: at the entry the caller has no frame yet, and
- *    unwinding by frame pointers would miss it.
- *  - A block leaves the books before its memory can be given out again: at the entry of free, realloc and munmap, not
- *    at their return, when another thread may already own the address.
- *
- * The probes are opened for one process, so nothing here asks who is calling.
+ * The probes are opened for one process, so nothing here asks who is calling. A child of vfork shares its parent's
+ * memory until it execs, and counts; a child of fork has memory of its own, and the kernel takes the probes out of it.
  */
 #include <linux/bpf.h>
 #include <linux/ptrace.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "heap_trace.h"
+#include "heap_account.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-typedef __u64 u64;
-typedef __u32 u32;
-
-#define MAX_ERRNO 4095
-#define MAP_FAILED_FROM ((u64)-MAX_ERRNO)
-
-/* For a session program: 0 asks the kernel for the return of this call, 1 saves that trap. */
-#define WANT_RETURN 0
-#define SKIP_RETURN 1
-
-/* Set by the loader from the kernel's BTF; a constant to the verifier, which drops the branch it rules out. */
-const volatile __u8 preempt_control = 0;
-
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
-
-struct task_struct;
-
-/* The allocator call that a thread is in: from its outermost entry to its return. */
-struct call {
-	u64 sp;      /* stack pointer at the entry, where the return address lies on x86 */
-	u64 bytes;
-	u64 pointer; /* posix_memalign's result, the old block of realloc, the old range of mremap and munmap */
-	u32 function;
-	u32 has_old;
-	struct heap_block old; /* realloc: the old block, out of the books until the outcome is known */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct call);
-} calls SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, u64);
-	__type(value, struct heap_block);
-} blocks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, u64);
-	__type(value, struct heap_stack);
-} stacks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct heap_stack);
-} scratch SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, HEAP_LOST_KINDS);
-	__type(key, u32);
-	__type(value, u64);
-} lost SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} mappings SEC(".maps");
-
-static __always_inline void lose(u32 kind)
-{
-	u64 *count = bpf_map_lookup_elem(&lost, &kind);
-
-	if (count)
-		__sync_fetch_and_add(count, 1);
-}
-
-/*
- * The hash under which the current user stack is kept, with its record made on first sight. A 64-bit hash, and not
- * bpf_get_stackid: that keeps one stack per bucket of a small table and drops or confuses the ones that collide.
- */
-static __always_inline u64 current_stack(struct pt_regs *ctx)
-{
-	u32 zero = 0;
-	struct heap_stack *stack = bpf_map_lookup_elem(&scratch, &zero);
-
-	if (!stack)
-		return HEAP_UNKNOWN_STACK;
-	long bytes = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), BPF_F_USER_STACK);
-	if (bytes < (long)sizeof(u64)) {
-		lose(HEAP_LOST_STACK);
-		return HEAP_UNKNOWN_STACK;
-	}
-	stack->depth = (u64)bytes / sizeof(u64);
-
-	u64 hash = stack->depth;
-	for (u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
-		if (i >= stack->depth)
-			break;
-		hash = (hash ^ stack->frames[i]) * 0x9E3779B97F4A7C15ULL; /* 2^64 / golden ratio: odd, well mixed */
-		hash ^= hash >> 32;
-	}
-	if (hash == HEAP_UNKNOWN_STACK)
-		hash = 1;
-	if (bpf_map_lookup_elem(&stacks, &hash))
-		return hash;
-
-	stack->allocations = stack->allocated_bytes = stack->frees = stack->freed_bytes = 0;
-	/* Another thread may have been first: then its record stands, which is as good. */
-	bpf_map_update_elem(&stacks, &hash, stack, BPF_NOEXIST);
-	if (bpf_map_lookup_elem(&stacks, &hash))
-		return hash;
-	lose(HEAP_LOST_STACKS);
-	return HEAP_UNKNOWN_STACK;
-}
-
-static __always_inline void count_free(const struct heap_block *block)
-{
-	u64 hash = block->stack;
-	struct heap_stack *stack = bpf_map_lookup_elem(&stacks, &hash);
-
-	if (stack) {
-		__sync_fetch_and_add(&stack->frees, 1);
-		__sync_fetch_and_add(&stack->freed_bytes, block->bytes);
-	}
-}
-
-static __always_inline void remember(struct pt_regs *ctx, u64 address, u64 bytes)
-{
-	struct heap_block block = {.bytes = bytes, .time_ns = bpf_ktime_get_ns()};
-
-	block.stack = current_stack(ctx);
-	struct heap_stack *stack = bpf_map_lookup_elem(&stacks, &block.stack);
-	if (!stack)
-		return; /* cannot be: the unknown stack is there from the start */
-
-	long error = bpf_map_update_elem(&blocks, &address, &block, BPF_NOEXIST);
-	if (error) {
-		struct heap_block *stale = bpf_map_lookup_elem(&blocks, &address);
-
-		if (!stale) {
-			lose(HEAP_LOST_BLOCKS);
-			return;
-		}
-		lose(HEAP_LOST_FREE);
-		count_free(stale);
-		*stale = block; /* this thread owns the address: nobody else writes the record */
-	}
-	__sync_fetch_and_add(&stack->allocations, 1);
-	__sync_fetch_and_add(&stack->allocated_bytes, bytes);
-}
-
-static __always_inline void forget(u64 address)
-{
-	struct heap_block *block = bpf_map_lookup_elem(&blocks, &address);
-
-	if (block) { /* else it is older than the trace */
-		count_free(block);
-		bpf_map_delete_elem(&blocks, &address);
-	}
-}
-
-static __always_inline void report_mapping(u32 kind, u64 address, u64 bytes, u64 stack)
-{
-	struct heap_mapping *event = bpf_ringbuf_reserve(&mappings, sizeof(*event), 0);
-
-	if (!event) {
-		lose(HEAP_LOST_MAPPING);
-		return;
-	}
-	event->address = address;
-	event->bytes = bytes;
-	event->stack = stack;
-	event->time_ns = bpf_ktime_get_ns();
-	event->kind = kind;
-	event->thread = (u32)bpf_get_current_pid_tgid();
-	bpf_ringbuf_submit(event, 0);
-}
-
-/* Takes the old block of a realloc out of the books, and into the call. */
-static __always_inline void hold_old_block(struct call *call, u64 address)
-{
-	struct heap_block *block = address ? bpf_map_lookup_elem(&blocks, &address) : 0;
-
-	call->pointer = address;
-	call->has_old = block != 0;
-	if (block) {
-		call->old = *block;
-		bpf_map_delete_elem(&blocks, &address);
-	}
-}
-
-static __always_inline void release_old_block(struct call *call, int freed)
-{
-	u64 address = call->pointer;
-
-	if (!call->has_old)
-		return;
-	if (freed)
-		count_free(&call->old);
-	else if (bpf_map_update_elem(&blocks, &address, &call->old, BPF_NOEXIST))
-		lose(HEAP_LOST_BLOCKS);
-}
-
-static __always_inline int enter(struct pt_regs *ctx, u32 function)
-{
-	u64 sp = PT_REGS_SP(ctx);
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!call) {
-		lose(HEAP_LOST_THREAD);
-		return SKIP_RETURN;
-	}
-	if (call->function) {
-		/* Stacks grow down: a call from inside the outer one is at its stack pointer (a tail call) or below. */
-		if (sp <= call->sp)
-			return SKIP_RETURN;
-		lose(HEAP_LOST_RETURN);
-		call->function = HEAP_NONE;
-	}
-	if (function == HEAP_FREE) {
-		u64 address = PT_REGS_PARM1(ctx);
-
-		if (address)
-			forget(address);
-		return SKIP_RETURN; /* nothing is left to learn at its return */
-	}
-
-	call->sp = sp;
-	call->has_old = 0;
-	switch (function) {
-	case HEAP_MALLOC:
-		call->bytes = PT_REGS_PARM1(ctx);
-		break;
-	case HEAP_CALLOC:
-		call->bytes = PT_REGS_PARM1(ctx) * PT_REGS_PARM2(ctx); /* where this overflows, calloc fails */
-		break;
-	case HEAP_REALLOC:
-		call->bytes = PT_REGS_PARM2(ctx);
-		hold_old_block(call, PT_REGS_PARM1(ctx));
-		break;
-	case HEAP_REALLOCARRAY:
-		call->bytes = PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx);
-		hold_old_block(call, PT_REGS_PARM1(ctx));
-		break;
-	case HEAP_ALIGNED_ALLOC:
-		call->bytes = PT_REGS_PARM2(ctx);
-		break;
-	case HEAP_POSIX_MEMALIGN:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM3(ctx);
-		break;
-	case HEAP_MMAP:
-		call->bytes = PT_REGS_PARM2(ctx);
-		break;
-	case HEAP_MREMAP:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM3(ctx);
-		report_mapping(HEAP_UNMAPPED, call->pointer, PT_REGS_PARM2(ctx), 0);
-		break;
-	case HEAP_MUNMAP:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM2(ctx);
-		report_mapping(HEAP_UNMAPPED, call->pointer, call->bytes, 0);
-		break;
-	default:
-		return SKIP_RETURN;
-	}
-	call->function = function;
-	return WANT_RETURN;
-}
-
-static __always_inline int leave(struct pt_regs *ctx, u32 function)
-{
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
-	u64 result = PT_REGS_RC(ctx), sp = PT_REGS_SP(ctx), address;
-
-#ifdef __TARGET_ARCH_x86
-	sp -= sizeof(u64); /* `ret` took the return address off the stack */
-#endif
-	/* Not the call that this thread's outermost entry began: a nested one, or one that was under way at the start. */
-	if (!call || call->function != function || call->sp != sp)
-		return 0;
-	call->function = HEAP_NONE;
-
-	switch (function) {
-	case HEAP_REALLOC:
-	case HEAP_REALLOCARRAY:
-		/* It frees the old block where it succeeds, and where glibc is asked for nothing: realloc(p, 0). */
-		release_old_block(call, result || !call->bytes);
-		break;
-	case HEAP_POSIX_MEMALIGN:
-		if ((u32)result)
-			return 0;
-		if (bpf_probe_read_user(&result, sizeof(result), (void *)call->pointer)) {
-			lose(HEAP_LOST_READ);
-			return 0;
-		}
-		break;
-	case HEAP_MMAP:
-	case HEAP_MREMAP:
-		if (result < MAP_FAILED_FROM)
-			report_mapping(HEAP_MAPPED, result, call->bytes, current_stack(ctx));
-		else if (function == HEAP_MREMAP)
-			report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
-		return 0;
-	case HEAP_MUNMAP:
-		if ((u32)result)
-			report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
-		return 0;
-	}
-	address = result;
-	if (address)
-		remember(ctx, address, call->bytes);
-	return 0;
-}
 
 /*
  * uprobe programs can be preempted, and then the per-CPU scratch, and the kernel's own per-CPU buffer behind
@@ -347,10 +24,10 @@ static __always_inline int leave(struct pt_regs *ctx, u32 function)
  */
 #define UNDISTURBED(call)                          \
 	({                                         \
-		if (preempt_control)               \
+		if (settings.preempt_control)               \
 			bpf_preempt_disable();     \
 		int result = call;                 \
-		if (preempt_control)               \
+		if (settings.preempt_control)               \
 			bpf_preempt_enable();      \
 		result;                            \
 	})
@@ -362,7 +39,7 @@ static __always_inline int leave(struct pt_regs *ctx, u32 function)
 SEC("uprobe")
 int heap_session(struct pt_regs *ctx)
 {
-	u32 function = (u32)bpf_get_attach_cookie(ctx);
+	__u32 function = (__u32)bpf_get_attach_cookie(ctx);
 
 	if (PT_REGS_IP(ctx) == bpf_get_func_ip(ctx))
 		return UNDISTURBED(enter(ctx, function));
@@ -372,13 +49,13 @@ int heap_session(struct pt_regs *ctx)
 SEC("uprobe")
 int heap_entry(struct pt_regs *ctx)
 {
-	UNDISTURBED(enter(ctx, (u32)bpf_get_attach_cookie(ctx)));
+	UNDISTURBED(enter(ctx, (__u32)bpf_get_attach_cookie(ctx)));
 	return 0;
 }
 
 SEC("uretprobe")
 int heap_return(struct pt_regs *ctx)
 {
-	UNDISTURBED(leave(ctx, (u32)bpf_get_attach_cookie(ctx)));
+	UNDISTURBED(leave(ctx, (__u32)bpf_get_attach_cookie(ctx)));
 	return 0;
 }

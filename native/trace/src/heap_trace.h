@@ -39,6 +39,12 @@ enum heap_lost {
 	HEAP_LOST_KINDS,
 };
 
+/* What the loader decides before the program is verified. */
+struct heap_settings {
+	unsigned long long min_bytes;      /* blocks below this are not looked at */
+	unsigned long long preempt_control; /* 1 where the kernel lets a program forbid preemption (6.10 and newer) */
+};
+
 /* One live heap block, under its address. */
 struct heap_block {
 	unsigned long long bytes;
@@ -62,6 +68,7 @@ struct heap_stack {
  */
 enum heap_mapping_kind {
 	HEAP_MAPPED,   /* [address, address + bytes) is new */
+	HEAP_RESERVED, /* the range is new and cannot be accessed: it replaces what was there, and takes no memory */
 	HEAP_UNMAPPED, /* the range is about to go */
 	HEAP_RESTORED, /* the thread's last HEAP_UNMAPPED failed: the range stayed */
 };

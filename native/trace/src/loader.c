@@ -82,16 +82,16 @@ static int kernel_has_kfunc(const char *name)
 	return id > 0;
 }
 
-static int set_constants(struct bpf_object *object)
+static int set_constants(struct bpf_object *object, const struct heap_trace_options *options)
 {
-	/* The one variable of .rodata, in the order of heap_trace.bpf.c. */
-	struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata");
+	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata.settings");
 	size_t size = 0;
-	unsigned char *values = constants ? bpf_map__initial_value(constants, &size) : NULL;
+	struct heap_settings *settings = map ? bpf_map__initial_value(map, &size) : NULL;
 
-	if (!values || size < 1)
+	if (!settings || size != sizeof(*settings))
 		return -EINVAL;
-	values[0] = (unsigned char)kernel_has_kfunc("bpf_preempt_disable");
+	settings->min_bytes = options->min_bytes;
+	settings->preempt_control = (unsigned long long)kernel_has_kfunc("bpf_preempt_disable");
 	return 0;
 }
 
@@ -134,9 +134,9 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	bpf_program__set_autoload(trace->exit, !session);
 	if (session)
 		bpf_program__set_expected_attach_type(trace->session, (enum bpf_attach_type)57 /* BPF_TRACE_UPROBE_SESSION */);
-	error = set_constants(trace->object);
+	error = set_constants(trace->object, options);
 	if (error)
-		return fail(error, "the eBPF object has no constants");
+		return fail(error, "the eBPF object has no settings");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "stacks"), options->max_stacks + 1);
 	error = bpf_object__load(trace->object);

@@ -16,6 +16,7 @@ struct heap_trace;
 struct heap_trace_options {
 	uint32_t max_blocks;  /* live heap blocks that can be tracked at a time */
 	uint32_t max_stacks;  /* different call stacks */
+	uint64_t min_bytes;   /* smaller blocks are left out */
 	int allow_session;    /* 0: separate entry and return programs even where the kernel has sessions */
 };
 

@@ -68,6 +68,7 @@ class MappingKind(enum.IntEnum):
     """What happened to a range of addresses."""
 
     MAPPED = lib.HEAP_MAPPED
+    RESERVED = lib.HEAP_RESERVED
     UNMAPPED = lib.HEAP_UNMAPPED
     RESTORED = lib.HEAP_RESTORED
 
@@ -130,17 +131,25 @@ class HeapTrace:
     Args:
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 80 bytes for each in use.
         max_stacks: different call stacks, about 1.1 KiB each in use.
+        min_bytes: heap blocks below this size are left out.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
 
     Raises:
         TraceError: the kernel refuses the program; ``errno`` is EPERM where privileges are missing.
     """
 
-    def __init__(self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 14, allow_session: bool = True) -> None:
+    def __init__(
+        self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 14, min_bytes: int = 0, allow_session: bool = True
+    ) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
             "struct heap_trace_options *",
-            {"max_blocks": max_blocks, "max_stacks": max_stacks, "allow_session": allow_session},
+            {
+                "max_blocks": max_blocks,
+                "max_stacks": max_stacks,
+                "min_bytes": min_bytes,
+                "allow_session": allow_session,
+            },
         )
         trace = ffi.new("struct heap_trace **")
         self._trace = ffi.NULL
