@@ -81,12 +81,13 @@ class _Lab:
         )
         return reading.elapsed_seconds, claims
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> bool:
         """Wait, looking meanwhile where there is time for it."""
         until = time.monotonic() + seconds
         if self._next_look < until:
             self.look()
         time.sleep(max(0.0, until - time.monotonic()))
+        return True
 
     def watch(self) -> None:
         """Wait until the story has come to the point where the diagnosis begins."""
@@ -124,11 +125,11 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
         lab.watch()
         view.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
         lab.step = "tracing"
-        with Tracer(lab.process) as tracer:
+        with Tracer(lab.process) as tracer, Symbolizer(lab.process) as symbolizer:
             claims_start = lab.look()[1]
-            window = measure(tracer, options.window_seconds, ledger=lab.ledger, pause=lab.pause)
+            window = measure(tracer, symbolizer, options.window_seconds, ledger=lab.ledger, pause=lab.pause)
             claims = ClaimsWindow(claims_start, lab.look()[1])
-            report = build_report(tracer, replace(window, claims=claims), Symbolizer(lab.process))
+            report = build_report(tracer, replace(window, claims=claims), symbolizer)
     if report.ledger is None:
         raise LabError("the window has no ledger")
     return Outcome(report, grade(report, report.ledger))

@@ -68,12 +68,35 @@ class Process:
         text = b" ".join(words).decode(errors="replace").strip()
         return text or f"[{(self._root / 'comm').read_text().strip()}]"
 
+    def program(self) -> tuple[str, ...]:
+        """What tells the program in this process from the one before an exec: where its code and stack begin.
+
+        Empty when the process has ended.
+        """
+        fields = self._stat()
+        return (fields[23], fields[25]) if fields and fields[0] not in "ZX" else ()
+
+    def children(self) -> tuple[int, ...]:
+        """The processes that this one started and that still run."""
+        found: list[int] = []
+        for path in self._root.glob("task/*/children"):
+            try:
+                found += map(int, path.read_text().split())
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # the thread has ended
+        return tuple(sorted(found))
+
+    def _stat(self) -> list[str]:
+        """The fields of /proc/PID/stat after the name in parentheses, which may hold anything."""
+        try:
+            return (self._root / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+
     def alive(self) -> bool:
         """True while the process runs: a zombie's memory is gone already."""
-        try:
-            return (self._root / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except (FileNotFoundError, ProcessLookupError):
-            return False
+        fields = self._stat()
+        return bool(fields) and fields[0] not in "ZX"
 
     def resident(self) -> Resident:
         """Resident memory now.

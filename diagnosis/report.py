@@ -7,20 +7,19 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from diagnosis.lost import UNCOUNTED, count_lost, explain_lost
 from diagnosis.mapped import Counts
 from diagnosis.verdict import Site, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heap_trace import Lost
-
     from diagnosis.claims import ClaimsWindow
     from diagnosis.ledger import Quiet
-    from diagnosis.process import Resident
     from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer
-    from diagnosis.tracer import Snapshot, Survivors, Tracer
+    from diagnosis.tracer import Snapshot, Tracer
     from diagnosis.verdict import Verdict
+    from diagnosis.window import Window
 
 UNKNOWN = "[unknown stack]"
 
@@ -79,7 +78,11 @@ class LedgerWindow:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything known about one traced window. ``claims`` and ``ledger`` are None for a process that has none."""
+    """Everything known about one traced window.
+
+    ``claims`` and ``ledger`` are None for a process that has none. ``lost`` counts what is missing from the numbers or
+    from the stacks, by kind; ``notes`` says each in a line, with a remedy.
+    """
 
     target: Target
     window_seconds: float
@@ -88,6 +91,7 @@ class Report:
     truth: Truth
     ledger: LedgerWindow | None
     lost: Mapping[str, int]
+    notes: tuple[str, ...]
     verdict: Verdict
 
     def outstanding_of(self, function: str) -> Counts:
@@ -104,37 +108,19 @@ class Report:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-@dataclass(frozen=True)
-class Window:
-    """The measurements of one window, taken while the probes were in."""
-
-    samples: tuple[Snapshot, ...]
-    survivors: Mapping[int, Survivors]
-    resident_start: Resident
-    resident_end: Resident
-    lost: Mapping[Lost, int]
-    claims: ClaimsWindow | None = None
-    ledger_start: Quiet | None = None
-    ledger_end: Quiet | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the window was."""
-        return self.samples[-1].seconds - self.samples[0].seconds
-
-
 def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
     """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols."""
-    changes = window.samples[-1].since(window.samples[0])
+    first, last = window.samples[0], window.samples[-1]
+    changes = last.snapshot.since(first.snapshot)
     symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
     truth = Truth(
-        window.resident_start.total_bytes,
-        window.resident_end.total_bytes,
-        window.resident_start.anonymous_bytes,
-        window.resident_end.anonymous_bytes,
+        first.resident.total_bytes,
+        last.resident.total_bytes,
+        first.resident.anonymous_bytes,
+        last.resident.anonymous_bytes,
     )
     stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
-    lost = {kind.name.lower(): count for kind, count in window.lost.items()}
+    lost = count_lost(window, changes, symbolized)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -143,11 +129,12 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         truth=truth,
         ledger=_ledger(window),
         lost=lost,
+        notes=tuple(explain_lost(lost, window)),
         verdict=judge(
             _sites(changes, symbolized, window),
             window_seconds=window.seconds,
             resident_growth=truth.growth,
-            lost=sum(lost.values()),
+            lost=sum(lost[kind] for kind in UNCOUNTED),
         ),
     )
 
@@ -173,18 +160,18 @@ def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedSta
     for stack in changes:
         names = [frame.name for frame in symbolized[stack].frames[:2]] or [UNKNOWN]
         stacks[names[0], names[1] if len(names) > 1 else ""].append(stack)
-    start = window.samples[0].counts
     nothing = Counts()
+
+    def outstanding(snapshot: Snapshot, members: list[int]) -> int:
+        return sum(snapshot.counts.get(stack, nothing).outstanding_bytes for stack in members)
+
+    first = window.samples[0].snapshot
     return [
         Site(
             function,
             caller,
             outstanding=tuple(
-                sum(
-                    sample.counts.get(stack, nothing).outstanding_bytes - start.get(stack, nothing).outstanding_bytes
-                    for stack in members
-                )
-                for sample in window.samples
+                outstanding(sample.snapshot, members) - outstanding(first, members) for sample in window.samples
             ),
             allocations=sum(changes[stack].allocations for stack in members),
             frees=sum(changes[stack].frees for stack in members),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Self
 
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
@@ -15,6 +16,7 @@ from diagnosis.objects import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
     from symbolic.symcache import SymCache
 
@@ -43,25 +45,31 @@ class Frame:
 
 @dataclass(frozen=True)
 class SymbolizedStack:
-    """Frames, innermost first. ``broken`` where unwinding left the code before it came to an end."""
+    """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken."""
 
     frames: tuple[Frame, ...]
     broken: bool
+    depth: int
 
 
 class _Module:
     """One mapped file, opened when its first address is looked up."""
 
     def __init__(self, process: Process, mapping: Mapping, debug_files: Path) -> None:
-        self._process, self._mapping, self._debug_files = process, mapping, debug_files
+        self._mapping, self._debug_files = mapping, debug_files
         self.name = PurePosixPath(mapping.path.removesuffix(" (deleted)")).name
+        # Held open: when the process has ended, nothing else leads to a file of its container or to a deleted one.
+        self._file: IO[bytes] | None = None
+        with contextlib.suppress(LabError, OSError):
+            self._file = process.open_path(mapping).open("rb")
 
-    @cached_property
+    @property
     def _path(self) -> Path | None:
-        try:
-            return self._process.open_path(self._mapping)
-        except LabError:
-            return None
+        return Path(f"/proc/self/fd/{self._file.fileno()}") if self._file else None
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
 
     @cached_property
     def _object(self) -> ElfObject | None:
@@ -87,6 +95,8 @@ class _Module:
 
     def frames(self, address: int) -> list[Frame]:
         """The frame at a return address, with the functions inlined there, innermost first."""
+        if not self._mapping.path.startswith("/"):  # generated code, the vdso
+            return [Frame("", self.name or "[anonymous]", "", 0, address - self._mapping.start)]
         offset = address - self._mapping.start + self._mapping.offset
         # A return address is the instruction after the call: one byte back is inside the call.
         own = self._object.address_of(offset - 1) if self._object else None
@@ -101,7 +111,7 @@ class _Module:
 
 
 class Symbolizer:
-    """Looks addresses up in what a process has mapped. The mappings are read anew when an address is in none of them.
+    """Looks addresses up in what a process has mapped. Use it as a context manager: it holds the mapped files open.
 
     Args:
         process: whose addresses these are.
@@ -111,9 +121,32 @@ class Symbolizer:
     def __init__(self, process: Process, debug_files: Path = DEBUG_FILES) -> None:
         self._process = process
         self._debug_files = debug_files
-        self._mappings: tuple[Mapping, ...] = ()
         self._known: dict[int, list[Frame]] = {}
-        self._modules: dict[tuple[int, int], _Module] = {}
+        self._modules: dict[Mapping, _Module] = {}
+
+    def refresh(self) -> None:
+        """Read what is mapped now. Files that were mapped before stay known: their addresses are in earlier stacks."""
+        try:
+            executable = [mapping for mapping in self._process.maps() if mapping.executable]
+        except LabError:
+            return  # it has ended: what was read before still tells
+        for mapping in executable:
+            if mapping not in self._modules:
+                self._modules[mapping] = _Module(self._process, mapping, self._debug_files)
+                self._known.clear()
+
+    def close(self) -> None:
+        """Close the mapped files."""
+        for module in self._modules.values():
+            module.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
         """A stack of return addresses, innermost first.
@@ -127,29 +160,20 @@ class Symbolizer:
             if found is None:
                 found = self._known[address] = self._lookup(address)
             if not found:
-                return SymbolizedStack(tuple(frames), broken=True)
+                return SymbolizedStack(tuple(frames), broken=True, depth=len(addresses))
             frames += found
-        return SymbolizedStack(tuple(frames), broken=not addresses)
+        return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
 
     def _lookup(self, address: int) -> list[Frame]:
-        mapping = self._find(address)
-        if mapping is None:
-            self._mappings = self._read_mappings()
-            mapping = self._find(address)
-        if mapping is None:
-            return []
-        if not mapping.path.startswith("/"):
-            return [Frame("", mapping.path or "[anonymous]", "", 0, address - mapping.start)]
-        module = self._modules.setdefault(
-            (mapping.start, mapping.end), _Module(self._process, mapping, self._debug_files)
+        module = self._find(address)
+        if module is None:
+            self.refresh()
+            module = self._find(address)
+        return module.frames(address) if module else []
+
+    def _find(self, address: int) -> _Module | None:
+        """The newest mapping at an address: an older one there has been unmapped since."""
+        return next(
+            (module for mapping, module in reversed(self._modules.items()) if mapping.start <= address < mapping.end),
+            None,
         )
-        return module.frames(address)
-
-    def _find(self, address: int) -> Mapping | None:
-        return next((mapping for mapping in self._mappings if mapping.start <= address < mapping.end), None)
-
-    def _read_mappings(self) -> tuple[Mapping, ...]:
-        try:
-            return tuple(mapping for mapping in self._process.maps() if mapping.executable)
-        except LabError:
-            return self._mappings  # it has ended: what was read before still tells

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
+from diagnosis.allocator import find_allocator
+from diagnosis.lost import UNCOUNTED
 from diagnosis.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -14,10 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from diagnosis.claims import ClaimsWindow
+    from diagnosis.grade import Grade
     from diagnosis.preflight import Check
+    from diagnosis.process import Process
     from diagnosis.report import Report, StackReport
+    from diagnosis.symbols import Symbolizer
+    from diagnosis.tracer import Snapshot, Tracer
 
 SHOWN_STACKS = 5
+
+EXIT_WRONG = 1
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
@@ -37,9 +46,9 @@ def print_report(console: Console, report: Report, shown: int = SHOWN_STACKS) ->
         _print_stack(console, stack)
     if report.claims is not None:
         console.print(_against(report, report.claims))
-    lost = {kind: count for kind, count in report.lost.items() if count}
-    counted = ", ".join(f"{count:,} {kind}" for kind, count in lost.items()) or "none: every event was counted"
-    console.print(f"lost events: {counted}", highlight=False)
+    counted = () if any(report.lost[kind] for kind in UNCOUNTED) else ("Every event was counted.",)
+    for note in (*counted, *report.notes):
+        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
     style = "bold red" if report.verdict.leak else "bold green"
     console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
 
@@ -74,3 +83,46 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
     table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
     return table
+
+
+def conclude(console: Console, result: Grade) -> None:
+    """Say right or wrong, and end with the exit status that says the same."""
+    console.print(result.text, style="bold green" if result.right else "bold red", highlight=False, soft_wrap=True)
+    if not result.right:
+        raise typer.Exit(EXIT_WRONG)
+
+
+def print_top(
+    console: Console, tracer: Tracer, symbolizer: Symbolizer, first: Snapshot, shown: int = SHOWN_STACKS
+) -> None:
+    """What is outstanding now, a line for each of the stacks that hold most."""
+    now = tracer.snapshot()
+    changes = sorted(now.since(first).items(), key=lambda item: -item[1].outstanding_bytes)
+    console.print(f"after {format_duration(now.seconds - first.seconds)}:", style="bold", highlight=False)
+    for stack, counts in changes[:shown]:
+        frames = symbolizer.symbolize(tracer.frames(stack)).frames
+        names = " < ".join(frame.name for frame in frames[:3]) or "[unknown stack]"
+        console.print(
+            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {names}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def print_placements(console: Console, process: Process) -> None:
+    """Where each probe goes, and why."""
+    allocator = find_allocator(process)
+    table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
+    for name in ("function", "offset in file", "instruction", "kernel", "why"):
+        table.add_column(name)
+    for placed in allocator.probes:
+        placement = placed.placement
+        table.add_row(
+            f"{placed.name}+{placement.delta}",
+            f"{placed.probe.offset:#x}",
+            placement.instruction,
+            "emulates" if placement.emulated else "steps over",
+            placement.reason,
+        )
+    console.print(table)

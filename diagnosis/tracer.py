@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 from heap_trace import HeapTrace, TraceError, is_privilege_error
@@ -55,14 +56,19 @@ class Tracer:
         LabError: the process cannot be traced; the text holds what the kernel or libbpf said, and a remedy.
     """
 
-    def __init__(self, process: Process, *, max_blocks: int = 1 << 20, allow_session: bool = True) -> None:
+    def __init__(
+        self, process: Process, *, max_blocks: int = 1 << 20, min_bytes: int = 0, allow_session: bool = True
+    ) -> None:
         self.process = process
         self.allocator: Allocator = find_allocator(process)
         self._mapped = MappedRanges()
         self._frames: dict[int, tuple[int, ...]] = {}
+        self._lock = Lock()  # the exporter reads from a thread of its own
         with ExitStack() as stack:
             try:
-                self._trace = stack.enter_context(HeapTrace(max_blocks=max_blocks, allow_session=allow_session))
+                self._trace = stack.enter_context(
+                    HeapTrace(max_blocks=max_blocks, min_bytes=min_bytes, allow_session=allow_session)
+                )
                 probes = [placed.probe for placed in self.allocator.probes]
                 self._trace.attach(process.pid, str(self.allocator.path), probes)
             except TraceError as error:
@@ -76,6 +82,10 @@ class Tracer:
 
     def snapshot(self) -> Snapshot:
         """The counts of every stack now."""
+        with self._lock:
+            return self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
         seconds = time.monotonic()
         counts: defaultdict[int, Counts] = defaultdict(Counts)
         for stack, value in self._trace.stacks().items():
@@ -88,6 +98,10 @@ class Tracer:
 
     def survivors(self, since: Snapshot) -> dict[int, Survivors]:
         """What lives of the blocks taken after a snapshot, by stack. Reads every live block: for once in a while."""
+        with self._lock:
+            return self._survivors(since)
+
+    def _survivors(self, since: Snapshot) -> dict[int, Survivors]:
         now_ns, since_ns = time.monotonic_ns(), int(since.seconds * NANOSECONDS)
         found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for block in self._trace.blocks().values():

@@ -110,10 +110,14 @@ def _no_leak(sites: Sequence[Site], window_seconds: float, resident_growth: int,
         reasons = f"not one allocation was seen in {window}: trace for longer, or while the process works"
     else:
         most = max(sites, key=lambda site: site.growth)
+        if len(most.outstanding) < SAMPLES:
+            reasons = f"{window} is too short to see a trend in: trace for longer"
+            return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")
         seen = "every event was counted" if not lost else f"{lost:,} events were not counted"
+        held = f"{format_size(max(0, most.growth))}, is held by {most.function}"
+        change = f"resident memory changed by {format_size(resident_growth)}"
         reasons = (
-            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site"
-            f" kept growing (the most, {format_size(max(0, most.growth))}, is held by {most.function}); resident memory changed"
-            f" by {format_size(resident_growth)}. A slower leak shows in a longer window"
+            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site kept"
+            f" growing (the most, {held}); {change}. A slower leak shows in a longer window"
         )
     return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")

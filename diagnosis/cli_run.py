@@ -1,0 +1,58 @@
+"""``memleak-lab run``: the whole lab on this machine."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from catalog_cache import Options
+from rich.console import Console
+
+from diagnosis.cli_options import check_window, duration_option, require_machine, size_option
+from diagnosis.errors import LabError
+from diagnosis.lab import RunOptions, run
+from diagnosis.preflight import Machine
+from diagnosis.tables import conclude, print_report
+from diagnosis.unprivileged import choose_user
+from diagnosis.view import LiveView, PlainView
+
+
+def run_command(
+    *,
+    speed: Annotated[
+        float, typer.Option(help="The story runs this many times faster than real time: 0.1 to 1000.")
+    ] = 60.0,
+    duration: Annotated[
+        float,
+        duration_option("--duration", text="The story's time before the trace: 1h of it takes a minute at speed 60."),
+    ] = "1h",  # type: ignore[assignment] # typer parses the default as it parses the option
+    window: Annotated[float, duration_option("--window", text="How long to trace, in real time.")] = "10s",  # type: ignore[assignment]
+    chunk: Annotated[
+        int, size_option("--chunk", text="Size of one leaked block: 4KiB to 1MiB, a divisor of 1MiB.")
+    ] = "64KiB",  # type: ignore[assignment]
+    cap: Annotated[
+        int, size_option("--cap", text="The leak stops at this size; 0 is a service without a leak.")
+    ] = "2000MiB",  # type: ignore[assignment]
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
+) -> None:
+    """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
+    try:
+        Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
+    except ValueError as error:
+        raise LabError(str(error), "see: memleak-lab run --help") from error
+    check_window("--window", window)
+    if report is not None and not os.access(report.resolve().parent, os.W_OK):
+        raise LabError(f"--report {report}: its folder cannot be written", f"mkdir -p {report.parent}")
+    console = Console()
+    machine = Machine()
+    require_machine(machine)
+    user = choose_user(machine.environ, machine.euid)
+    view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
+    outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
+    print_report(console, outcome.report)
+    if report is not None:
+        report.write_text(outcome.report.to_json())
+    conclude(console, outcome.grade)
