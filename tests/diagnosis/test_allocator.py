@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from heap_trace import Function
+
+from diagnosis.allocator import FUNCTIONS, find_allocator
+from diagnosis.errors import LabError
+from diagnosis.objects import read_object
+from diagnosis.process import Process
+from tests.diagnosis.programs import compile_c
+from tests.diagnosis.recorded import PID, record
+from tests.diagnosis.test_objects import ELF32_HEADER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from diagnosis.allocator import Allocator
+
+PROGRAM = "1000-2000 r-xp 00000000 fd:01 130 /usr/bin/catalog\n"
+VDSO = "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
+
+
+@pytest.fixture
+def own() -> Allocator:
+    """The allocator of this very process."""
+    return find_allocator(Process(os.getpid()))
+
+
+def with_library(proc: Path, library: Path, name: str = "libc.so.6") -> Process:
+    """A recorded process that has a file mapped as its C library."""
+    maps = PROGRAM + f"5000-6000 r-xp 00000000 fd:01 {library.stat().st_ino} /lib/{name}\n" + VDSO
+    process = record(proc, maps=maps)
+    (proc / str(PID) / "root" / "lib").symlink_to(library.parent)
+    library.rename(library.with_name(name))
+    return process
+
+
+def test_every_allocating_function_of_this_libc_is_probed_inside_its_own_code(own: Allocator) -> None:
+    elf = read_object(own.path, own.name)
+    covered = set()
+    for placed in own.probes:
+        export = elf.exports[placed.name]
+        address = elf.address_of(placed.probe.offset)
+        assert address == export.address + placed.placement.delta
+        assert address < export.address + export.size
+        assert placed.probe.function is FUNCTIONS[placed.name]
+        covered |= {name for name, other in elf.exports.items() if other.address == export.address}
+    assert covered >= set(FUNCTIONS) & set(elf.exports)
+    assert {placed.probe.function for placed in own.probes} == set(Function)
+
+
+def test_names_that_share_an_address_are_probed_once(own: Allocator) -> None:
+    """aligned_alloc and memalign, mmap and mmap64: two probes in one place would count each call twice."""
+    offsets = [placed.probe.offset for placed in own.probes]
+    assert len(offsets) == len(set(offsets))
+    assert len(offsets) < len(FUNCTIONS)
+
+
+def test_a_statically_linked_process_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=f"^pid {PID} .*statically linked: .*shared C library"):
+        find_allocator(record(tmp_path, maps=PROGRAM + VDSO))
+
+
+def test_a_process_on_musl_is_refused(tmp_path: Path) -> None:
+    maps = PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/ld-musl-x86_64.so.1\n"
+    with pytest.raises(LabError, match=f"^pid {PID} runs on musl, .*: .*glibc"):
+        find_allocator(record(tmp_path, maps=maps))
+
+
+@pytest.mark.parametrize("maps", ["", VDSO])
+def test_a_kernel_thread_is_refused(tmp_path: Path, maps: str) -> None:
+    with pytest.raises(LabError, match=f"^pid {PID} has no program mapped"):
+        find_allocator(record(tmp_path, maps=maps))
+
+
+def test_a_libc_that_is_mapped_without_code_is_none(tmp_path: Path) -> None:
+    maps = PROGRAM + "5000-6000 r--p 00000000 fd:01 131 /lib/libc.so.6\n"
+    with pytest.raises(LabError, match="statically linked"):
+        find_allocator(record(tmp_path, maps=maps))
+
+
+def test_a_libc_that_was_upgraded_on_disk_is_found_through_its_link(tmp_path: Path, own: Allocator) -> None:
+    maps = PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/libc.so.6 (deleted)\n"
+    process = record(tmp_path, maps=maps)
+    (tmp_path / str(PID) / "map_files" / "5000-6000").symlink_to(own.path)
+    assert [placed.probe for placed in find_allocator(process).probes] == [placed.probe for placed in own.probes]
+
+
+def test_a_libc_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    library = tmp_path / "scrambled"
+    library.write_text("not an ELF file")
+    with pytest.raises(LabError, match=r"^/lib/libc.so.6 is no readable ELF file \(.*\): .*intact") as caught:
+        find_allocator(with_library(tmp_path, library))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_libc_that_has_gone_is_one_line(tmp_path: Path) -> None:
+    process = record(tmp_path, maps=PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/libc.so.6\n")
+    with pytest.raises(LabError, match=rf"^/lib/libc.so.6 of pid {PID} cannot be read: No such file or directory"):
+        find_allocator(process)
+
+
+def test_a_32_bit_process_is_refused(tmp_path: Path) -> None:
+    library = tmp_path / "narrow"
+    library.write_bytes(ELF32_HEADER)
+    with pytest.raises(LabError, match=f"^pid {PID} is a 32-bit process: .*64-bit"):
+        find_allocator(with_library(tmp_path, library))
+
+
+def test_a_libc_without_malloc_or_free_is_refused_by_their_names(tmp_path: Path) -> None:
+    library = compile_c(
+        "#include <stdlib.h>\nvoid *calloc(size_t n, size_t m) { return (void *)(n * m); }\n",
+        tmp_path / "poor",
+        "-shared",
+        "-fPIC",
+        "-fno-builtin",
+    )
+    with pytest.raises(LabError, match=r"does not export free and malloc: .*glibc"):
+        find_allocator(with_library(tmp_path, library))

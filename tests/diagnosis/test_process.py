@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.errors import LabError
+from diagnosis.process import Mapping, Process, Resident
+from tests.diagnosis.recorded import PID, end, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIBC = "7f00a000-7f00b000 r-xp 00026000 fd:01 131 {path}\n"
+
+
+def mapping_of(path: Path, inode: int | None = None) -> Mapping:
+    """What maps says of a file in the recorded process's root directory."""
+    return Mapping(0x7F00A000, 0x7F00B000, "r-xp", 0, "fd:01", inode or path.stat().st_ino, "/lib/libc.so.6")
+
+
+@pytest.mark.parametrize("pid", [0, -1, 3_999_999_999])
+def test_a_pid_that_does_not_exist_is_one_line_with_a_remedy(pid: int) -> None:
+    with pytest.raises(LabError) as caught:
+        Process(pid)
+    assert str(caught.value).startswith(f"pid {pid} does not exist: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_is_joined_with_blanks(tmp_path: Path) -> None:
+    assert record(tmp_path, cmdline=b"python\0-m\0service\0\0").command == "python -m service"
+
+
+def test_a_process_without_a_command_line_goes_by_its_name_in_brackets(tmp_path: Path) -> None:
+    assert record(tmp_path, cmdline=b"").command == "[catalog]"
+
+
+def test_a_command_line_that_is_no_utf_8_is_still_a_text(tmp_path: Path) -> None:
+    assert record(tmp_path, cmdline=b"caf\xe9\0").command.startswith("caf")
+
+
+def test_resident_memory_is_in_bytes(tmp_path: Path) -> None:
+    assert record(tmp_path).resident() == Resident(512 * 1024, 256 * 1024)
+
+
+def test_resident_memory_of_this_process_is_what_statm_says() -> None:
+    pages = int((Process(os.getpid())._root / "statm").read_text().split()[1])
+    assert Process(os.getpid()).resident().total_bytes == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("state", "alive"), [("R", True), ("S", True), ("D", True), ("T", True), ("Z", False), ("X", False)]
+)
+def test_a_zombie_is_not_alive(tmp_path: Path, state: str, alive: bool) -> None:
+    assert record(tmp_path, state=state).alive() is alive
+
+
+def test_a_process_that_has_ended_says_so(tmp_path: Path) -> None:
+    process = record(tmp_path)
+    end(tmp_path)
+    assert not process.alive()
+    for look in (process.resident, process.maps):
+        with pytest.raises(LabError, match=f"pid {PID} has ended"):
+            look()
+
+
+def test_a_child_that_ended_and_was_not_waited_for_has_ended() -> None:
+    """A zombie's maps are there and empty, as a kernel thread's are."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        process = Process(child.pid)
+        assert process.maps()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.alive()
+        for look in (process.resident, process.maps):
+            with pytest.raises(LabError, match=f"pid {child.pid} has ended"):
+                look()
+
+
+def test_a_line_of_maps_is_read_field_by_field(tmp_path: Path) -> None:
+    process = record(tmp_path, maps="7f00a000-7f00b000 r-xp 00026000 fd:01 131    /usr/lib/libc.so.6\n")
+    (mapping,) = process.maps()
+    assert mapping == Mapping(0x7F00A000, 0x7F00B000, "r-xp", 0x26000, "fd:01", 131, "/usr/lib/libc.so.6")
+    assert mapping.executable
+    assert mapping.file == ("fd:01", 131)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "[heap]", "/a b/c  d.so", "/usr/lib/libx.so (deleted)", "/memfd:jit (deleted)", "/a\fb\u2028c.so"]
+)
+def test_the_path_of_a_mapping_is_kept_as_it_is(tmp_path: Path, path: str) -> None:
+    maps = f"1000-2000 rw-p 00000000 00:00 0 {path}\n" + LIBC.format(path="/usr/lib/libc.so.6")
+    first, second = record(tmp_path, maps=maps).maps()
+    assert first.path == path
+    assert not first.executable
+    assert second.path == "/usr/lib/libc.so.6"
+
+
+def test_a_path_that_is_no_utf_8_still_opens(tmp_path: Path) -> None:
+    process = record(tmp_path, maps=LIBC.encode().replace(b"{path}", b"/caf\xe9.so"))
+    (mapping,) = process.maps()
+    assert os.fsencode(mapping.path) == b"/caf\xe9.so"
+
+
+@pytest.mark.root
+def test_maps_of_another_user_say_that_root_is_needed() -> None:
+    """A process that is not dumpable: nobody but root reads its maps."""
+    asks = (
+        "import os; from diagnosis.process import Process; os.setresgid(65534, 65534, 65534);"
+        " os.setresuid(65534, 65534, 65534); Process(1).maps()"
+    )
+    asked = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False)
+    assert "LabError: the mappings of pid 1 cannot be read: run this command as root" in asked.stderr
+
+
+def test_a_mapped_file_is_opened_through_its_link(tmp_path: Path) -> None:
+    """GIVEN a link below map_files WHEN the file has gone from its path THEN the link opens it all the same."""
+    process = record(tmp_path)
+    link = tmp_path / str(PID) / "map_files" / "7f00a000-7f00b000"
+    link.write_text("the file itself")
+    mapping = mapping_of(link, inode=1)
+    assert process.open_path(mapping).read_text() == "the file itself"
+
+
+@pytest.mark.parametrize("suffix", ["", " (deleted)"])
+def test_without_the_link_a_file_is_found_below_the_root_of_the_process(tmp_path: Path, suffix: str) -> None:
+    process = record(tmp_path)
+    library = tmp_path / str(PID) / "root" / "lib" / "libc.so.6"
+    library.parent.mkdir()
+    library.write_text("in its container")
+    mapping = Mapping(0x1000, 0x2000, "r-xp", 0, "fd:01", library.stat().st_ino, f"/lib/libc.so.6{suffix}")
+    assert process.open_path(mapping).read_text() == "in its container"
+
+
+def test_a_file_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    process = record(tmp_path)
+    library = tmp_path / str(PID) / "root" / "lib" / "libc.so.6"
+    library.parent.mkdir()
+    library.write_text("a newer one")
+    with pytest.raises(LabError, match=rf"^/lib/libc.so.6 was replaced while pid {PID} has it mapped: .*root"):
+        process.open_path(mapping_of(library, inode=library.stat().st_ino + 1))
+
+
+def test_a_file_that_has_gone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=rf"^/lib/libc.so.6 of pid {PID} cannot be read: No such file or directory"):
+        record(tmp_path).open_path(Mapping(0x1000, 0x2000, "r-xp", 0, "fd:01", 131, "/lib/libc.so.6"))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = record(tmp_path)
+    library = tmp_path / str(PID) / "root" / "lib" / "libc.so.6"
+    library.parent.mkdir()
+    library.write_text("private")
+    # Root may read everything: what the system would answer another user is put in its mouth.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(LabError, match=rf"^/lib/libc.so.6 of pid {PID} cannot be read: .*root"):
+        process.open_path(mapping_of(library))
