@@ -66,7 +66,7 @@ class Process:
         """The command line, or the name in brackets for a kernel thread."""
         words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         text = b" ".join(words).decode(errors="replace").strip()
-        return text or f"[{(self._root / 'comm').read_text().strip()}]"
+        return text or f"[{self._read('comm').strip()}]"
 
     def program(self) -> tuple[str, ...]:
         """What tells the program in this process from the one before an exec: where its code and stack begin.
@@ -89,9 +89,13 @@ class Process:
     def _stat(self) -> list[str]:
         """The fields of /proc/PID/stat after the name in parentheses, which may hold anything."""
         try:
-            return (self._root / "stat").read_text().rpartition(")")[2].split()
+            return self._read("stat").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return []
+
+    def _read(self, name: str) -> str:
+        """One of the process's files. The names and paths in it are whatever bytes the process chose."""
+        return (self._root / name).read_bytes().decode(errors="replace")
 
     def alive(self) -> bool:
         """True while the process runs: a zombie's memory is gone already."""
@@ -105,7 +109,7 @@ class Process:
             LabError: the process has ended.
         """
         try:
-            lines = (self._root / "status").read_text().splitlines()
+            lines = self._read("status").split("\n")
         except (FileNotFoundError, ProcessLookupError):
             lines = []
         kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if key in _RSS}
@@ -120,12 +124,16 @@ class Process:
             LabError: the process has ended or belongs to somebody else.
         """
         try:
-            lines = (self._root / "maps").read_text().splitlines()
+            # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
+            lines = self._read("maps").split("\n")
         except PermissionError as error:
             raise LabError(f"the mappings of pid {self.pid} cannot be read", "run this command as root") from error
         except (FileNotFoundError, ProcessLookupError) as error:
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
-        return tuple(_parse_mapping(line) for line in lines)
+        mappings = tuple(_parse_mapping(line) for line in lines if line)
+        if not mappings and not self.alive():  # a zombie's maps are empty, as a kernel thread's are
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
+        return mappings
 
     def open_path(self, mapping: Mapping) -> Path:
         """A path that opens the mapped file itself: also in a container, and after it was replaced on disk.

@@ -42,6 +42,33 @@ def test_a_command_line_that_is_no_utf_8_is_still_a_text(tmp_path: Path) -> None
     assert record(tmp_path, cmdline=b"caf\xe9\0").command.startswith("caf")
 
 
+def test_the_children_of_every_thread_are_children_of_the_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in Process(os.getpid()).children()
+        child.kill()
+
+
+def test_an_exec_makes_another_program_of_a_process() -> None:
+    becomes = (
+        "import os, sys; input(); os.execv(sys.executable, [sys.executable, '-c', 'print(1, flush=True); input()'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", becomes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        process = Process(child.pid)
+        before = process.program()
+        assert before
+        assert process.program() == before
+        child.stdin.write(b"\n")
+        assert child.stdout.readline()
+        assert process.program() not in ((), before)
+        child.kill()
+        child.wait()
+        assert process.program() == ()
+
+
 def test_resident_memory_is_in_bytes(tmp_path: Path) -> None:
     assert record(tmp_path).resident() == Resident(512 * 1024, 256 * 1024)
 
@@ -99,10 +126,16 @@ def test_the_path_of_a_mapping_is_kept_as_it_is(tmp_path: Path, path: str) -> No
     assert second.path == "/usr/lib/libc.so.6"
 
 
-def test_a_path_that_is_no_utf_8_still_opens(tmp_path: Path) -> None:
-    process = record(tmp_path, maps=LIBC.encode().replace(b"{path}", b"/caf\xe9.so"))
+def test_names_and_paths_that_are_no_utf_8_do_no_harm(tmp_path: Path) -> None:
+    process = record(tmp_path, maps=LIBC.encode().replace(b"{path}", b"/caf\xe9.so"), cmdline=b"")
+    folder = tmp_path / str(PID)
+    for name in ("comm", "stat", "status"):
+        (folder / name).write_bytes((folder / name).read_bytes().replace(b"cat", b"c\xe9t"))
     (mapping,) = process.maps()
-    assert os.fsencode(mapping.path) == b"/caf\xe9.so"
+    assert mapping.path.startswith("/caf")
+    assert process.command.startswith("[c")
+    assert process.alive()
+    assert process.resident().total_bytes == 512 * 1024
 
 
 @pytest.mark.root
