@@ -79,8 +79,8 @@ async def serve(config: ServiceConfig) -> None:
     gc.freeze()
     view = RuntimeView(config.memory_limit_bytes)
     registry = make_registry(view)
-    cache.start()
     schedule = Schedule(config.speed)
+    cache.start()
     lookups = Lookups(cache, schedule)
 
     def say_listening() -> None:

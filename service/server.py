@@ -48,7 +48,9 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: the address cannot be bound.
     """
     family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is: a response is written in two parts, and
+    # the second would wait 40 ms for a delayed acknowledgement of the first.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
@@ -95,6 +97,19 @@ class PromptProtocol(H11Protocol):
         """Keep the clock running while a request is incomplete, and stop it when it has arrived."""
         super().data_received(data)
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, or hang up where a response to its first part has begun.
+
+        uvicorn begins a second response then, or lets the application begin one after this: h11 raises on either, and
+        a client's broken body ends as this service's traceback.
+        """
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock: a timer would keep a closed connection in memory."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
+MIB = 1024 * 1024
+# 1 MiB every 8 s from second 30 to second 3600.
+END_OF_DEGRADED_BYTES = 447 * MIB
 FREE_PORTS = {
     "LAB_HOST": "127.0.0.1",
     "LAB_HTTP_PORT": "0",
@@ -35,6 +38,11 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) 
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.01)
+
+
+def fetch(address: str, path: str) -> httpx.Response:
+    """GET on a connection of its own. Certificates are not loaded for it: that takes longer than most answers."""
+    return httpx.get(f"http://{address}{path}", trust_env=False, verify=False)
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -81,15 +89,15 @@ class Service(Program):
         return int(self.http.rpartition(":")[2])
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://{self.http}{path}", trust_env=False)
+        return fetch(self.http, path)
 
     def ledger(self) -> dict[str, Any]:
-        ledger: dict[str, Any] = httpx.get(f"http://{self.ledger_address}/ledger", trust_env=False).json()
+        ledger: dict[str, Any] = fetch(self.ledger_address, "/ledger").json()
         return ledger
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Every sample of /metrics, by name and sorted labels."""
-        text = httpx.get(f"http://{self.metrics}/metrics", trust_env=False).text
+        text = fetch(self.metrics, "/metrics").text
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in text_string_to_metric_families(text)
@@ -122,7 +130,9 @@ def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
             yield Program(process, complaints)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
 
 @contextlib.contextmanager
