@@ -147,7 +147,9 @@ def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) ->
         return None
     context = asked or kubeconfig.current
     known = ", ".join(sorted(kubeconfig.servers)) or "none"
-    if not context:
+    if kubeconfig.problem:
+        settings.complain(kubeconfig.problem)
+    elif not context:
         settings.complain(
             f"the kubeconfig has no current context (contexts: {known}):",
             "pulumi config set context CONTEXT",

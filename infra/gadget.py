@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,12 +69,13 @@ class InspektorGadget(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.inside = Inside(space.metadata.name, space, release, ())
+        parameters = _parameters(args)
         core.v1.ConfigMap(
             "gadget-instance",
             metadata=meta.v1.ObjectMetaArgs(
-                name=f"{args.watched}-{args.gadget.kind}",
+                name=_instance_id(args.gadget.image, parameters),
                 namespace=space.metadata.name,
-                labels={"type": "gadget-instance", "name": f"{args.watched}-{args.gadget.kind}"},
+                labels={"type": "gadget-instance", "name": args.gadget.kind.value},
                 annotations={
                     "gadgetImage": args.gadget.image,
                     "gadgetTags": "",
@@ -82,12 +84,10 @@ class InspektorGadget(pulumi.ComponentResource):
                     "gadgetNodes": "",
                 },
             ),
-            data=_parameters(args),
-            # The daemon starts what appears and stops what vanishes, and does not look at changes.
+            data=parameters,
             immutable=True,
             opts=pulumi.ResourceOptions.merge(
-                self.inside.options(self),
-                pulumi.ResourceOptions(delete_before_replace=True, replace_on_changes=["data", "metadata"]),
+                self.inside.options(self), pulumi.ResourceOptions(delete_before_replace=True)
             ),
         )
         self.register_outputs({"namespace": space.metadata.name})
@@ -115,6 +115,15 @@ def _values(args: InspektorGadgetArgs) -> dict[str, object]:
             },
         },
     }
+
+
+def _instance_id(image: str, parameters: dict[str, str]) -> str:
+    """The name that the daemon knows a running gadget by: 32 hexadecimal digits.
+
+    It is made from what runs, because the daemon starts what appears and stops what vanishes, and overlooks changes.
+    """
+    content = "\0".join((image, *(f"{key}={value}" for key, value in sorted(parameters.items()))))
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _parameters(args: InspektorGadgetArgs) -> dict[str, str]:

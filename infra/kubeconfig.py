@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,39 +14,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """The contexts of every kubeconfig file, merged as kubectl merges them: the first mention wins.
+    """The contexts of the kubeconfig.
 
     ``servers`` maps each context's name to its cluster's address; empty text where the cluster is not described.
+    ``problem`` says why the file cannot be used, with the lines that mend it; empty where it can. Whoever needs no
+    cluster does not mind it.
     """
 
     current: str = ""
     servers: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str], home: Path) -> Kubeconfig:
-        """Read the files that ``KUBECONFIG`` names, or ``~/.kube/config``; a missing file is an empty one.
-
-        Raises:
-            ValueError: a file is no YAML, or is not readable.
-        """
-        paths = [Path(path) for path in environ.get("KUBECONFIG", "").split(":") if path]
-        documents = [_document(path) for path in paths or [home / ".kube" / "config"]]
-        clusters: dict[str, str] = {}
-        contexts: dict[str, str] = {}
-        for document in documents:
-            for entry in document.get("clusters") or ():
-                clusters.setdefault(entry["name"], str((entry.get("cluster") or {}).get("server", "")))
-            for entry in document.get("contexts") or ():
-                contexts.setdefault(entry["name"], str((entry.get("context") or {}).get("cluster", "")))
-        current = next((found for document in documents if (found := document.get("current-context"))), "")
+        """Read the file that ``KUBECONFIG`` names, or ``~/.kube/config``; a missing file is an empty one."""
+        named = environ.get("KUBECONFIG", "")
+        if ":" in named:
+            # Pulumi's SDK hands the variable to the provider, which takes it for one path.
+            merge = "kubectl config view --flatten > ~/.kube/memleak-lab\n    export KUBECONFIG=~/.kube/memleak-lab"
+            return cls(problem=f"KUBECONFIG is {named!r}, and Pulumi's provider reads one file only:\n    {merge}")
+        path = Path(named) if named else home / ".kube" / "config"
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            clusters = {entry["name"]: entry["cluster"].get("server", "") for entry in document.get("clusters") or ()}
+            contexts = {entry["name"]: entry["context"]["cluster"] for entry in document.get("contexts") or ()}
+            current = document.get("current-context") or ""
+        except FileNotFoundError:
+            return cls()
+        except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+            return cls(problem=f"the kubeconfig {path} cannot be read: {error}\n    kubectl config view")
         return cls(current, {name: clusters.get(cluster, "") for name, cluster in contexts.items()})
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"kubeconfig {path} cannot be read: {error}") from error
-    return document if isinstance(document, dict) else {}

@@ -30,11 +30,6 @@ CLUSTERS = {
 }
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # The SDK warns where it defines the classic model, which is the one that file provisioning reads.
-    config.addinivalue_line("filterwarnings", "ignore:Prefer using dashboardv2:DeprecationWarning")
-
-
 class Record(Protocol):
     def __call__(self, environment: str = "kind", /, **settings: object) -> Recording: ...
 
@@ -53,14 +48,42 @@ def write_kubeconfig(path: Path, context: str, server: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """`recorded("kind", registry="none")`: what the program declares there. Asked twice, it runs once."""
-    directory = tmp_path_factory.mktemp("program")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the program runs, with a kubeconfig for each kind of cluster."""
+    path = tmp_path_factory.mktemp("program")
+    for environment, (context, server) in CLUSTERS.items():
+        write_kubeconfig(path / f"{environment}.kubeconfig", context, server)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recorded_afresh(directory: Path) -> Record:
+    """`recorded_afresh("kind", registry="none")`: what the program declares there, in a run of its own."""
+
+    def call(environment: str = "kind", /, **settings: object) -> Recording:
+        return record(settings, kubeconfig=directory / f"{environment}.kubeconfig", directory=directory)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def previewed(directory: Path) -> Record:
+    """The same in a preview."""
+
+    def call(environment: str = "kind", /, **settings: object) -> Recording:
+        kubeconfig = directory / f"{environment}.kubeconfig"
+        return record(settings, kubeconfig=kubeconfig, directory=directory, preview=True)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def recorded(recorded_afresh: Record) -> Record:
+    """The same, run once for each configuration."""
 
     @functools.cache
     def run(environment: str, settings: tuple[tuple[str, object], ...]) -> Recording:
-        kubeconfig = write_kubeconfig(directory / f"{environment}.kubeconfig", *CLUSTERS[environment])
-        return record(dict(settings), kubeconfig=kubeconfig, directory=directory)
+        return recorded_afresh(environment, **dict(settings))
 
     def call(environment: str = "kind", /, **settings: object) -> Recording:
         return run(environment, tuple(sorted(settings.items())))

@@ -61,7 +61,7 @@ class Declared:
 
     @property
     def object_name(self) -> str:
-        return str(self.inputs["metadata"]["name"])
+        return str(self.inputs["metadata"].get("name", f"{self.name}-1a2b3c4d"))
 
     @property
     def namespace(self) -> str:
@@ -109,6 +109,9 @@ class _Cloud(mocks.Mocks):
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         state = dict(args.inputs)
+        if args.typ.startswith("kubernetes:") and "metadata" in state and "name" not in state["metadata"]:
+            # What the provider does for an object without a name of its own.
+            state["metadata"] = {**state["metadata"], "name": f"{args.name}-1a2b3c4d"}
         if args.typ == "docker:index/image:Image":
             identity = f"sha256:{hashlib.sha256(state['imageName'].encode()).hexdigest()}"
             repository = state["imageName"].rpartition(":")[0]
@@ -139,7 +142,7 @@ class _Monitor(mocks.MockMonitor):
                 type=request.type,
                 name=request.name,
                 custom=request.custom,
-                inputs=_whole_numbers(rpc.deserialize_properties(request.object)),
+                inputs=_revealed(_whole_numbers(rpc.deserialize_properties(request.object))),
                 wire=_whole_numbers(json_format.MessageToDict(request.object)),
                 parent=request.parent,
                 provider=provider,
@@ -155,7 +158,7 @@ class _Monitor(mocks.MockMonitor):
     ) -> empty_pb2.Empty:
         if "pulumi:pulumi:Stack" in request.urn and "$" not in request.urn:
             self._recording.wire_outputs = _whole_numbers(json_format.MessageToDict(request.outputs))
-            self._recording.outputs = _whole_numbers(rpc.deserialize_properties(request.outputs))
+            self._recording.outputs = _revealed(_whole_numbers(rpc.deserialize_properties(request.outputs)))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
 
@@ -175,20 +178,21 @@ def record(
     kubeconfig: Path,
     directory: Path,
     preview: bool = False,
-    program: Path = ROOT / "__main__.py",
+    into: Recording | None = None,
 ) -> Recording:
     """Run the program with these settings of the stack, over the defaults of Pulumi.yaml, as the engine would.
 
-    ``directory`` is the working directory, for what the program writes. Nothing of a run outlives it: Pulumi keeps
+    ``directory`` is the working directory, for what the program writes. ``into``: what is declared before an error ends
+    the run is kept there. Nothing of a run outlives it: Pulumi keeps
     its state in context variables, and each run has a context of its own.
     """
     values = {key: declared["default"] for key, declared in PROJECT["config"].items()}
     written = {f"{PROJECT['name']}:{key}": _as_engine(value) for key, value in {**values, **(settings or {})}.items()}
     secrets = [f"{PROJECT['name']}:{key}" for key in SECRET_KEYS if (settings or {}).get(key)]
-    recording = Recording()
+    recording = Recording() if into is None else into
 
     def main() -> None:
-        runpy.run_path(str(program))
+        runpy.run_path(str(ROOT / "__main__.py"))
 
     def run() -> None:
         with _event_loop() as loop:
@@ -235,6 +239,15 @@ def _whole_numbers(value: Any) -> Any:  # noqa: ANN401 - any JSON value, and the
     if isinstance(value, list):
         return [_whole_numbers(item) for item in value]
     return value
+
+
+def _revealed(value: Any) -> Any:  # noqa: ANN401 - any JSON value, and the same of its kind
+    """Values without the envelopes of secrets: what the provider gets to see."""
+    if isinstance(value, dict):
+        if SECRET_SIGNATURE in value.values():
+            return _revealed(value["value"])
+        return {key: _revealed(item) for key, item in value.items()}
+    return [_revealed(item) for item in value] if isinstance(value, list) else value
 
 
 def text_of(value: object) -> str:
