@@ -23,6 +23,7 @@
 #define MAX_ERRNO 4095
 #define MAP_FAILED_FROM ((__u64)-MAX_ERRNO)
 #define PROT_NONE 0
+#define MREMAP_DONTUNMAP 4
 
 /* For a session program: 0 asks the kernel for the return of this call, 1 saves that trap. */
 #define WANT_RETURN 0
@@ -259,6 +260,8 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function)
 		break;
 	case HEAP_REALLOCARRAY:
 		call->bytes = PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx);
+		if (!call->bytes && PT_REGS_PARM2(ctx) && PT_REGS_PARM3(ctx))
+			call->bytes = ~0ULL; /* 2^64 and its multiples: that fails and frees nothing, unlike 0 bytes */
 		hold_old_block(call, PT_REGS_PARM1(ctx));
 		break;
 	case HEAP_ALIGNED_ALLOC:
@@ -275,7 +278,9 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function)
 	case HEAP_MREMAP:
 		call->pointer = PT_REGS_PARM1(ctx);
 		call->bytes = PT_REGS_PARM3(ctx);
-		report_mapping(HEAP_UNMAPPED, call->pointer, PT_REGS_PARM2(ctx), 0);
+		/* With MREMAP_DONTUNMAP the pages go and the old range stays. */
+		report_mapping(HEAP_UNMAPPED, call->pointer,
+			       PT_REGS_PARM4(ctx) & MREMAP_DONTUNMAP ? 0 : PT_REGS_PARM2(ctx), 0);
 		break;
 	case HEAP_MUNMAP:
 		call->pointer = PT_REGS_PARM1(ctx);
