@@ -1,0 +1,67 @@
+// operator new and delete of libstdc++, which calls malloc and aligned_alloc. Each call has a caller of its own: the
+// operators are built without frame pointers, and then the walk goes from them to the caller's caller.
+#include <new>
+
+extern "C" {
+#include "program.h"
+}
+
+struct Plain {
+	char bytes[72];
+};
+
+struct alignas(128) Aligned {
+	char bytes[256];
+};
+
+// Not `delete new`: a compiler may leave out such a pair.
+SITE Plain *new_kept() { return static_cast<Plain *>(keep(new Plain)); }
+SITE Plain *new_deleted() { return static_cast<Plain *>(keep(new Plain)); }
+SITE char *new_array_kept() { return static_cast<char *>(keep(new char[501])); }
+SITE char *new_array_deleted() { return static_cast<char *>(keep(new char[77])); }
+SITE Aligned *new_aligned_kept() { return static_cast<Aligned *>(keep(new Aligned)); }
+SITE Aligned *new_aligned_deleted() { return static_cast<Aligned *>(keep(new Aligned)); }
+SITE Plain *new_nothrow_kept() { return static_cast<Plain *>(keep(new (std::nothrow) Plain)); }
+
+SITE void *new_fails()
+{
+	try {
+		keep(::operator new(too_large));
+	} catch (const std::bad_alloc &) {
+		return nullptr;
+	}
+	MUST(!"an object of that size");
+	return nullptr;
+}
+
+// What calls the function that calls operator new: the frame that every walk finds.
+template <typename Function> SITE auto from(Function function)
+{
+	auto result = function();
+	asm volatile("" ::: "memory");
+	return result;
+}
+
+SITE void kept() { from(new_kept); }
+SITE void deleted() { delete from(new_deleted); }
+SITE void array_kept() { from(new_array_kept); }
+SITE void array_deleted() { delete[] from(new_array_deleted); }
+SITE void aligned_kept() { from(new_aligned_kept); }
+SITE void aligned_deleted() { delete from(new_aligned_deleted); }
+SITE void nothrow_kept() { from(new_nothrow_kept); }
+
+int main()
+{
+	stop("ready");
+	for (int i = 0; i < 3; i++) {
+		kept();
+		deleted();
+		array_kept();
+		array_deleted();
+		aligned_kept();
+		aligned_deleted();
+		nothrow_kept();
+	}
+	new_fails();
+	stop("done");
+}

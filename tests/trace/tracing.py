@@ -1,0 +1,223 @@
+"""Run programs from stop to stop under the tracer, and read what it counted for each function."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from diagnosis.mapped import Counts
+from diagnosis.process import Process
+from diagnosis.symbols import Symbolizer
+from diagnosis.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from diagnosis.symbols import SymbolizedStack
+
+PROGRAMS = Path(__file__).parent / "programs"
+FLAGS = (
+    "-std=gnu17", "-D_GNU_SOURCE", "-O2",
+    "-fno-builtin", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
+)  # fmt: skip
+CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
+
+STOP_SECONDS = 120.0
+
+
+class Row(NamedTuple):
+    """What one function of a program did: calls that gave memory, blocks given back, and bytes still held."""
+
+    allocations: int
+    frees: int
+    outstanding: int
+
+
+def compile_program(folder: Path, source: str, *flags: str, compiler: str = "", name: str = "") -> Path:
+    """Compile one of the programs into a folder."""
+    cxx = source.endswith(".cpp")
+    output = folder / (name or Path(source).stem)
+    compiler = compiler or ("g++" if cxx else "gcc")
+    base = CXX_FLAGS if cxx else FLAGS
+    command = [compiler, *base, "-pthread", "-o", str(output), str(PROGRAMS / source), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CompilationError(f"{' '.join(command)}:\n{done.stderr}")
+    return output
+
+
+class CompilationError(Exception):
+    """A program does not compile here."""
+
+
+class Target:
+    """A program that writes one line at each stop and waits there for a byte. It is at its first stop when made.
+
+    Args:
+        command: the program and its arguments.
+        environment: variables added to this process's own.
+        inside: the command starts the program as its child (`unshare --fork`): which is the traced one.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None, *, inside: bool = False
+    ) -> None:
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | dict(environment or {}),
+            bufsize=0,
+        )
+        self._selector = selectors.DefaultSelector()
+        assert self._process.stdout
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        self._unread = b""
+        try:
+            self.line = self.reached()
+        except BaseException:
+            self.end()
+            raise
+        own = self._process.pid
+        self.pid = int(Path(f"/proc/{own}/task/{own}/children").read_text().split()[0]) if inside else own
+
+    def start(self) -> None:
+        """Let it go on."""
+        assert self._process.stdin
+        self._process.stdin.write(b"\n")
+
+    def reached(self, meanwhile: Callable[[], object] | None = None) -> str:
+        """The line of the next stop; called in between: `meanwhile`, ten times a second."""
+        assert self._process.stdout
+        waited = 0.0
+        while b"\n" not in self._unread:
+            step = 0.1 if meanwhile else STOP_SECONDS
+            if not self._selector.select(step):
+                waited += step
+                assert waited < STOP_SECONDS, f"not at its next stop within {waited:g} s: {self._said()}"
+                if meanwhile:
+                    meanwhile()
+                continue
+            read = os.read(self._process.stdout.fileno(), 1 << 20)
+            assert read, f"it ended with status {self._process.wait()} before its next stop: {self._said()}"
+            self._unread += read
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
+
+    def go(self) -> str:
+        """Let it go on to its next stop."""
+        self.start()
+        self.line = self.reached()
+        return self.line
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait(STOP_SECONDS)
+
+    def end(self) -> None:
+        """Kill it, with what it started inside another namespace."""
+        if self._process.poll() is None:
+            with contextlib.suppress(AttributeError, ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream:
+                stream.close()
+        self._selector.close()
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().strip() or "nothing on standard error"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class Closing:
+    """Closes tracers in the background: the kernel takes 0.1 s for each probe of its older kind, doing nothing."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=16)
+        self._closed = []  # type: ignore[var-annotated] # futures of None
+
+    @contextlib.contextmanager
+    def tracing(self, target: Target, *, allow_session: bool = True, max_blocks: int = 1 << 20) -> Iterator[Tracer]:
+        """A tracer of a target, with its probes in."""
+        tracer = Tracer(Process(target.pid), max_blocks=max_blocks, allow_session=allow_session)
+        try:
+            yield tracer
+        finally:
+            self._closed.append(self._pool.submit(tracer.close))
+
+    def wait(self) -> None:
+        """Until every probe is out."""
+        self._pool.shutdown()
+        for closed in self._closed:
+            closed.result()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the tracer counted for one process: each stack with its counts, and every kind of loss that is not 0."""
+
+    module: str
+    stacks: tuple[tuple[SymbolizedStack, Counts], ...]
+    lost: dict[str, int]
+
+    @property
+    def table(self) -> dict[str, Row]:
+        """By the function that called the allocator; by module where that is not the program's own."""
+        return self.by(lambda stack: self.caller(stack))
+
+    @property
+    def own(self) -> dict[str, Row]:
+        """The rows of the program's own functions: for one whose libraries allocate as well."""
+        return {
+            name: row for name, row in self.table.items() if not name.startswith(("libc.", "ld-linux", "libpthread"))
+        }
+
+    def by(self, key: Callable[[SymbolizedStack], str]) -> dict[str, Row]:
+        """One row for each key: "" leaves a stack out."""
+        sums: defaultdict[str, Counts] = defaultdict(Counts)
+        for stack, counts in self.stacks:
+            if name := key(stack):
+                sums[name] += counts
+        return {name: Row(each.allocations, each.frees, each.outstanding_bytes) for name, each in sums.items()}
+
+    def caller(self, stack: SymbolizedStack) -> str:
+        """Who called the allocator."""
+        if not stack.frames:
+            return "[unknown]"
+        first = stack.frames[0]
+        return first.name if first.module == self.module else first.module
+
+
+def count(tracer: Tracer) -> Counted:
+    """Read a tracer. The process has to be there still, for its symbols."""
+    snapshot = tracer.snapshot()
+    with Symbolizer(tracer.process) as symbolizer:
+        stacks = tuple(
+            (symbolizer.symbolize(tracer.frames(stack)), counts)
+            for stack, counts in snapshot.counts.items()
+            if counts.allocations or counts.frees
+        )
+    module = Path(os.readlink(f"/proc/{tracer.process.pid}/exe")).name
+    return Counted(module, stacks, {kind.name: lost for kind, lost in tracer.lost().items() if lost})
