@@ -36,12 +36,16 @@ class Pace:
         """How long a time of the story takes on the clock."""
         return story_seconds / self.speed
 
+    def window_seconds(self, story_seconds: float, at_least: float = 0) -> float:
+        """A range to take rates over: a time of the story, and at least four scrapes and ``at_least`` seconds."""
+        return max(self.seconds(story_seconds), SCRAPES_IN_A_WINDOW * self.scrape_seconds, at_least)
+
     def window(self, story_seconds: float, at_least: float = 0) -> str:
-        """A range to take rates over: a time of the story, and never fewer than four scrapes or ``at_least`` seconds."""
-        return duration(max(self.seconds(story_seconds), SCRAPES_IN_A_WINDOW * self.scrape_seconds, at_least))
+        """The same, as Prometheus writes durations."""
+        return duration(self.window_seconds(story_seconds, at_least))
 
     def hold(self, story_seconds: float) -> str:
-        """How long a condition must last before an alert fires: a time of the story, and never less than two scrapes."""
+        """How long a condition must last before an alert fires: a time of the story, and at least two scrapes."""
         return duration(max(self.seconds(story_seconds), 2 * self.scrape_seconds))
 
     @property

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import yaml
 
-DATASOURCE_UID = "memleak-lab-prometheus"
+from grafana.pace import Pace
+
+DATASOURCE_UID: Final = "memleak-lab-prometheus"
 
 
-def provisioning(prometheus_url: str, dashboards_folder: str) -> dict[str, str]:
+def provisioning(prometheus_url: str, dashboards_folder: str, *, speed: float = 1.0) -> dict[str, str]:
     """Paths under Grafana's provisioning folder, and their texts.
 
-    ``dashboards_folder`` is where, in Grafana's own file system, the dashboards' files are.
+    ``dashboards_folder`` is where, in Grafana's own file system, the dashboards' files are. Grafana makes
+    ``$__rate_interval`` from the interval at which Prometheus scrapes, which follows the lab's ``speed``.
     """
     datasource = {
         "name": "Prometheus",
@@ -20,7 +25,13 @@ def provisioning(prometheus_url: str, dashboards_folder: str) -> dict[str, str]:
         "url": prometheus_url,
         "isDefault": True,
         "editable": False,
-        "jsonData": {"httpMethod": "POST", "timeInterval": "5s"},
+        "jsonData": {
+            "httpMethod": "POST",
+            "prometheusType": "Prometheus",
+            "timeInterval": Pace(speed).scrape_interval,
+            # Rules are evaluated by Prometheus; Grafana's alert list shows them as they are there.
+            "manageAlerts": False,
+        },
     }
     provider = {
         "name": "memleak-lab",

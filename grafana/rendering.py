@@ -1,15 +1,67 @@
-"""From a dashboard's builder to the text of its file."""
+"""A dashboard's frame, and the way from builders to the text of its file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana.pace import Pace
+from grafana.phases import marks, variables
+from grafana.sdk import JSONEncoder, dashboard, model
 
 if TYPE_CHECKING:
-    from grafana_foundation_sdk.builders.dashboard import Dashboard
+    from collections.abc import Sequence
+
+    from grafana.panels import Panel
+    from grafana.sdk import text
+
+TAG: Final = "memleak-lab"
 
 
-def render(dashboard: Dashboard) -> str:
+@dataclass(frozen=True)
+class Frame:
+    """What makes a dashboard this one. ``known``: the phases are marked under their true names."""
+
+    uid: str
+    title: str
+    description: str
+    known: bool
+    variables: Sequence[dashboard.QueryVariable] = ()
+    links: Sequence[dashboard.DashboardLink] = ()
+
+
+def frame(parts: Frame, panels: Sequence[Panel | text.Panel], datasource_uid: str, speed: float) -> dashboard.Dashboard:
+    """The dashboard with its panels in reading order, left to right and top to bottom, under fixed ids from 1."""
+    built = (
+        dashboard.Dashboard(parts.title)
+        .uid(parts.uid)
+        .description(parts.description)
+        .tags([TAG])
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .timezone("browser")
+        .refresh("5s")
+        .time(Pace(speed).time_range, "now")
+        .variables([*variables(datasource_uid, speed), *parts.variables])
+        .annotations(list(marks(known=parts.known)))
+        .links(list(parts.links))
+    )
+    for at, panel in enumerate(panels, start=1):
+        built.with_panel(panel.id(at))
+    return built
+
+
+def link(title: str, uid: str, panel: int | None = None) -> dashboard.DashboardLink:
+    """A link to another dashboard of the lab, with the time and the choices made here, or to one panel of it."""
+    view = "" if panel is None else f"?viewPanel=panel-{panel}"
+    return (
+        dashboard.DashboardLink(title)
+        .type(model.DashboardLinkType.LINK)
+        .url(f"/d/{uid}{view}")
+        .keep_time(True)
+        .include_vars(panel is None)
+    )
+
+
+def render(built: dashboard.Dashboard) -> str:
     """The bare model, without the ``{"dashboard": ...}`` wrapper that file provisioning refuses."""
-    return JSONEncoder(sort_keys=True, indent=2).encode(dashboard.build()) + "\n"
+    return JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"
