@@ -1,4 +1,4 @@
-"""Compiles the loader and its cffi API-mode binding into one extension module, linked with libbpf."""
+"""Compiles the loaders and their cffi API-mode binding into one extension module, linked with libbpf."""
 
 import re
 from pathlib import Path
@@ -15,13 +15,20 @@ def declarations(header: str) -> str:
     return "\n".join(kept)
 
 
+HEADERS = ("heap_trace", "loader", "page_faults", "page_faults_loader", "support")
+
 ffi = FFI()
 ffi.cdef(declarations("heap_trace.h"))
+ffi.cdef(declarations("page_faults.h"))
+ffi.cdef("const char *trace_error(void);")
 ffi.cdef(declarations("loader.h"))
+ffi.cdef(declarations("page_faults_loader.h"))
 ffi.set_source(
     "heap_trace._heap_trace",
-    '#include "heap_trace.h"\n#include "loader.h"',
-    sources=[str(SOURCES / "loader.c")],
+    "\n".join(
+        f'#include "{header}.h"' for header in ("heap_trace", "loader", "page_faults", "page_faults_loader", "support")
+    ),
+    sources=[str(SOURCES / f"{name}.c") for name in ("loader", "page_faults_loader", "support")],
     include_dirs=[str(SOURCES)],
     libraries=["bpf"],
     extra_compile_args=["-std=gnu17", "-O2", "-g", "-Wall", f"-ffile-prefix-map={Path.cwd()}=."],

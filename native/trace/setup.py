@@ -1,4 +1,4 @@
-"""Compiles the eBPF program with clang beside the binding: setuptools knows no language whose target is the kernel."""
+"""Compiles the eBPF programs with clang beside the binding: setuptools knows no language whose target is the kernel."""
 
 import platform
 import shutil
@@ -16,11 +16,14 @@ SOURCES = Path("src")
 ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
 
-class BuildWithProgram(build_py):
-    """Adds ``heap_trace.bpf.o`` to the package."""
+PROGRAMS = ("heap_trace", "page_faults")
+
+
+class BuildWithPrograms(build_py):
+    """Adds the compiled eBPF programs to the package."""
 
     def run(self) -> None:
-        """Copy the package, then compile the program into it."""
+        """Copy the package, then compile the programs into it."""
         super().run()
         machine = platform.machine()
         if machine not in ARCHITECTURES:
@@ -28,30 +31,36 @@ class BuildWithProgram(build_py):
         clang = shutil.which("clang")
         if not clang:
             sys.exit("heap_trace: clang is missing: apt-get install clang libbpf-dev")
-        output = Path(self.build_lib, "heap_trace", "heap_trace.bpf.o")
-        subprocess.run(
-            [
-                clang,
-                "-target",
-                "bpf",
-                "-mcpu=v3",
-                "-O2",
-                "-g",  # the maps' layout is read from BTF
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                f"-ffile-prefix-map={Path.cwd()}=.",
-                f"-D__TARGET_ARCH_{ARCHITECTURES[machine]}",
-                # Debian and Ubuntu keep asm/ per architecture, where clang does not look for this target.
-                f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH') or machine + '-linux-gnu'}",
-                f"-I{SOURCES}",
-                "-c",
-                str(SOURCES / "heap_trace.bpf.c"),
-                "-o",
-                str(output),
-            ],
-            check=True,
-        )
+        for name in PROGRAMS:
+            compile_program(clang, name, ARCHITECTURES[machine], Path(self.build_lib, "heap_trace"))
 
 
-setup(cffi_modules=["build_heap_trace.py:ffi"], cmdclass={"build_py": BuildWithProgram})
+def compile_program(clang: str, name: str, architecture: str, folder: Path) -> None:
+    """Compile ``name.bpf.c`` to ``name.bpf.o`` in ``folder``."""
+    include = sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu"
+    subprocess.run(
+        [
+            clang,
+            "-target",
+            "bpf",
+            "-mcpu=v3",
+            "-O2",
+            "-g",  # the maps' layout is read from BTF
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-ffile-prefix-map={Path.cwd()}=.",
+            f"-D__TARGET_ARCH_{architecture}",
+            # Debian and Ubuntu keep asm/ per architecture, where clang does not look for this target.
+            f"-I/usr/include/{include}",
+            f"-I{SOURCES}",
+            "-c",
+            str(SOURCES / f"{name}.bpf.c"),
+            "-o",
+            str(folder / f"{name}.bpf.o"),
+        ],
+        check=True,
+    )
+
+
+setup(cffi_modules=["build_heap_trace.py:ffi"], cmdclass={"build_py": BuildWithPrograms})

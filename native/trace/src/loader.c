@@ -2,27 +2,18 @@
 #define _GNU_SOURCE
 #include "heap_trace.h"
 #include "loader.h"
+#include "support.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <linux/bpf.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define BATCH 1024
-
-/* The records of one map, as read last. */
-struct records {
-	uint64_t *keys;
-	char *values;
-	size_t capacity;
-};
+#define FIRST_EVENTS 1024
 
 struct heap_trace {
 	struct bpf_object *object;
@@ -36,39 +27,6 @@ struct heap_trace {
 	struct heap_mapping *events;
 	size_t n_events, events_capacity;
 };
-
-/* --- errors: what failed, why, and what libbpf said of it --- */
-
-static __thread char error_text[4096], libbpf_text[2048];
-
-static int keep_libbpf_text(enum libbpf_print_level level, const char *format, va_list arguments)
-{
-	size_t used = strlen(libbpf_text);
-
-	if (level == LIBBPF_WARN && used < sizeof(libbpf_text) - 1)
-		vsnprintf(libbpf_text + used, sizeof(libbpf_text) - used, format, arguments);
-	return 0;
-}
-
-static int fail(int error, const char *format, ...)
-{
-	va_list arguments;
-	int used;
-
-	va_start(arguments, format);
-	used = vsnprintf(error_text, sizeof(error_text), format, arguments);
-	va_end(arguments);
-	if (used >= 0 && (size_t)used < sizeof(error_text))
-		snprintf(error_text + used, sizeof(error_text) - (size_t)used, ": %s%s%s", strerror(-error),
-			 libbpf_text[0] ? "\n" : "", libbpf_text);
-	libbpf_text[0] = '\0';
-	return error;
-}
-
-const char *heap_trace_error(void)
-{
-	return error_text;
-}
 
 /* --- open --- */
 
@@ -101,7 +59,7 @@ static int add_event(void *context, void *data, size_t size)
 
 	(void)size;
 	if (trace->n_events == trace->events_capacity) {
-		size_t capacity = trace->events_capacity ? trace->events_capacity * 2 : BATCH;
+		size_t capacity = trace->events_capacity ? trace->events_capacity * 2 : FIRST_EVENTS;
 		struct heap_mapping *events = realloc(trace->events, capacity * sizeof(*events));
 
 		if (!events)
@@ -124,7 +82,7 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	error = libbpf_get_error(trace->object);
 	if (error) {
 		trace->object = NULL;
-		return fail(error, "the eBPF object cannot be read");
+		return trace_fail(error, "the eBPF object cannot be read");
 	}
 	trace->session = bpf_object__find_program_by_name(trace->object, "heap_session");
 	trace->entry = bpf_object__find_program_by_name(trace->object, "heap_entry");
@@ -136,11 +94,11 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 		bpf_program__set_expected_attach_type(trace->session, (enum bpf_attach_type)57 /* BPF_TRACE_UPROBE_SESSION */);
 	error = set_constants(trace->object, options);
 	if (error)
-		return fail(error, "the eBPF object has no settings");
+		return trace_fail(error, "the eBPF object has no settings");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "stacks"), options->max_stacks + 1);
 	error = bpf_object__load(trace->object);
-	return error ? fail(error, "the kernel refuses the eBPF program") : 0;
+	return error ? trace_fail(error, "the kernel refuses the eBPF program") : 0;
 }
 
 static int map_fd(const struct heap_trace *trace, const char *name)
@@ -163,10 +121,8 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 	int error = -ENOMEM;
 
 	if (!trace)
-		return fail(error, "no memory for the tracer");
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	libbpf_set_print(keep_libbpf_text);
-	libbpf_text[0] = error_text[0] = '\0';
+		return trace_fail(error, "no memory for the tracer");
+	trace_begin();
 	trace->uses_session = options->allow_session;
 	error = trace->uses_session ? load(trace, object, size, options, 1) : -EINVAL;
 	if (error == -EINVAL) { /* no sessions: two programs do it on every kernel */
@@ -177,13 +133,13 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 	if (!error) {
 		error = bpf_map_update_elem(map_fd(trace, "stacks"), &unknown, &nothing, BPF_ANY) ? -errno : 0;
 		if (error)
-			fail(error, "the stack map cannot be written");
+			trace_fail(error, "the stack map cannot be written");
 	}
 	if (!error) {
 		trace->ring = ring_buffer__new(map_fd(trace, "mappings"), add_event, trace, NULL);
 		error = trace->ring ? 0 : -errno;
 		if (error)
-			fail(error, "the ring of mapping events cannot be opened");
+			trace_fail(error, "the ring of mapping events cannot be opened");
 	}
 	if (error) {
 		heap_trace_close(trace);
@@ -226,11 +182,11 @@ static int attach_session(struct heap_trace *trace, int pid, const char *path, c
 	};
 	int *fds = realloc(trace->link_fds, (trace->n_link_fds + 1) * sizeof(*fds));
 	if (!fds)
-		return fail(-ENOMEM, "no memory for a link");
+		return trace_fail(-ENOMEM, "no memory for a link");
 	trace->link_fds = fds;
 	int fd = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &attribute, sizeof(attribute));
 	if (fd < 0)
-		return fail(-errno, "the probes cannot be attached to %s", path);
+		return trace_fail(-errno, "the probes cannot be attached to %s", path);
 	trace->link_fds[trace->n_link_fds++] = fd;
 	return 0;
 }
@@ -242,12 +198,12 @@ static int attach_one(struct heap_trace *trace, struct bpf_program *program, int
 	struct bpf_link **links = realloc(trace->links, (trace->n_links + 1) * sizeof(struct bpf_link *));
 
 	if (!links)
-		return fail(-ENOMEM, "no memory for a link");
+		return trace_fail(-ENOMEM, "no memory for a link");
 	trace->links = links;
 	struct bpf_link *link = bpf_program__attach_uprobe_opts(program, pid, path, probe->offset, &options);
 	int error = libbpf_get_error(link);
 	if (error)
-		return fail(error, "the probe at %s+0x%llx cannot be attached", path, (unsigned long long)probe->offset);
+		return trace_fail(error, "the probe at %s+0x%llx cannot be attached", path, (unsigned long long)probe->offset);
 	trace->links[trace->n_links++] = link;
 	return 0;
 }
@@ -258,9 +214,9 @@ int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const
 	const size_t links_before = trace->n_links;
 	int error = 0;
 
-	libbpf_text[0] = '\0';
+	trace_begin();
 	if (!count)
-		return fail(-EINVAL, "no probes for %s", path);
+		return trace_fail(-EINVAL, "no probes for %s", path);
 	if (trace->uses_session)
 		return attach_session(trace, pid, path, probes, count);
 	/* Returns first: an entry is then never counted without its return in place. */
@@ -281,55 +237,10 @@ int heap_trace_uses_session(const struct heap_trace *trace)
 
 /* --- read --- */
 
-static int grow(struct records *records, size_t value_size, size_t capacity)
-{
-	if (records->capacity >= capacity)
-		return 0;
-	uint64_t *keys = realloc(records->keys, capacity * sizeof(*keys));
-	if (keys)
-		records->keys = keys;
-	char *values = realloc(records->values, capacity * value_size);
-	if (values)
-		records->values = values;
-	if (!keys || !values)
-		return -ENOMEM;
-	records->capacity = capacity;
-	return 0;
-}
-
-static int read_map(struct heap_trace *trace, const char *name, struct records *records, size_t value_size, size_t *count)
-{
-	LIBBPF_OPTS(bpf_map_batch_opts, options);
-	const int fd = map_fd(trace, name);
-	uint64_t position; /* the kernel's own cursor: a bucket's number */
-	void *from = NULL;
-	size_t have = 0, room = BATCH;
-
-	for (;;) {
-		int error = grow(records, value_size, have + room);
-		if (error)
-			return fail(error, "no memory to read the map '%s'", name);
-		uint32_t n = (uint32_t)room;
-		error = bpf_map_lookup_batch(fd, from, &position, records->keys + have, records->values + have * value_size,
-					     &n, &options);
-		if (error == -ENOSPC) { /* one bucket holds more than there is room for: nothing was read */
-			room *= 2;
-			continue;
-		}
-		if (error && error != -ENOENT)
-			return fail(error, "the map '%s' cannot be read", name);
-		have += n;
-		if (error) /* ENOENT: that was the last bucket */
-			break;
-		from = &position;
-	}
-	*count = have;
-	return 0;
-}
-
 int heap_trace_read_stacks(struct heap_trace *trace, const uint64_t **hashes, const struct heap_stack **stacks, size_t *count)
 {
-	int error = read_map(trace, "stacks", &trace->stacks, sizeof(struct heap_stack), count);
+	int error = records_read(&trace->stacks, map_fd(trace, "stacks"), "stacks", sizeof(uint64_t),
+				 sizeof(struct heap_stack), count);
 
 	*hashes = trace->stacks.keys;
 	*stacks = (const struct heap_stack *)trace->stacks.values;
@@ -339,7 +250,8 @@ int heap_trace_read_stacks(struct heap_trace *trace, const uint64_t **hashes, co
 int heap_trace_read_blocks(struct heap_trace *trace, const uint64_t **addresses, const struct heap_block **blocks,
 			   size_t *count)
 {
-	int error = read_map(trace, "blocks", &trace->blocks, sizeof(struct heap_block), count);
+	int error = records_read(&trace->blocks, map_fd(trace, "blocks"), "blocks", sizeof(uint64_t),
+				 sizeof(struct heap_block), count);
 
 	*addresses = trace->blocks.keys;
 	*blocks = (const struct heap_block *)trace->blocks.values;
@@ -353,7 +265,7 @@ int heap_trace_read_mappings(struct heap_trace *trace, const struct heap_mapping
 
 	*events = trace->events;
 	*count = trace->n_events;
-	return error < 0 ? fail(error, "the ring of mapping events cannot be read") : 0;
+	return error < 0 ? trace_fail(error, "the ring of mapping events cannot be read") : 0;
 }
 
 int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts)
@@ -362,7 +274,7 @@ int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts)
 		int error = bpf_map_lookup_elem(map_fd(trace, "lost"), &kind, &counts[kind]);
 
 		if (error)
-			return fail(error, "the map 'lost' cannot be read");
+			return trace_fail(error, "the map 'lost' cannot be read");
 	}
 	return 0;
 }
@@ -381,10 +293,8 @@ void heap_trace_close(struct heap_trace *trace)
 	bpf_object__close(trace->object);
 	free(trace->links);
 	free(trace->link_fds);
-	free(trace->stacks.keys);
-	free(trace->stacks.values);
-	free(trace->blocks.keys);
-	free(trace->blocks.values);
+	records_free(&trace->stacks);
+	records_free(&trace->blocks);
 	free(trace->events);
 	free(trace);
 }

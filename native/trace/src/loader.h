@@ -3,7 +3,7 @@
  * Loads the heap tracing program into the kernel, attaches it to one process and reads its maps.
  *
  * Every function that can fail returns 0 or a negative errno value, and leaves what libbpf and the kernel said in
- * heap_trace_error().
+ * trace_error().
  */
 #ifndef LOADER_H
 #define LOADER_H
@@ -25,9 +25,6 @@ struct heap_trace_probe {
 	uint32_t function; /* enum heap_function */
 	int has_return;    /* the return is probed as well */
 };
-
-/* The text of the last failure on this thread: "" where there was none. Valid until the next call that fails. */
-const char *heap_trace_error(void);
 
 int heap_trace_open(struct heap_trace **trace, const void *object, size_t size,
 		    const struct heap_trace_options *options);

@@ -7,11 +7,11 @@ reads back what was counted. Which files and instructions to probe, and what the
 from __future__ import annotations
 
 import enum
-import errno
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Self
 
+from heap_trace._errors import TraceClosedError, TraceError, check, is_privilege_error
 from heap_trace._heap_trace import ffi, lib
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ __all__ = [
     "MappingKind",
     "Probe",
     "Stack",
+    "TraceClosedError",
     "TraceError",
+    "is_privilege_error",
 ]
 
 MAX_FRAMES: int = lib.HEAP_MAX_FRAMES
@@ -116,15 +118,6 @@ class MappingEvent:
     thread: int
 
 
-class TraceError(OSError):
-    """The kernel or libbpf refused; the text is theirs."""
-
-    def __init__(self, error: int) -> None:
-        # OSError turns some numbers into its subclasses, which would hide this class: the number is kept by hand.
-        super().__init__(ffi.string(lib.heap_trace_error()).decode(errors="replace").strip())
-        self.errno = -error
-
-
 class HeapTrace:
     """The loaded program. Close it, or use it as a context manager: the probes go with it, also if the process dies.
 
@@ -153,7 +146,7 @@ class HeapTrace:
         )
         trace = ffi.new("struct heap_trace **")
         self._trace = ffi.NULL
-        self._check(lib.heap_trace_open(trace, program, len(program), options))
+        check(lib.heap_trace_open(trace, program, len(program), options))
         self._trace = trace[0]
 
     def attach(self, pid: int, path: str, probes: Sequence[Probe]) -> None:
@@ -176,7 +169,7 @@ class HeapTrace:
                 for probe in sorted(probes, key=lambda probe: probe.function not in _RELEASING)
             ],
         )
-        self._check(lib.heap_trace_attach(self._open(), pid, path.encode(), native, len(probes)))
+        check(lib.heap_trace_attach(self._open(), pid, path.encode(), native, len(probes)))
 
     @property
     def uses_session(self) -> bool:
@@ -186,7 +179,7 @@ class HeapTrace:
     def stacks(self) -> dict[int, Stack]:
         """Every stack seen so far, by its hash."""
         hashes, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_stack **"), ffi.new("size_t *")
-        self._check(lib.heap_trace_read_stacks(self._open(), hashes, values, count))
+        check(lib.heap_trace_read_stacks(self._open(), hashes, values, count))
         result = {}
         for i in range(count[0]):
             value = values[0][i]
@@ -199,7 +192,7 @@ class HeapTrace:
     def blocks(self) -> dict[int, Block]:
         """Every heap block that was taken under the trace and still lives, by its address."""
         addresses, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_block **"), ffi.new("size_t *")
-        self._check(lib.heap_trace_read_blocks(self._open(), addresses, values, count))
+        check(lib.heap_trace_read_blocks(self._open(), addresses, values, count))
         return {
             int(addresses[0][i]): Block(values[0][i].bytes, values[0][i].stack, values[0][i].time_ns)
             for i in range(count[0])
@@ -208,7 +201,7 @@ class HeapTrace:
     def mappings(self) -> list[MappingEvent]:
         """The mapping events since the last call."""
         events, count = ffi.new("struct heap_mapping **"), ffi.new("size_t *")
-        self._check(lib.heap_trace_read_mappings(self._open(), events, count))
+        check(lib.heap_trace_read_mappings(self._open(), events, count))
         return [
             MappingEvent(MappingKind(event.kind), event.address, event.bytes, event.stack, event.time_ns, event.thread)
             for event in (events[0][i] for i in range(count[0]))
@@ -217,7 +210,7 @@ class HeapTrace:
     def lost(self) -> Mapping[Lost, int]:
         """How many events were not counted, or not under their own stack, for each reason."""
         counts = ffi.new("uint64_t[]", len(Lost))
-        self._check(lib.heap_trace_read_lost(self._open(), counts))
+        check(lib.heap_trace_read_lost(self._open(), counts))
         return {kind: int(counts[kind]) for kind in Lost}
 
     def close(self) -> None:
@@ -230,11 +223,6 @@ class HeapTrace:
             raise TraceClosedError
         return self._trace
 
-    @staticmethod
-    def _check(error: int) -> None:
-        if error:
-            raise TraceError(error)
-
     def __enter__(self) -> Self:
         return self
 
@@ -242,15 +230,3 @@ class HeapTrace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class TraceClosedError(RuntimeError):
-    """The trace was closed."""
-
-    def __init__(self) -> None:
-        super().__init__("the trace is closed")
-
-
-def is_privilege_error(error: OSError) -> bool:
-    """True where the kernel refused for want of root or a capability."""
-    return error.errno in (errno.EPERM, errno.EACCES)

@@ -1,0 +1,100 @@
+"""Samples of page faults with their user stacks: where memory becomes resident, and by whose code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Self
+
+from heap_trace._errors import TraceClosedError, check
+from heap_trace._heap_trace import ffi, lib
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["FAULT_MAX_FRAMES", "FaultStack", "PageFaults", "Totals"]
+
+FAULT_MAX_FRAMES: int = lib.FAULT_MAX_FRAMES
+
+# One sample for this many faults of a processor: a sample takes about as long as a fault, so this is about 1 %.
+DEFAULT_PERIOD = 100
+
+
+@dataclass(frozen=True)
+class FaultStack:
+    """A user stack at a fault: the faulting instruction, then return addresses.
+
+    ``top`` is the word at the stack pointer: the return address, where the faulting function has no frame.
+    """
+
+    frames: tuple[int, ...]
+    top: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All faults of the machine, counted and not estimated, and the samples that found no room."""
+
+    faults: int
+    lost: int
+
+
+class PageFaults:
+    """The loaded sampler. Close it, or use it as a context manager.
+
+    Args:
+        period: one sample for this many faults of a processor.
+        pid: the one process to sample, as the machine's first pid namespace numbers it; 0 for all.
+
+    Raises:
+        TraceError: the kernel refuses.
+    """
+
+    def __init__(self, *, period: int = DEFAULT_PERIOD, pid: int = 0) -> None:
+        program = files("heap_trace").joinpath("page_faults.bpf.o").read_bytes()
+        trace = ffi.new("struct fault_trace **")
+        self._trace = ffi.NULL
+        check(lib.fault_trace_open(trace, program, len(program), period, pid))
+        self._trace = trace[0]
+
+    def samples(self) -> dict[tuple[int, int], int]:
+        """How many samples, by process and hash of the stack; hash 0 stands for no stack."""
+        keys, counts, count = ffi.new("struct fault_key **"), ffi.new("uint64_t **"), ffi.new("size_t *")
+        check(lib.fault_trace_read_samples(self._open(), keys, counts, count))
+        return {(int(keys[0][i].pid), int(keys[0][i].stack)): int(counts[0][i]) for i in range(count[0])}
+
+    def stacks(self) -> dict[int, FaultStack]:
+        """The stacks of the samples, by their hashes."""
+        hashes, values, count = ffi.new("uint64_t **"), ffi.new("struct fault_stack **"), ffi.new("size_t *")
+        check(lib.fault_trace_read_stacks(self._open(), hashes, values, count))
+        result = {}
+        for i in range(count[0]):
+            value = values[0][i]
+            result[int(hashes[0][i])] = FaultStack(
+                tuple(ffi.unpack(value.frames, min(value.depth, FAULT_MAX_FRAMES))), int(value.top)
+            )
+        return result
+
+    def totals(self) -> Totals:
+        """What was counted exactly since the start."""
+        faults, lost = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        check(lib.fault_trace_read_totals(self._open(), faults, lost))
+        return Totals(int(faults[0]), int(lost[0]))
+
+    def close(self) -> None:
+        """Stop sampling. Closing twice is fine."""
+        trace, self._trace = self._trace, ffi.NULL
+        lib.fault_trace_close(trace)
+
+    def _open(self) -> object:
+        if not self._trace:
+            raise TraceClosedError
+        return self._trace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
