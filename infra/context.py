@@ -44,7 +44,7 @@ def read_rules(text: str) -> tuple[Rule, ...]:
     if lines[:1] != ["*"]:
         raise ValueError(f"{IGNORE_FILE}: its first line must be *, so that nothing enters the image by chance")
     for line in lines[1:]:
-        if not re.fullmatch(r"![\w./-]+|(?:\*\*/)?[\w./*\[\]-]+", line) or line.endswith("/"):
+        if not re.fullmatch(r"![\w./-]+|(?:\*\*/)?(?!.*\*\*)[\w./*\[\]-]+", line) or line.endswith("/"):
             raise ValueError(f"{IGNORE_FILE}: {line!r} is more of Docker's syntax than infra/context.py reads")
     return tuple(Rule(line.removeprefix("!"), line.startswith("!")) for line in lines)
 

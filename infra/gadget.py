@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -154,5 +155,8 @@ def insecure(registry: str) -> str:
     """The registry's host, if its name says that it is of this machine or of this cluster, and has no TLS."""
     host = registry.partition("/")[0]
     name = host.partition(":")[0]
-    inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
-    return host if host and inner else ""
+    try:
+        inner = ipaddress.ip_address(name).is_private
+    except ValueError:
+        inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
+    return host if inner else ""

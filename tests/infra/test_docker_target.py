@@ -1,0 +1,120 @@
+"""The lab as containers: what each may do, and that its files are there to be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from infra.docker_target import render
+from tests.infra.cases import PASSWORD
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.infra.conftest import Record
+    from tests.infra.recording import Recording
+
+CONTAINER = "docker:index/container:Container"
+
+
+def _containers(recording: Recording) -> dict[str, dict[str, Any]]:
+    return {one.name: one.inputs for one in recording.of_type(CONTAINER)}
+
+
+def test_the_same_parts_run_as_containers_and_nothing_asks_for_a_cluster(recorded: Record) -> None:
+    recording = recorded("kind", target="docker")
+    assert set(_containers(recording)) == {"leaker", "visitors", "prometheus", "grafana"}
+    assert not [one for one in recording.declared if one.type.startswith(("kubernetes:", "pulumi:providers:kube"))]
+    (image,) = recording.of_type("docker:index/image:Image")
+    assert image.inputs["skipPush"] is True
+
+
+def test_containers_can_do_little_and_are_reached_from_this_machine_only(recorded: Record) -> None:
+    for name, one in _containers(recorded("kind", target="docker")).items():
+        assert one["readOnly"] is True, name
+        assert one["user"] == "65534:65534"
+        assert one["capabilities"] == {"drops": ["ALL"]}
+        assert one["securityOpts"] == ["no-new-privileges:true"]
+        assert "uploads" not in one, "Docker refuses uploads into a read-only root"
+        assert "privileged" not in one
+        assert one["memory"] == one["memorySwap"] > 0
+        assert all(port["ip"] == "127.0.0.1" for port in one.get("ports", []))
+        assert all(mount["readOnly"] and mount["type"] == "bind" for mount in one.get("mounts", []))
+        assert [network["aliases"] for network in one["networksAdvanced"]] == [[name]]
+
+
+def test_published_ports_are_those_of_the_urls_and_differ(recorded: Record) -> None:
+    recording = recorded("kind", target="docker")
+    published = [port["external"] for one in _containers(recording).values() for port in one.get("ports", [])]
+    assert len(published) == len(set(published))
+    for url in recording.outputs["urls"].values():
+        assert int(url.split(":")[2].split("/")[0]) in published
+    assert recording.outputs["port_forward_commands"] == {}
+
+
+def test_the_leaker_has_the_limit_that_its_claims_divide_by(recorded: Record) -> None:
+    leaker = _containers(recorded("kind", target="docker", capMiB=100))["leaker"]
+    variables = dict(variable.split("=", 1) for variable in leaker["envs"])
+    assert int(variables["LAB_MEMORY_LIMIT_BYTES"]) == leaker["memory"] * 2**20 == 612 * 2**20
+
+
+def test_mounted_files_are_what_the_programs_read(recorded: Record) -> None:
+    containers = _containers(recorded("kind", target="docker"))
+    folders = {mount["target"]: Path(mount["source"]) for one in containers.values() for mount in one.get("mounts", [])}
+    prometheus = yaml.safe_load((folders["/etc/prometheus"] / "prometheus.yml").read_text())
+    assert prometheus["scrape_configs"][0]["static_configs"] == [{"targets": ["leaker:9090"]}]
+    datasources = yaml.safe_load((folders["/etc/grafana/provisioning"] / "datasources/prometheus.yaml").read_text())
+    assert datasources["datasources"][0]["url"] == "http://prometheus:9090"
+    dashboards = list(folders["/var/lib/grafana-dashboards"].glob("*.json"))
+    assert dashboards
+    assert all(json.loads(path.read_text())["panels"] for path in dashboards)
+
+
+def test_a_changed_file_changes_the_mount_and_the_label_that_replaces_the_container(
+    recorded: Record, recorded_afresh: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _containers(recorded("kind", target="docker"))
+    monkeypatch.setattr("infra.docker_target.dashboards", lambda *_: {"other.json": "{}"})
+    after = _containers(recorded_afresh("kind", target="docker"))
+    assert {name for name in before if before[name] != after[name]} == {"grafana"}
+    changed = {key for key in before["grafana"] if before["grafana"][key] != after["grafana"][key]}
+    assert changed == {"mounts", "labels"}
+    for container in (before["grafana"], after["grafana"]):
+        assert all(Path(mount["source"]).is_dir() for mount in container["mounts"]), "both sets of files are there"
+
+
+def test_rendered_files_can_be_read_by_anybody_under_any_umask(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        folder = render({"a/b.yaml": "text"}, tmp_path)
+    finally:
+        os.umask(mask)
+    assert render({"a/b.yaml": "text"}, tmp_path) == folder
+    assert render({"a/b.yaml": "other"}, tmp_path) != folder
+    assert stat.S_IMODE((folder / "a/b.yaml").stat().st_mode) == 0o644
+    assert stat.S_IMODE((folder / "a").stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_visitors_have_no_health_check_of_a_server(recorded: Record) -> None:
+    visitors = _containers(recorded("kind", target="docker"))["visitors"]
+    assert visitors["entrypoints"] == ["python", "-m", "service.visitors"]
+    assert visitors["healthcheck"] == {"tests": ["NONE"]}
+    assert visitors["wait"] is False
+
+
+def test_grafana_has_an_admin_only_with_a_password(recorded: Record) -> None:
+    def variables(**settings: object) -> dict[str, str]:
+        grafana = _containers(recorded("kind", target="docker", **settings))["grafana"]
+        return dict(variable.split("=", 1) for variable in grafana["envs"])
+
+    without, with_one = variables(), variables(grafanaAdminPassword=PASSWORD)
+    assert without["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == without["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert without["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert "GF_SECURITY_ADMIN_PASSWORD" not in without
+    assert with_one["GF_SECURITY_ADMIN_PASSWORD"] == PASSWORD
+    assert with_one["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == with_one["GF_AUTH_DISABLE_LOGIN_FORM"] == "false"

@@ -1,0 +1,114 @@
+"""The outputs: all there, each a line that a shell can read, with nothing left to fill in but what it says."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.infra.cases import ALL
+from tests.infra.conftest import CLUSTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.infra.cases import Case
+    from tests.infra.conftest import Record
+    from tests.infra.recording import Recording
+
+NAMES = {
+    "image",
+    "namespace",
+    "gadget_command",
+    "gadget_install_command",
+    "bpftrace_command",
+    "bcc_command",
+    "port_forward_commands",
+    "urls",
+    "verify_command",
+}
+
+
+def _commands(recording: Recording) -> Iterator[tuple[str, str]]:
+    for name, value in recording.outputs.items():
+        if name.endswith("_command"):
+            yield name, value
+    yield from recording.outputs["port_forward_commands"].items()
+
+
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_every_output_is_there_and_every_command_is_one_line_of_shell(case: Case, recorded: Record) -> None:
+    recording = recorded(case.environment, **case.settings)
+    by_hand = case.settings.get("registry") == "none" and case.environment != "docker-desktop"
+    assert set(recording.outputs) == NAMES | ({"import_command"} if by_hand else set())
+    for name, command in _commands(recording):
+        checked = subprocess.run(["sh", "-n", "-c", command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, (name, command, checked.stderr)
+        assert "\n" not in command
+        assert "None" not in command
+        assert "Output" not in command
+
+
+def test_a_context_with_odd_characters_stays_one_word(recorded: Record) -> None:
+    context = CLUSTERS["openshift"][0]
+    recording = recorded("openshift", registry="registry.example.com/team")
+    for name, command in recording.outputs["port_forward_commands"].items():
+        assert shlex.split(command)[:3] == ["oc", "--context", context], name
+
+
+@pytest.mark.parametrize(
+    ("environment", "command"),
+    [
+        ("kind", "kind load docker-image {image} --name lab"),
+        ("minikube", "minikube image load {image} --profile minikube"),
+        ("generic", "docker save {image} | ssh NODE sudo ctr --namespace k8s.io images import -"),
+    ],
+)
+def test_the_import_command_names_the_image_and_the_cluster(environment: str, command: str, recorded: Record) -> None:
+    outputs = recorded(environment, registry="none").outputs
+    assert outputs["import_command"] == command.format(image=outputs["image"])
+
+
+def test_forwarded_ports_are_those_of_the_urls_and_differ(recorded: Record) -> None:
+    outputs = recorded("kind").outputs
+    local = {name: command.split()[-1].split(":")[0] for name, command in outputs["port_forward_commands"].items()}
+    assert set(local) == set(outputs["urls"]) == {"leaker", "metrics", "ledger", "prometheus", "grafana"}
+    assert len(set(local.values())) == len(local)
+    for name, url in outputs["urls"].items():
+        assert f"127.0.0.1:{local[name]}" in url
+
+
+def test_commands_follow_the_parts_that_are_declared(recorded: Record) -> None:
+    assert set(recorded("kind", prometheus=False, grafana=False).outputs["urls"]) == {"leaker", "metrics", "ledger"}
+    assert "gadget deploy" in recorded("kind", gadget="none").outputs["gadget_install_command"]
+    assert "gadget deploy" not in recorded("kind").outputs["gadget_install_command"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "image"),
+    [
+        ("kind", {}, "kind-registry:5000/memleak:v0.1.0"),
+        ("minikube", {}, "registry.kube-system.svc.cluster.local/memleak:v0.1.0"),
+        ("eks", {"registry": "dockerhub", "dockerhubUser": "me"}, "docker.io/me/memleak:v0.1.0"),
+        ("kind", {"registry": "none", "gadgetImage": "reg:5000/x/memleak:v1"}, "reg:5000/x/memleak:v1"),
+    ],
+)
+def test_the_labs_own_gadget_comes_from_where_pods_can_pull(
+    environment: str, settings: dict[str, object], image: str, recorded: Record
+) -> None:
+    recording = recorded(environment, gadget="memleak", **settings)
+    assert f" gadget run {image} " in recording.outputs["gadget_command"]
+    (release,) = recording.of_type("kubernetes:helm.sh/v3:Release")
+    oci = release.inputs["values"]["config"]["operator"]["oci"]
+    assert oci["verify-image"] is False
+    repository = image.rpartition(":")[0]
+    assert oci["allowed-gadgets"] == ["ghcr.io/inspektor-gadget/gadget/*", f"{repository}*"]
+    insecure = [image.partition("/")[0]] if "docker.io" not in image else None
+    assert oci.get("insecure-registries") == insecure
+
+
+def test_stock_gadgets_stay_verified(recorded: Record) -> None:
+    (release,) = recorded("kind").of_type("kubernetes:helm.sh/v3:Release")
+    assert release.inputs["values"]["config"]["operator"]["oci"] == {}

@@ -1,0 +1,86 @@
+"""Image names: taken apart and moved to a mirror as Docker would."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from infra import versions
+from infra.gadget import insecure
+from infra.references import REGISTRY, is_loopback, mirrored, split_host
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("python:3.13", ("docker.io", "library/python:3.13")),
+        ("prom/prometheus:v3", ("docker.io", "prom/prometheus:v3")),
+        ("docker.io/grafana/grafana:13", ("docker.io", "grafana/grafana:13")),
+        ("localhost/a:1", ("localhost", "a:1")),
+        ("localhost:5001/a:1", ("localhost:5001", "a:1")),
+        ("registry:5000/team/a@sha256:0", ("registry:5000", "team/a@sha256:0")),
+        ("ghcr.io/x/y:1", ("ghcr.io", "x/y:1")),
+    ],
+)
+def test_a_host_is_told_from_a_repository(reference: str, parts: tuple[str, str]) -> None:
+    assert split_host(reference) == parts
+
+
+def test_a_mirror_takes_the_place_of_the_host() -> None:
+    assert mirrored("python:3.13", "m.example.com/x") == "m.example.com/x/library/python:3.13"
+    assert mirrored("oci://ghcr.io/a/b", "m.example.com") == "oci://m.example.com/a/b"
+    assert mirrored("python:3.13", "") == "python:3.13"
+
+
+@pytest.mark.parametrize("registry", ["localhost", "localhost:5001", "127.0.0.1:5000/x", "[::1]:5000"])
+def test_loopback_names_mean_this_machine(registry: str) -> None:
+    assert is_loopback(registry)
+
+
+@pytest.mark.parametrize("registry", ["registry.example.com", "localhosts.example.com:5000", "kind-registry:5000"])
+def test_other_names_do_not(registry: str) -> None:
+    assert not is_loopback(registry)
+
+
+@pytest.mark.parametrize(
+    ("text", "legal"),
+    [
+        ("eu.gcr.io/project", True),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", True),
+        ("lab.azurecr.io/team/x", True),
+        ("10.0.0.1:5000", True),
+        ("registry:5000", True),
+        ("registry", False),
+        ("https://registry.example.com", False),
+        ("registry.example.com/", False),
+        ("registry.example.com/Team", False),
+    ],
+)
+def test_a_registry_is_a_host_with_an_optional_path(text: str, legal: bool) -> None:
+    assert bool(REGISTRY.fullmatch(text)) is legal
+
+
+@pytest.mark.parametrize(
+    ("image", "host"),
+    [
+        ("kind-registry:5000/memleak:v1", "kind-registry:5000"),
+        ("registry.kube-system.svc.cluster.local/memleak:v1", "registry.kube-system.svc.cluster.local"),
+        ("10.245.0.1:5001/memleak:v1", "10.245.0.1:5001"),
+        ("ghcr.io/someone/memleak:v1", ""),
+        ("lab.azurecr.io/memleak:v1", ""),
+    ],
+)
+def test_only_registries_of_this_machine_or_cluster_go_without_tls(image: str, host: str) -> None:
+    assert insecure(image) == host
+
+
+def test_every_pinned_image_has_a_tag_that_stays() -> None:
+    pins = {name: value for name, value in vars(versions).items() if name.endswith("_IMAGE")}
+    assert len(pins) >= 5
+    for name, pin in pins.items():
+        if name == "GADGET_IMAGE":
+            assert ":" not in pin, "the chart adds the tag that fits it"
+            continue
+        assert re.fullmatch(r"[\w.]+\.io/[\w/-]+:[\w.-]+", pin), name
+        assert not pin.endswith(":latest"), name
