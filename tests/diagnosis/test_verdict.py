@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from diagnosis.verdict import SAMPLES, SAMPLES_PER_THIRD, SMALLEST_LEAK_BYTES, Site, is_leak, judge, keeps_growing
+
+KIB = 1024
+MIB = 1024 * KIB
+WINDOW = 30.0
+LOOKS = 25
+
+
+def site(*outstanding: float, function: str = "grow", caller: str = "main", oldest: float = WINDOW) -> Site:
+    """A site whose oldest block is as old as the window."""
+    held = tuple(map(int, outstanding))
+    return Site(function, caller, held, allocations=1000, frees=10, oldest_seconds=oldest)
+
+
+STEADY = site(*(MIB * i for i in range(LOOKS)))
+
+
+def leak(each: Site) -> bool:
+    assert is_leak(each, WINDOW) is judge([each], window_seconds=WINDOW, resident_growth=MIB, lost=0).leak
+    return is_leak(each, WINDOW)
+
+
+def test_bytes_that_keep_growing_are_a_leak() -> None:
+    assert leak(STEADY)
+
+
+def test_a_leak_in_steps_is_a_leak_as_long_as_each_third_has_one() -> None:
+    assert leak(site(*(MIB * (i // 5) for i in range(LOOKS))))
+
+
+def test_a_slow_leak_is_a_leak() -> None:
+    """2.7 KiB a second: 64 KiB in a window of half a minute are the least that is named."""
+    assert leak(site(*(SMALLEST_LEAK_BYTES * i / (LOOKS - 1) for i in range(LOOKS))))
+    assert not leak(site(*((SMALLEST_LEAK_BYTES - LOOKS) * i / (LOOKS - 1) for i in range(LOOKS))))
+
+
+def test_a_leak_beside_short_lived_blocks_is_a_leak() -> None:
+    """As long as these hold no more than what leaks between two looks."""
+    chance = random.Random(1)
+    for _ in range(100):
+        assert leak(site(*(MIB * i + chance.uniform(0, MIB) for i in range(LOOKS))))
+
+
+def test_a_busy_program_that_frees_what_it_takes_does_not_leak() -> None:
+    chance = random.Random(2)
+    for _ in range(1000):
+        assert not leak(site(*(chance.uniform(0, 100 * MIB) for _ in range(LOOKS))))
+
+
+def test_a_sawtooth_does_not_leak() -> None:
+    """A batch that is gathered and given back, at whatever pace, and wherever the window ends in it."""
+    for period in range(2, 17):
+        for start in range(period):
+            assert not leak(site(*(MIB * ((i + start) % period - start) for i in range(LOOKS)))), (period, start)
+
+
+def test_a_random_walk_is_seldom_taken_for_a_leak() -> None:
+    """Who takes and frees by chance drifts: one sample is near the one before, and 8 walks in 1,000 look like growth."""
+    chance = random.Random(4)
+    walks = ([chance.gauss(0, MIB) for _ in range(LOOKS)] for _ in range(5000))
+    taken = sum(is_leak(site(*itertools.accumulate(walk)), WINDOW) for walk in walks)
+    assert 0 < taken < 0.012 * 5000
+
+
+def test_a_cache_that_warms_up_and_stays_does_not_leak() -> None:
+    assert not leak(site(*(64 * MIB * (1 - math.exp(-i)) // MIB * MIB for i in range(LOOKS))))
+
+
+def test_one_large_block_does_not_leak() -> None:
+    for when in range(1, LOOKS):
+        assert not leak(site(*(64 * MIB * (i >= when) for i in range(LOOKS))))
+
+
+def test_what_shrinks_does_not_leak() -> None:
+    assert not leak(site(*(-MIB * i for i in range(LOOKS))))
+
+
+def test_growth_whose_old_blocks_all_go_is_no_leak() -> None:
+    """A queue that gets longer under load: every block is freed in the end, and none of the first third is left."""
+    assert leak(replace(STEADY, oldest_seconds=WINDOW * 2 / 3))
+    assert not leak(replace(STEADY, oldest_seconds=WINDOW * 0.66))
+
+
+def test_too_few_samples_show_no_trend() -> None:
+    assert not keeps_growing(range(SAMPLES - 1))
+    assert keeps_growing(range(SAMPLES))
+
+
+def test_without_a_trend_three_orders_in_a_hundred_thousand_look_like_one() -> None:
+    """What verdict.py claims of twelve samples in random order, by trying it."""
+    claimed = math.factorial(SAMPLES_PER_THIRD) ** 3 / math.factorial(SAMPLES)
+    assert claimed == pytest.approx(3e-5, rel=0.05)
+    chance, samples, tries = random.Random(3), list(range(SAMPLES)), 150_000
+    found = 0
+    for _ in range(tries):
+        chance.shuffle(samples)
+        found += keeps_growing(samples)
+    expected = claimed * tries
+    assert abs(found - expected) < 3 * math.sqrt(expected)
+    assert found > 0
+
+
+# --- what it says ---
+
+
+def test_a_leak_is_named_with_its_caller_its_rate_and_its_counts() -> None:
+    leaking = Site("insert", "refresh", tuple(MIB * i for i in range(LOOKS)), 1500, 12, WINDOW)
+    verdict = judge([leaking], window_seconds=WINDOW, resident_growth=25 * MIB, lost=0)
+    assert (verdict.leak, verdict.function, verdict.caller) == (True, "insert", "refresh")
+    for said in ("WARNING", "insert, called from refresh,", "48.0 MiB a minute", "1,500 allocations", "12 frees"):
+        assert said in verdict.summary
+    assert "24.0 MiB outstanding, 96% of the growth in resident memory" in verdict.summary
+    assert "\n" not in verdict.summary
+
+
+def test_the_largest_of_several_leaks_is_named_and_the_others_are_mentioned() -> None:
+    small = replace(STEADY, function="small", outstanding=tuple(each // 2 for each in STEADY.outstanding))
+    verdict = judge([small, STEADY], window_seconds=WINDOW, resident_growth=MIB, lost=0)
+    assert verdict.function == "grow"
+    assert "1 further call site" in verdict.summary
+
+
+def test_a_share_of_no_growth_is_not_said() -> None:
+    """Resident memory can shrink while a leak grows: a cache elsewhere was dropped, or the machine swaps."""
+    verdict = judge([STEADY], window_seconds=WINDOW, resident_growth=-MIB, lost=0)
+    assert verdict.leak
+    assert "%" not in verdict.summary
+
+
+BUSY = site(*(MIB * (i % 2) for i in range(LOOKS)), function="work")
+
+
+def test_no_leak_is_explained_by_what_was_seen() -> None:
+    verdict = judge([BUSY], window_seconds=WINDOW, resident_growth=3 * KIB, lost=0)
+    assert (verdict.leak, verdict.function, verdict.caller) == (False, "", "")
+    for said in (
+        "No leak found",
+        "1,000 allocations and 10 frees",
+        "30s",
+        "every event was counted",
+        "work",
+        "3.00 KiB",
+    ):
+        assert said in verdict.summary
+
+
+def test_events_that_were_not_counted_are_said_beside_no_leak() -> None:
+    verdict = judge([BUSY], window_seconds=WINDOW, resident_growth=0, lost=1234)
+    assert "1,234 events were not counted" in verdict.summary
+    assert "every event was counted" not in verdict.summary
+
+
+def test_a_process_that_did_nothing_is_no_proof() -> None:
+    verdict = judge([], window_seconds=WINDOW, resident_growth=0, lost=0)
+    assert not verdict.leak
+    assert "not one allocation was seen" in verdict.summary
+
+
+def test_a_window_with_too_few_samples_says_so_instead_of_giving_an_all_clear() -> None:
+    verdict = judge([site(0, MIB)], window_seconds=0.5, resident_growth=0, lost=0)
+    assert not verdict.leak
+    assert "too short" in verdict.summary
+    assert "every event was counted" not in verdict.summary
