@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from diagnosis import ledger as ledgers
 from diagnosis.cli_run import run_command
 from diagnosis.cli_trace import trace_command
+from diagnosis.cli_watch import watch_command
 from diagnosis.errors import LabError
 from diagnosis.grade import grade_function, grade_rate
 from diagnosis.preflight import Machine, check_machine
-from diagnosis.tables import EXIT_WRONG, conclude, print_checks
+from diagnosis.tables import EXIT_WRONG, conclude, print_checks, report_console
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -30,13 +30,14 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("trace")(trace_command)
+app.command("watch")(watch_command)
 
 
 @app.command()
 def doctor() -> None:
     """Say what this machine lacks, with a remedy for each."""
     checks = check_machine(Machine())
-    print_checks(Console(), checks)
+    print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)
 
@@ -55,9 +56,9 @@ def verify(
     path = Path(answer)
     if path.suffix == ".json" or path.exists():
         function, rate = _read_answer(path)
-        conclude(Console(), grade_rate(function, rate, reading))
+        conclude(report_console(), grade_rate(function, rate, reading))
     else:
-        conclude(Console(), grade_function(answer, reading))
+        conclude(report_console(), grade_function(answer, reading))
 
 
 def _read_answer(path: Path) -> tuple[str, float]:
@@ -94,7 +95,7 @@ def main() -> None:
         sys.stderr.write(f"memleak-lab: {error}\n")
         sys.exit(EXIT_USAGE)
     except typer.TyperException as error:
-        sys.stderr.write(f"memleak-lab: {error}\n")
+        sys.stderr.write(f"memleak-lab: {error.format_message()}\n")
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("memleak-lab: interrupted: everything it started is gone\n")

@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 from catalog_cache import Options
-from rich.console import Console
 
 from diagnosis.cli_options import check_window, duration_option, require_machine, size_option
 from diagnosis.errors import LabError
 from diagnosis.lab import RunOptions, run
 from diagnosis.preflight import Machine
-from diagnosis.tables import conclude, print_report
+from diagnosis.tables import conclude, print_report, report_console
 from diagnosis.unprivileged import choose_user
 from diagnosis.view import LiveView, PlainView
 
@@ -46,7 +45,7 @@ def run_command(
     check_window("--window", window)
     if report is not None and not os.access(report.resolve().parent, os.W_OK):
         raise LabError(f"--report {report}: its folder cannot be written", f"mkdir -p {report.parent}")
-    console = Console()
+    console = report_console()
     machine = Machine()
     require_machine(machine)
     user = choose_user(machine.environ, machine.euid)

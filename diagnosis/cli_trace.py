@@ -18,11 +18,12 @@ from diagnosis.errors import LabError
 from diagnosis.exporter import serve
 from diagnosis.folded import folded
 from diagnosis.ledger import LedgerClient
+from diagnosis.light import sample
 from diagnosis.preflight import Machine
 from diagnosis.process import Process
 from diagnosis.report import Report, build_report
 from diagnosis.symbols import Symbolizer
-from diagnosis.tables import print_placements, print_report, print_top
+from diagnosis.tables import print_light, print_placements, print_report, print_top, report_console
 from diagnosis.targets import process_of_container, process_of_pod
 from diagnosis.tracer import Tracer
 from diagnosis.window import measure
@@ -65,6 +66,9 @@ def trace_command(
     max_blocks: Annotated[
         int, typer.Option(min=1, max=MOST_BLOCKS, help="Live blocks that can be tracked at a time.")
     ] = MAX_BLOCKS,
+    light: Annotated[
+        bool, typer.Option("--light", help="Probe nothing: sample page faults and say whose code makes it grow.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -76,9 +80,12 @@ def trace_command(
         )
     process = _find(pid, container, pod)
     if explain:
-        print_placements(Console(), process)
+        print_placements(report_console(), process)
         return
     require_machine(Machine())
+    if light:
+        _light(process, duration or DEFAULT_SECONDS, output, top)
+        return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
     trace = _Trace(seconds, interval, top, min_size, max_blocks, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
@@ -87,9 +94,25 @@ def trace_command(
         case Format.JSON:
             sys.stdout.write(report.to_json())
         case Format.FOLDED:
-            sys.stdout.writelines(f"{line}\n" for line in folded(report))
+            outstanding = ((stack.frames, stack.outstanding_bytes) for stack in report.stacks)
+            sys.stdout.writelines(f"{line}\n" for line in folded(report.target, outstanding))
         case Format.TABLE:
-            print_report(Console(), report, top)
+            print_report(report_console(), report, top)
+
+
+def _light(process: Process, seconds: float, output: Format, top: int) -> None:
+    stopped = _stop_on_signals()
+    Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
+    with Symbolizer(process) as symbolizer:
+        report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait))
+    match output:
+        case Format.JSON:
+            sys.stdout.write(report.to_json())
+        case Format.FOLDED:
+            stacks = ((stack.frames, round(stack.touched_bytes)) for stack in report.stacks)
+            sys.stdout.writelines(f"{line}\n" for line in folded(report.target, stacks))
+        case Format.TABLE:
+            print_light(report_console(), report, top)
 
 
 def _find(pid: int | None, container: str | None, pod: str | None) -> Process:

@@ -1,4 +1,4 @@
-"""Reports as folded stacks, one line each, as flame graph viewers read them."""
+"""Folded stacks, one line each, as flame graph viewers read them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from diagnosis.report import Report
+    from diagnosis.report import Target
+    from diagnosis.symbols import Frame
 
 
-def folded(report: Report) -> Iterator[str]:
+def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> Iterator[str]:
     """``command;outermost;...;innermost BYTES`` for every stack that holds something."""
-    command = PurePosixPath(report.target.command.split(" ", 1)[0]).name
-    for stack in report.stacks:
-        if stack.outstanding_bytes > 0:
+    command = PurePosixPath(target.command.split(" ", 1)[0]).name
+    for frames, size in stacks:
+        if size > 0:
             # The separators of the format cannot be part of a name.
-            names = [frame.name.replace(";", ":") for frame in reversed(stack.frames)]
-            yield f"{';'.join([command, *names])} {stack.outstanding_bytes}"
+            names = [frame.name.replace(";", ":") for frame in reversed(frames)]
+            yield f"{';'.join([command, *names])} {size}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from heap_trace.page_faults import FaultStack
     from symbolic.symcache import SymCache
 
     from diagnosis.objects import ElfObject
@@ -25,6 +28,22 @@ if TYPE_CHECKING:
 
 # Where distributions put the debug information that they strip from a library, by its build id.
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
+
+
+# x86-64's calls, as the bytes that end at the return address: E8 with a relative target, FF /2 with each addressing.
+_LONGEST_CALL = 7
+_CALLS = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        rb"\xe8.{4}$",
+        rb"\xff[\x10-\x13\x16\x17\xd0-\xd7]$",
+        rb"\xff[\x50-\x53\x55-\x57].$",
+        rb"\xff[\x15\x90-\x93\x95-\x97].{4}$",
+        rb"\xff\x14.$",
+        rb"\xff\x54..$",
+        rb"\xff\x94.{5}$",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,14 @@ class _Module:
             except (SymbolicError, StopIteration, OSError):
                 continue  # no symbols to be had here: the frame keeps its module and offset
         return caches
+
+    def follows_call(self, address: int) -> bool:
+        """True where the instruction before an address is a call, so that it can be a return address."""
+        if not self._file:
+            return False
+        offset = address - self._mapping.start + self._mapping.offset
+        before = os.pread(self._file.fileno(), _LONGEST_CALL, max(0, offset - _LONGEST_CALL))
+        return any(pattern.search(before) for pattern in _CALLS)
 
     def frames(self, address: int) -> list[Frame]:
         """The frame at a return address, with the functions inlined there, innermost first."""
@@ -163,6 +190,22 @@ class Symbolizer:
                 return SymbolizedStack(tuple(frames), broken=True, depth=len(addresses))
             frames += found
         return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
+
+    def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
+        """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.
+
+        memset and its like have no frame of their own, and the frame pointers lead past the function that called them.
+        Its return address then is the word at the stack pointer. It is taken for that where it follows a call, in the
+        object that the frame after it is in, and the faulting instruction is in another.
+        """
+        first, *rest = stack.frames
+        leaf, caller = self._find(first), self._find(rest[0]) if rest else None
+        addresses = [first + 1, *rest]
+        if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
+            module = self._find(stack.top)
+            if module and module.name == caller.name and module.follows_call(stack.top):
+                addresses.insert(1, stack.top)
+        return self.symbolize(addresses)
 
     def _lookup(self, address: int) -> list[Frame]:
         module = self._find(address)

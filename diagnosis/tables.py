@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from diagnosis.allocator import find_allocator
@@ -14,19 +16,27 @@ from diagnosis.units import format_duration, format_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from diagnosis.claims import ClaimsWindow
     from diagnosis.grade import Grade
+    from diagnosis.growth import TouchedStack
+    from diagnosis.light import LightReport
     from diagnosis.preflight import Check
     from diagnosis.process import Process
     from diagnosis.report import Report, StackReport
     from diagnosis.symbols import Symbolizer
     from diagnosis.tracer import Snapshot, Tracer
+    from diagnosis.watch import Watch
 
 SHOWN_STACKS = 5
 
 EXIT_WRONG = 1
+
+PIPE_WIDTH = 120
+
+
+def report_console() -> Console:
+    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
@@ -126,3 +136,48 @@ def print_placements(console: Console, process: Process) -> None:
             placement.reason,
         )
     console.print(table)
+
+
+def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS) -> None:
+    """The stacks that touched most new memory, and the verdict."""
+    console.print()
+    console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
+    console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
+    for stack in report.stacks[:shown]:
+        _print_touched(console, stack)
+    style = "bold red" if report.verdict.leak else "bold green"
+    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_watch(console: Console, watched: Watch) -> None:
+    """The processes that grew, with their code, and the command that traces the first of them."""
+    for grower in watched.growers:
+        console.print(
+            f"pid {grower.process.pid} grew by {format_size(grower.growth_bytes)}"
+            f" ({format_size(grower.growth_bytes / watched.seconds * 60)} a minute)"
+            f" to {format_size(grower.resident_bytes)}: {grower.process.command}",
+            style="bold",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        for stack in grower.stacks:
+            _print_touched(console, stack)
+    lost = f", {watched.lost:,} samples were lost" if watched.lost else ""
+    console.print(
+        f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False
+    )
+    if watched.growers:
+        console.print(f"memleak-lab trace --pid {watched.growers[0].process.pid}", highlight=False, markup=False)
+    else:
+        console.print("No process grew. Watch for longer: memleak-lab watch --duration 10m", highlight=False)
+
+
+def _print_touched(console: Console, stack: TouchedStack) -> None:
+    names = " < ".join(frame.name for frame in stack.frames[:4]) or "[unknown stack]"
+    console.print(
+        f"  {format_size(stack.touched_bytes):>10} ± {format_size(stack.error_bytes):<10} {names}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -45,9 +45,18 @@ def process_of_container(name: str, run: Run = run_command, proc: Path = PROC) -
     Raises:
         LabError: there is no such container, or it has no process here.
     """
+    return _main_process(pids_of_named_container(name, run, proc), proc)
+
+
+def pids_of_named_container(name: str, run: Run = run_command, proc: Path = PROC) -> list[int]:
+    """Every process of a container, by its name in Docker or containerd, or by its id.
+
+    Raises:
+        LabError: there is no such container, or it has no process here.
+    """
     for container in _container_ids(name, run):
         if pids := pids_of_container(container, proc):
-            return _main_process(pids, proc)
+            return pids
     raise LabError(f"no container '{name}' runs on this machine", "list them with: docker ps, or crictl ps")
 
 

@@ -16,7 +16,7 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* The one process to look at; 0 for all. Set by the loader. */
+/* The one process to look into; 0 for all. Set by the loader. */
 const volatile unsigned int only_pid SEC(".rodata.settings") = 0;
 
 struct {
@@ -82,9 +82,11 @@ int page_fault(struct bpf_perf_event_data *ctx)
 	const __u64 one = 1;
 	__u32 zero = 0;
 
+	/* The others are counted as well, without their stacks: what one sample stands for is known from all of them. */
 	if (only_pid && key.pid != only_pid)
-		return 0;
-	key.stack = current_stack(ctx);
+		key.pid = 0;
+	else
+		key.stack = current_stack(ctx);
 	__u64 *count = bpf_map_lookup_elem(&samples, &key);
 	if (!count && !bpf_map_update_elem(&samples, &key, &one, BPF_NOEXIST))
 		return 0;

@@ -58,7 +58,7 @@ class PageFaults:
         self._trace = trace[0]
 
     def samples(self) -> dict[tuple[int, int], int]:
-        """How many samples, by process and hash of the stack; hash 0 stands for no stack."""
+        """How many samples, by process and hash of the stack; hash 0 stands for no stack, process 0 for all others."""
         keys, counts, count = ffi.new("struct fault_key **"), ffi.new("uint64_t **"), ffi.new("size_t *")
         check(lib.fault_trace_read_samples(self._open(), keys, counts, count))
         return {(int(keys[0][i].pid), int(keys[0][i].stack)): int(counts[0][i]) for i in range(count[0])}
