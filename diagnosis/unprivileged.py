@@ -1,10 +1,10 @@
 """Run a command of the lab as an unprivileged user, so that nothing but the tracer is ever root.
 
-``python -m diagnosis.unprivileged UID GID FOLDER -- COMMAND...`` drops to the user and becomes the command. A checkout
-in a private home (/root is closed to everybody else) stays readable for it: in a mount namespace of its own the closed
-folder is covered by an empty one, in which only the checkout and the Python that runs it appear.
+``python -m diagnosis.unprivileged PARENT UID GID FOLDER -- COMMAND...`` drops to the user and becomes the command. A
+checkout in a private home (/root is closed to everybody else) stays readable for it: in a mount namespace of its own
+the closed folder is covered by an empty one, in which only the checkout and the Python that runs it appear.
 
-The command ends when the process that started it ends, however that happens.
+The command ends when the process that started it, PARENT, ends, however that happens.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def choose_user(environ: Mapping[str, str], euid: int) -> User:
     """The invoking user: who called sudo, or whoever runs this; ``nobody`` where that is root.
 
     Raises:
-        LabError: the machine has no user ``nobody``.
+        LabError: the machine has no such user.
     """
-    invoking = int(environ.get("SUDO_UID", "0")) if euid == 0 else euid
     try:
+        invoking = int(environ.get("SUDO_UID", "0")) if euid == 0 else euid
         entry = pwd.getpwuid(invoking) if invoking else pwd.getpwnam(NOBODY)
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise LabError(
             "there is no unprivileged user to run the service as", "call this with sudo from a user's account"
         ) from error
@@ -63,9 +63,8 @@ def command_as(user: User, folder: Path, command: Sequence[str]) -> list[str]:
     """The command line that runs ``command`` in ``folder`` as ``user``."""
     if os.geteuid() == user.uid:
         return list(command)
-    return [
-        sys.executable, "-P", "-m", "diagnosis.unprivileged", str(user.uid), str(user.gid), str(folder), "--", *command
-    ]  # fmt: skip
+    launcher = [sys.executable, "-P", "-m", "diagnosis.unprivileged"]
+    return [*launcher, str(os.getpid()), str(user.uid), str(user.gid), str(folder), "--", *command]
 
 
 def closed_ancestors(paths: Iterable[Path], uid: int) -> dict[Path, list[Path]]:
@@ -92,6 +91,7 @@ def _reveal(closed: Mapping[Path, Sequence[Path]]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _call("unshare", libc.unshare(CLONE_NEWNS))
     _call("mount --make-rprivate /", libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None))
+    umask = os.umask(0o022)  # a careful root's own would close the folders that lead to the paths
     for folder, paths in closed.items():
         # Opened first: behind the cover the paths cannot be named any more.
         opened = [(path, os.open(path, os.O_PATH)) for path in dict.fromkeys(paths)]
@@ -102,10 +102,10 @@ def _reveal(closed: Mapping[Path, Sequence[Path]]) -> None:
                 source = f"/proc/self/fd/{descriptor}".encode()
                 _call(f"mount --bind {path}", libc.mount(source, bytes(path), None, MS_BIND | MS_REC, None))
             os.close(descriptor)
+    os.umask(umask)
 
 
-def _drop(uid: int, gid: int) -> None:
-    parent = os.getppid()
+def _drop(parent: int, uid: int, gid: int) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
@@ -113,22 +113,22 @@ def _drop(uid: int, gid: int) -> None:
     _call("no_new_privs", libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     # After the change of user, which clears it.
     _call("parent death signal", libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it ended before the line above: nobody would send the signal
         sys.exit("the process that started this has ended")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Become the command, as the user."""
-    uid, gid, folder, separator, *command = arguments
+    parent, uid, gid, folder, separator, *command = arguments
     if separator != "--" or not command:
-        sys.exit("usage: python -m diagnosis.unprivileged UID GID FOLDER -- COMMAND...")
+        sys.exit("usage: python -m diagnosis.unprivileged PARENT UID GID FOLDER -- COMMAND...")
     needed = sorted({Path(folder), Path(sys.prefix), Path(sys.base_prefix)})
     try:
         closed = closed_ancestors(needed, int(uid))
         if closed:
             _reveal(closed)
         os.chdir(folder)
-        _drop(int(uid), int(gid))
+        _drop(int(parent), int(uid), int(gid))
     except OSError as error:
         sys.exit(f"cannot run as uid {uid}: {error}: move the checkout to a folder that every user can enter")
     for path in needed:

@@ -64,7 +64,7 @@ def test_a_sawtooth_does_not_leak() -> None:
 
 
 def test_a_random_walk_is_seldom_taken_for_a_leak() -> None:
-    """Who takes and frees by chance drifts: one sample is near the one before, and 8 walks in 1,000 look like growth."""
+    """Who takes and frees by chance drifts: one sample is near the one before, and 8 walks in 1,000 pass."""
     chance = random.Random(4)
     walks = ([chance.gauss(0, MIB) for _ in range(LOOKS)] for _ in range(5000))
     taken = sum(is_leak(site(*itertools.accumulate(walk)), WINDOW) for walk in walks)
