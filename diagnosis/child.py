@@ -70,7 +70,8 @@ class Child:
         try:
             event = json.loads(line)
         except ValueError as error:
-            raise LabError(f"{self.module} did not start", self._said() or "it printed nothing") from error
+            printed = f"it printed {line!r}" if line else "it printed nothing"
+            raise LabError(f"{self.module} did not start", self._said() or printed) from error
         if not isinstance(event, dict):
             raise LabError(f"{self.module} did not start", f"it printed {line!r}")
         return event

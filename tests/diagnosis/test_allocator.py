@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import Function
 
-from diagnosis.allocator import FUNCTIONS, find_allocator
+from diagnosis.allocator import FUNCTIONS, find_allocators
 from diagnosis.errors import LabError
 from diagnosis.objects import read_object
 from diagnosis.process import Process
@@ -26,7 +26,7 @@ VDSO = "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
 @pytest.fixture
 def own() -> Allocator:
     """The allocator of this very process."""
-    return find_allocator(Process(os.getpid()))
+    return find_allocators(Process(os.getpid()))[0]
 
 
 def with_library(proc: Path, library: Path, name: str = "libc.so.6") -> Process:
@@ -61,53 +61,47 @@ def test_names_that_share_an_address_are_probed_once(own: Allocator) -> None:
 
 def test_a_statically_linked_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=f"^pid {PID} .*statically linked: .*shared C library"):
-        find_allocator(record(tmp_path, maps=PROGRAM + VDSO))
-
-
-def test_a_process_on_musl_is_refused(tmp_path: Path) -> None:
-    maps = PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/ld-musl-x86_64.so.1\n"
-    with pytest.raises(LabError, match=f"^pid {PID} runs on musl, .*: .*glibc"):
-        find_allocator(record(tmp_path, maps=maps))
+        find_allocators(record(tmp_path, maps=PROGRAM + VDSO))
 
 
 @pytest.mark.parametrize("maps", ["", VDSO])
 def test_a_kernel_thread_is_refused(tmp_path: Path, maps: str) -> None:
     with pytest.raises(LabError, match=f"^pid {PID} has no program mapped"):
-        find_allocator(record(tmp_path, maps=maps))
+        find_allocators(record(tmp_path, maps=maps))
 
 
 def test_a_libc_that_is_mapped_without_code_is_none(tmp_path: Path) -> None:
     maps = PROGRAM + "5000-6000 r--p 00000000 fd:01 131 /lib/libc.so.6\n"
     with pytest.raises(LabError, match="statically linked"):
-        find_allocator(record(tmp_path, maps=maps))
+        find_allocators(record(tmp_path, maps=maps))
 
 
 def test_a_libc_that_was_upgraded_on_disk_is_found_through_its_link(tmp_path: Path, own: Allocator) -> None:
     maps = PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/libc.so.6 (deleted)\n"
     process = record(tmp_path, maps=maps)
     (tmp_path / str(PID) / "map_files" / "5000-6000").symlink_to(own.path)
-    assert [placed.probe for placed in find_allocator(process).probes] == [placed.probe for placed in own.probes]
+    assert [placed.probe for placed in find_allocators(process)[0].probes] == [placed.probe for placed in own.probes]
 
 
 def test_a_libc_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     library = tmp_path / "scrambled"
     library.write_text("not an ELF file")
     with pytest.raises(LabError, match=r"^/lib/libc.so.6 is no readable ELF file \(.*\): .*intact") as caught:
-        find_allocator(with_library(tmp_path, library))
+        find_allocators(with_library(tmp_path, library))
     assert "\n" not in str(caught.value)
 
 
 def test_a_libc_that_has_gone_is_one_line(tmp_path: Path) -> None:
     process = record(tmp_path, maps=PROGRAM + "5000-6000 r-xp 00000000 fd:01 131 /lib/libc.so.6\n")
     with pytest.raises(LabError, match=rf"^/lib/libc.so.6 of pid {PID} cannot be read: No such file or directory"):
-        find_allocator(process)
+        find_allocators(process)
 
 
 def test_a_32_bit_process_is_refused(tmp_path: Path) -> None:
     library = tmp_path / "narrow"
     library.write_bytes(ELF32_HEADER)
     with pytest.raises(LabError, match=f"^pid {PID} is a 32-bit process: .*64-bit"):
-        find_allocator(with_library(tmp_path, library))
+        find_allocators(with_library(tmp_path, library))
 
 
 def test_a_libc_without_malloc_or_free_is_refused_by_their_names(tmp_path: Path) -> None:
@@ -119,4 +113,4 @@ def test_a_libc_without_malloc_or_free_is_refused_by_their_names(tmp_path: Path)
         "-fno-builtin",
     )
     with pytest.raises(LabError, match=r"does not export free and malloc: .*glibc"):
-        find_allocator(with_library(tmp_path, library))
+        find_allocators(with_library(tmp_path, library))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.allocator import find_allocator
+from diagnosis.allocator import find_allocators
 from diagnosis.objects import read_code, read_object
 from diagnosis.placement import CODE_BYTES, Placement, place
 from diagnosis.process import Process
@@ -154,7 +154,7 @@ def test_without_rules_for_the_machine_the_probe_goes_on_the_entry(machine: str)
 
 def libc_functions() -> Iterator[tuple[Export, bytes]]:
     """Each function that this process's C library exports, with the start of its code."""
-    path = find_allocator(Process(os.getpid())).path
+    path = find_allocators(Process(os.getpid()))[0].path
     elf = read_object(path, "libc")
     for export in elf.exports.values():
         yield export, read_code(path, elf, export, 256)
