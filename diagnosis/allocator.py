@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from heap_trace import Function, Probe
 
 from diagnosis.errors import LabError
-from diagnosis.objects import read_code, read_object
+from diagnosis.objects import defines, read_code, read_object
 from diagnosis.placement import CODE_BYTES, place
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from diagnosis.objects import ElfObject
@@ -37,6 +38,12 @@ FUNCTIONS = {
     "munmap": Function.MUNMAP,
 }
 
+# What makes an object an allocator.
+REQUIRED = frozenset({"malloc", "free"})
+
+# `operator new(unsigned long)`, as compilers spell it.
+CPP_NEW = "_Znwm"
+
 
 @dataclass(frozen=True)
 class PlacedProbe:
@@ -49,45 +56,84 @@ class PlacedProbe:
 
 @dataclass(frozen=True)
 class Allocator:
-    """The file that serves a process's heap: its name in the process, a path that opens it, and the probes for it."""
+    """One file that serves a process's heap: its name in the process, a path that opens it, and the probes for it.
+
+    ``blind_spots`` are lines that say what of it is not traced.
+    """
 
     name: str
     path: Path
     probes: tuple[PlacedProbe, ...]
+    blind_spots: tuple[str, ...] = ()
 
 
-def find_allocator(process: Process) -> Allocator:
-    """The C library that a process has mapped, with a probe for each function it exports.
+def find_allocators(process: Process) -> tuple[Allocator, ...]:
+    """Every mapped object that exports an allocator: the C library, and one that was preloaded in its place.
+
+    Whichever of them a call goes to, it is the outermost call that counts, so that one allocator may serve itself from
+    another. A statically linked program has no such object: there the functions are found by its symbol table.
 
     Raises:
-        LabError: there is no C library to probe, or it cannot be read; the text says which kind of process this is.
+        LabError: there is no allocator to probe; the text says which kind of process this is.
     """
-    libraries = {mapping.file: mapping for mapping in process.maps() if mapping.executable and _is_glibc(mapping)}
-    if not libraries:
-        raise _refusal(process)
-    mapping = next(iter(libraries.values()))
-    path = process.open_path(mapping)
-    elf = read_object(path, mapping.path)
+    mappings = {mapping.file: mapping for mapping in process.maps() if mapping.executable and _is_file(mapping)}
+    found = []
+    for mapping in mappings.values():
+        try:
+            path = process.open_path(mapping)
+            if _is_libc(mapping) or defines(path, REQUIRED):
+                found.append(_allocator(process, mapping, path, read_object(path, mapping.path)))
+        except LabError:
+            if _is_libc(mapping):
+                raise
+            # Not to be read, and not the C library: it serves no heap that could be told from here.
+    return tuple(found) or (_static_allocator(process, mappings.values()),)
+
+
+def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject) -> Allocator:
     if elf.bits != 64:
         raise LabError(f"pid {process.pid} is a {elf.bits}-bit process", "trace a 64-bit build of it")
-    return Allocator(mapping.path, path, _probes(path, elf))
+    if missing := REQUIRED - elf.exports.keys():
+        names = " and ".join(sorted(missing))
+        raise LabError(f"{mapping.path} does not export {names}", "run the program with an unchanged glibc")
+    name = PurePosixPath(mapping.path).name
+    # A return probe on operator new would be in the way of the exception that it throws when there is no memory.
+    blind = (
+        f"C++ new and delete of {name} are not traced: it serves them without malloc. Trace without it preloaded."
+        if CPP_NEW in elf.exports
+        else ""
+    )
+    return Allocator(mapping.path, path, _probes(path, elf), (blind,) if blind else ())
 
 
-def _is_glibc(mapping: Mapping) -> bool:
-    return PurePosixPath(mapping.path.removesuffix(" (deleted)")).name.startswith(("libc.so.6", "libc-2."))
+def _static_allocator(process: Process, mappings: Iterable[Mapping]) -> Allocator:
+    for mapping in mappings:
+        try:
+            path = process.open_path(mapping)
+            elf = read_object(path, mapping.path, table=".symtab")
+        except LabError:
+            continue
+        if elf.exports.keys() >= REQUIRED:
+            return _allocator(process, mapping, path, elf)
+    raise _refusal(process)
+
+
+def _is_file(mapping: Mapping) -> bool:
+    return mapping.path.startswith("/") and mapping.inode != 0
+
+
+def _is_libc(mapping: Mapping) -> bool:
+    return PurePosixPath(mapping.path).name.startswith(("libc.so", "libc-2.", "ld-musl-", "libc.musl-"))
 
 
 def _refusal(process: Process) -> LabError:
     names = {PurePosixPath(mapping.path).name for mapping in process.maps() if mapping.executable and mapping.path}
-    if any(name.startswith(("ld-musl-", "libc.musl-")) for name in names):
-        return LabError(
-            f"pid {process.pid} runs on musl, whose allocator is not traced",
-            "run the program from an image with glibc, such as debian:stable-slim",
-        )
     if not names - {"[vdso]", "[vsyscall]"}:
         return LabError(f"pid {process.pid} has no program mapped (a kernel thread?)", "choose a process of a program")
     return LabError(
-        f"pid {process.pid} has no C library mapped: it is statically linked", "build it with a shared C library"
+        f"pid {process.pid} has no C library mapped and no malloc in its symbol table: it is statically linked and "
+        f"stripped, or has no C heap",
+        "keep the symbols of the build (no strip, no -s), or link it with a shared C library",
     )
 
 
@@ -101,7 +147,4 @@ def _probes(path: Path, elf: ElfObject) -> tuple[PlacedProbe, ...]:
         offset = elf.offset_of(export.address + placement.delta)
         if offset is not None:
             placed[export.address] = PlacedProbe(name, Probe(function, offset), placement)
-    missing = {"malloc", "free"} - {probe.name for probe in placed.values()}
-    if missing:
-        raise LabError(f"{path} does not export {' and '.join(sorted(missing))}", "trace a process on glibc")
     return tuple(placed.values())

@@ -89,7 +89,8 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
         summary=(
             f"SUSPECT: {grew}, steadily; {own[0]}, called from {own[1] or 'an unknown place'}, touched"
             f" {format_size(worst.touched_bytes)} of new memory"
-            f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples). To be exact, and to see what is freed: trace without --light"
+            f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples)."
+            f" To be exact, and to see what is freed: trace without --light"
         ),
     )
 

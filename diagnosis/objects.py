@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.hash import ELFHashSection, GNUHashSection
 from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import NoteSegment
 
 from diagnosis.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 
@@ -59,19 +61,38 @@ class ElfObject:
         return None
 
 
-def read_object(path: Path, name: str) -> ElfObject:
+def defines(path: Path, names: Collection[str]) -> bool:
+    """True where an ELF file exports all these functions. Asks its hash table: a big library has 100,000 symbols.
+
+    A file that is no ELF exports nothing.
+    """
+    try:
+        with path.open("rb") as stream:
+            elf = ELFFile(stream)
+            tables = (elf.get_section_by_name(".gnu.hash"), elf.get_section_by_name(".hash"))
+            table = next((table for table in tables if isinstance(table, (GNUHashSection, ELFHashSection))), None)
+            if table is None:
+                return set(names) <= _functions(elf, ".dynsym").keys()
+            found = (table.get_symbol(name) for name in names)
+            return all(symbol is not None and symbol["st_shndx"] != "SHN_UNDEF" for symbol in found)
+    except (ELFError, OSError):
+        return False
+
+
+def read_object(path: Path, name: str, table: str = ".dynsym") -> ElfObject:
     """Read an ELF file.
 
     Args:
         path: what to open.
         name: what to call it in an error.
+        table: which symbols `exports` holds: the exported ones, or with ``.symtab`` all that the file names.
 
     Raises:
         LabError: the file cannot be read or is no ELF.
     """
     try:
         with path.open("rb") as stream:
-            return _read(ELFFile(stream))
+            return _read(ELFFile(stream), table)
     except ELFError as error:
         raise LabError(
             f"{name} is no readable ELF file ({error})", "restart the process from an intact file"
@@ -80,22 +101,25 @@ def read_object(path: Path, name: str) -> ElfObject:
         raise LabError(f"{name} cannot be read: {error.strerror}", "run this command as root") from error
 
 
-def _read(elf: ELFFile) -> ElfObject:
+def _functions(elf: ELFFile, table: str) -> dict[str, Export]:
+    symbols = elf.get_section_by_name(table)
+    return {
+        symbol.name: Export(symbol.name, symbol["st_value"], symbol["st_size"])
+        for symbol in (symbols.iter_symbols() if isinstance(symbols, SymbolTableSection) else ())
+        if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] in ("STT_FUNC", "STT_GNU_IFUNC")
+    }
+
+
+def _read(elf: ELFFile, table: str) -> ElfObject:
     segments = tuple(
         Segment(segment["p_offset"], segment["p_vaddr"], segment["p_filesz"])
         for segment in elf.iter_segments("PT_LOAD")
     )
-    table = elf.get_section_by_name(".dynsym")
-    exports = {
-        symbol.name: Export(symbol.name, symbol["st_value"], symbol["st_size"])
-        for symbol in (table.iter_symbols() if isinstance(table, SymbolTableSection) else ())
-        if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] in ("STT_FUNC", "STT_GNU_IFUNC")
-    }
     notes = (
         note for segment in elf.iter_segments() if isinstance(segment, NoteSegment) for note in segment.iter_notes()
     )
     build_id = next((note["n_desc"] for note in notes if note["n_type"] == "NT_GNU_BUILD_ID"), "")
-    return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, exports, build_id)
+    return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, _functions(elf, table), build_id)
 
 
 def read_code(path: Path, elf: ElfObject, export: Export, limit: int) -> bytes:

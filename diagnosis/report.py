@@ -129,7 +129,10 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         truth=truth,
         ledger=_ledger(window),
         lost=lost,
-        notes=tuple(explain_lost(lost, window)),
+        notes=(
+            *explain_lost(lost, window),
+            *(line for allocator in tracer.allocators for line in allocator.blind_spots),
+        ),
         verdict=judge(
             _sites(changes, symbolized, window),
             window_seconds=window.seconds,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from diagnosis.allocator import find_allocator
+from diagnosis.allocator import find_allocators
 from diagnosis.lost import UNCOUNTED
 from diagnosis.units import format_duration, format_size
 
@@ -122,20 +122,22 @@ def print_top(
 
 def print_placements(console: Console, process: Process) -> None:
     """Where each probe goes, and why."""
-    allocator = find_allocator(process)
-    table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
-    for name in ("function", "offset in file", "instruction", "kernel", "why"):
-        table.add_column(name)
-    for placed in allocator.probes:
-        placement = placed.placement
-        table.add_row(
-            f"{placed.name}+{placement.delta}",
-            f"{placed.probe.offset:#x}",
-            placement.instruction,
-            "emulates" if placement.emulated else "steps over",
-            placement.reason,
-        )
-    console.print(table)
+    for allocator in find_allocators(process):
+        table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
+        for name in ("function", "offset in file", "instruction", "kernel", "why"):
+            table.add_column(name)
+        for placed in allocator.probes:
+            placement = placed.placement
+            table.add_row(
+                f"{placed.name}+{placement.delta}",
+                f"{placed.probe.offset:#x}",
+                placement.instruction,
+                "emulates" if placement.emulated else "steps over",
+                placement.reason,
+            )
+        console.print(table)
+        for line in allocator.blind_spots:
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from heap_trace import HeapTrace, TraceError, is_privilege_error
 
-from diagnosis.allocator import find_allocator
+from diagnosis.allocator import find_allocators
 from diagnosis.errors import LabError
 from diagnosis.mapped import Counts, MappedRanges
 
@@ -60,7 +60,7 @@ class Tracer:
         self, process: Process, *, max_blocks: int = 1 << 20, min_bytes: int = 0, allow_session: bool = True
     ) -> None:
         self.process = process
-        self.allocator: Allocator = find_allocator(process)
+        self.allocators: tuple[Allocator, ...] = find_allocators(process)
         self._mapped = MappedRanges()
         self._frames: dict[int, tuple[int, ...]] = {}
         self._lock = Lock()  # the exporter reads from a thread of its own
@@ -69,8 +69,9 @@ class Tracer:
                 self._trace = stack.enter_context(
                     HeapTrace(max_blocks=max_blocks, min_bytes=min_bytes, allow_session=allow_session)
                 )
-                probes = [placed.probe for placed in self.allocator.probes]
-                self._trace.attach(process.pid, str(self.allocator.path), probes)
+                for allocator in self.allocators:
+                    probes = [placed.probe for placed in allocator.probes]
+                    self._trace.attach(process.pid, str(allocator.path), probes)
             except TraceError as error:
                 raise _explain(error, process) from error
             self._close = stack.pop_all().close

@@ -59,8 +59,8 @@ def test_names_that_share_an_address_are_probed_once(own: Allocator) -> None:
     assert len(offsets) < len(FUNCTIONS)
 
 
-def test_a_statically_linked_process_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=f"^pid {PID} .*statically linked: .*shared C library"):
+def test_a_statically_linked_and_stripped_process_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=f"^pid {PID} .*statically linked and stripped.*shared C library"):
         find_allocators(record(tmp_path, maps=PROGRAM + VDSO))
 
 
