@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.process import Process
+from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer
+from tests.diagnosis.programs import answer, compile_c, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Prints the return addresses above itself, innermost first, and waits for a line.
+WALK = """
+#include <stdio.h>
+void walk(int frames)
+{
+	void **frame = __builtin_frame_address(0);
+	for (; frames; frames--, frame = frame[0])
+		printf("%p\\n", frame[1]);
+	fflush(stdout);
+	for (int c = 0; c != '\\n' && c != EOF; c = getchar())
+		;
+}
+"""
+HEADER = "#define KEEP __attribute__((noinline))\nvoid walk(int frames);\n"
+CHAIN = """
+static KEEP void inner(void) { walk(3); } // in inner
+static KEEP void middle(void) { inner(); } // in middle
+int main(void) { middle(); return 0; } // in main
+"""
+
+
+def line_of(source: str, words: str) -> int:
+    """Where in the compiled text these words are."""
+    return next(number for number, line in enumerate(source.splitlines(), 1) if words in line)
+
+
+@contextlib.contextmanager
+def walked(program: Path, frames: int = 3) -> Iterator[tuple[Process, list[int]]]:
+    """A running program that has printed this many return addresses."""
+    with running(program) as process:
+        yield Process(process.pid), [int(answer(process), 16) for _ in range(frames)]
+
+
+def symbolize(program: Path, frames: int = 3, **options: Path) -> SymbolizedStack:
+    with walked(program, frames) as (process, addresses), Symbolizer(process, **options) as symbolizer:
+        return symbolizer.symbolize(addresses)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path) -> Path:
+    """inner < middle < main, with debug information and a build id."""
+    return compile_c(WALK + HEADER + CHAIN, folder / "chain", "-g", "-Wl,--build-id=0x0badcafe00")
+
+
+def test_frames_have_function_module_file_and_line_innermost_first(chain: Path) -> None:
+    source = WALK + HEADER + CHAIN
+    stack = symbolize(chain)
+    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert [frame.line for frame in stack.frames] == [
+        line_of(source, f"// in {name}") for name in ("inner", "middle", "main")
+    ]
+    assert {frame.file for frame in stack.frames} == {f"{chain}.c"}
+    assert {frame.module for frame in stack.frames} == {"chain"}
+    assert (stack.broken, stack.depth) == (False, 3)
+
+
+def test_without_debug_information_the_functions_are_known(folder: Path) -> None:
+    stack = symbolize(compile_c(WALK + HEADER + CHAIN, folder / "nameless", "-g0"))
+    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert {(frame.file, frame.line) for frame in stack.frames} == {("", 0)}
+    assert not stack.broken
+
+
+def test_in_a_stripped_program_module_and_offset_stand_for_the_function(folder: Path) -> None:
+    stack = symbolize(compile_c(WALK + HEADER + CHAIN, folder / "stripped", "-s"))
+    assert [frame.function for frame in stack.frames] == [""] * 3
+    assert [frame.name for frame in stack.frames] == [f"stripped+{frame.offset:#x}" for frame in stack.frames]
+    assert not stack.broken
+
+
+def test_the_offset_of_a_frame_is_that_of_its_return_address_in_the_file(chain: Path) -> None:
+    """What addr2line and debuggers of other machines take: here asked of the system's own tool."""
+    stack = symbolize(chain)
+    inside = [f"{frame.offset - 1:#x}" for frame in stack.frames]
+    told = subprocess.run(["nm", "--defined-only", str(chain)], capture_output=True, text=True, check=True).stdout
+    starts = {name: int(address, 16) for address, _, name in (line.split() for line in told.splitlines())}
+    for offset, name in zip(inside, ("inner", "middle", "main"), strict=True):
+        assert 0 <= int(offset, 16) - starts[name] < 64
+
+
+def test_a_shared_object_is_a_module_of_its_own(folder: Path) -> None:
+    inside = "KEEP void inside(void);\nKEEP void inside(void) { walk(2); } // in inside\n"
+    library = compile_c(WALK + HEADER + inside, folder / "libinside.so", "-g", "-shared", "-fPIC")
+    outside = "void inside(void);\nint main(void) { inside(); return 0; }\n"
+    stack = symbolize(compile_c(outside, folder / "outside", "-g", str(library), f"-Wl,-rpath,{folder}"), 2)
+    assert [(frame.function, frame.module) for frame in stack.frames] == [
+        ("inside", "libinside.so"),
+        ("main", "outside"),
+    ]
+    assert stack.frames[0].line == line_of(WALK + HEADER + inside, "// in inside")
+
+
+def test_a_stripped_shared_object_keeps_its_exported_names_and_lends_them_to_nobody(folder: Path) -> None:
+    """GIVEN a function that is not exported, between two that are THEN it does not get the name of the one before."""
+    inside = """
+        KEEP void first(void);
+        KEEP void last(void);
+        KEEP void first(void) { walk(1); }
+        static KEEP void hidden(void) { walk(2); __asm__ volatile("" ::: "memory"); }
+        KEEP void last(void) { hidden(); }
+    """
+    library = compile_c(WALK + HEADER + inside, folder / "libstripped.so", "-s", "-shared", "-fPIC")
+    caller = "void last(void);\nint main(void) { last(); return 0; }\n"
+    stack = symbolize(compile_c(caller, folder / "caller", str(library), f"-Wl,-rpath,{folder}"), 2)
+    assert stack.frames[0].name == f"libstripped.so+{stack.frames[0].offset:#x}"
+    assert stack.frames[1].name == "last"
+
+
+def test_an_inlined_function_is_a_frame_like_the_one_that_it_is_inlined_in(folder: Path) -> None:
+    source = (
+        WALK
+        + HEADER
+        + """
+        static inline __attribute__((always_inline)) void inlined(void) { walk(2); } // in inlined
+        static KEEP void around(void) { inlined(); } // in around
+        int main(void) { around(); return 0; }
+        """
+    )
+    stack = symbolize(compile_c(source, folder / "inlining", "-g"), 2)
+    assert [frame.function for frame in stack.frames] == ["inlined", "around", "main"]
+    assert [frame.line for frame in stack.frames[:2]] == [
+        line_of(source, "// in inlined"),
+        line_of(source, "// in around"),
+    ]
+    assert stack.frames[0].offset == stack.frames[1].offset, "they share a return address"
+    assert stack.depth == 2
+
+
+def test_debug_information_that_was_split_off_is_found_by_its_build_id(folder: Path, chain: Path) -> None:
+    debug_files = folder / "debug"
+    separate = debug_files / "0b" / "adcafe00.debug"
+    separate.parent.mkdir(parents=True)
+    program = folder / "shipped"
+    subprocess.run(["objcopy", "--only-keep-debug", str(chain), str(separate)], check=True)
+    subprocess.run(["objcopy", "--strip-all", str(chain), str(program)], check=True)
+    assert [frame.function for frame in symbolize(program).frames] == [""] * 3
+    stack = symbolize(program, debug_files=debug_files)
+    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert all(frame.line for frame in stack.frames)
+
+
+def test_debug_information_that_cannot_be_read_does_no_harm(folder: Path, chain: Path) -> None:
+    debug_files = folder / "broken"
+    separate = debug_files / "0b" / "adcafe00.debug"
+    separate.parent.mkdir(parents=True)
+    separate.write_bytes(b"\x7fELF and no more")
+    assert [frame.function for frame in symbolize(chain, debug_files=debug_files).frames] == ["inner", "middle", "main"]
+
+
+@pytest.mark.parametrize("astray", [0, 1, 0xDEAD_BEEF_0000, 2**64 - 1])
+def test_a_stack_is_cut_where_no_code_is_mapped(chain: Path, astray: int) -> None:
+    with walked(chain) as (process, addresses), Symbolizer(process) as symbolizer:
+        stack = symbolizer.symbolize([addresses[0], astray, *addresses[1:]])
+    assert [frame.function for frame in stack.frames] == ["inner"]
+    assert stack.broken
+    assert stack.depth == 4
+
+
+def test_a_stack_without_an_address_is_broken(chain: Path) -> None:
+    with walked(chain) as (process, _), Symbolizer(process) as symbolizer:
+        assert symbolizer.symbolize([]) == SymbolizedStack((), broken=True, depth=0)
+
+
+def test_what_was_mapped_since_is_found(folder: Path) -> None:
+    """GIVEN a symbolizer that has read the mappings WHEN a library is loaded THEN its functions are found."""
+    late = "KEEP void late(void);\nKEEP void late(void) { walk(1); }\n"
+    compile_c(WALK + HEADER + late, folder / "liblate.so", "-shared", "-fPIC")
+    loads = f"""
+        #include <dlfcn.h>
+        int main(void)
+        {{
+            walk(1);
+            void (*late)(void) = (void (*)(void))dlsym(dlopen("{folder}/liblate.so", RTLD_NOW), "late");
+            late();
+            return 0;
+        }}
+    """
+    loader = compile_c(WALK + HEADER + loads, folder / "loader")
+    with running(loader) as program, Symbolizer(Process(program.pid)) as symbolizer:
+        assert symbolizer.symbolize([int(answer(program), 16)]).frames[0].function == "main"
+        assert symbolizer.symbolize([int(answer(program, "go on"), 16)]).frames[0].function == "late"
+
+
+@pytest.mark.root
+def test_a_program_that_was_deleted_is_still_symbolized(folder: Path) -> None:
+    program = compile_c(WALK + HEADER + CHAIN, folder / "upgraded", "-g")
+    with walked(program) as (process, addresses):
+        program.unlink()
+        with Symbolizer(process) as symbolizer:
+            stack = symbolizer.symbolize(addresses)
+    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert stack.frames[0].module == "upgraded"
+
+
+def test_a_program_that_has_ended_is_symbolized_by_what_was_read_before(chain: Path) -> None:
+    with walked(chain) as (process, addresses):
+        symbolizer = Symbolizer(process)
+        symbolizer.refresh()
+    assert not process.alive()
+    with symbolizer:
+        assert [frame.function for frame in symbolizer.symbolize(addresses).frames] == ["inner", "middle", "main"]
+
+
+def test_generated_code_has_no_name_but_is_code(folder: Path) -> None:
+    """What a JIT compiler writes: anonymous memory that is executable."""
+    source = """
+        #include <stdio.h>
+        #include <sys/mman.h>
+        int main(void)
+        {
+            void *code = mmap(0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            printf("%p\\n", code);
+            fflush(stdout);
+            getchar();
+            return 0;
+        }
+    """
+    with running(compile_c(source, folder / "jit")) as program, Symbolizer(Process(program.pid)) as symbolizer:
+        stack = symbolizer.symbolize([int(answer(program), 16) + 0x10])
+    assert stack.frames == (Frame("", "[anonymous]", "", 0, 0x10),)
+    assert stack.frames[0].name == "[anonymous]+0x10"
+    assert not stack.broken
+
+
+def test_a_frame_goes_by_its_function_or_by_where_it_is() -> None:
+    assert Frame("insert", "lib.so", "", 0, 16).name == "insert"
+    assert Frame("", "lib.so", "", 0, 16).name == "lib.so+0x10"
+    assert Frame("", "", "", 0, 16).name == "unknown+0x10"
