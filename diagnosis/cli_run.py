@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from catalog_cache import Options
 
+from diagnosis.chart import draw_chart, require_plotting
 from diagnosis.cli_options import check_window, duration_option, require_machine, size_option
 from diagnosis.errors import LabError
 from diagnosis.lab import RunOptions, run
@@ -35,6 +36,10 @@ def run_command(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
     ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw claims against truth here (or FILE.png).", dir_okay=False),
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
 ) -> None:
     """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
@@ -43,8 +48,11 @@ def run_command(
     except ValueError as error:
         raise LabError(str(error), "see: memleak-lab run --help") from error
     check_window("--window", window)
-    if report is not None and not os.access(report.resolve().parent, os.W_OK):
-        raise LabError(f"--report {report}: its folder cannot be written", f"mkdir -p {report.parent}")
+    for name, path in (("--report", report), ("--chart", chart)):
+        if path is not None and not os.access(path.resolve().parent, os.W_OK):
+            raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
+    if chart is not None:
+        require_plotting(chart)
     console = report_console()
     machine = Machine()
     require_machine(machine)
@@ -54,4 +62,6 @@ def run_command(
     print_report(console, outcome.report)
     if report is not None:
         report.write_text(outcome.report.to_json())
+    if chart is not None:
+        draw_chart(chart, outcome.moments, outcome.report)
     conclude(console, outcome.grade)

@@ -46,6 +46,7 @@ class Outcome:
 
     report: Report
     grade: Grade
+    moments: tuple[Moment, ...]
 
 
 class _Lab:
@@ -61,24 +62,25 @@ class _Lab:
         self._resident_at_start = self.process.resident().total_bytes
         self.step = "watching"
         self._next_look = 0.0
+        self.moments: list[Moment] = []
 
     def look(self) -> tuple[float, Claims]:
         """Show the moment; returns the story's time and the claims."""
         self._service.check()
         self._next_look = time.monotonic() + LOOK_SECONDS
         claims, reading, resident = self.claims.read(), self.ledger.read(), self.process.resident()
-        self._view.show(
-            Moment(
-                seconds=time.monotonic(),
-                story=reading.elapsed_seconds,
-                story_end=self._options.duration_seconds,
-                phase=reading.phase,
-                claims=claims,
-                resident_bytes=resident.total_bytes,
-                resident_growth=resident.total_bytes - self._resident_at_start,
-                step=self.step,
-            )
+        moment = Moment(
+            seconds=time.monotonic(),
+            story=reading.elapsed_seconds,
+            story_end=self._options.duration_seconds,
+            phase=reading.phase,
+            claims=claims,
+            resident_bytes=resident.total_bytes,
+            resident_growth=resident.total_bytes - self._resident_at_start,
+            step=self.step,
         )
+        self.moments.append(moment)
+        self._view.show(moment)
         return reading.elapsed_seconds, claims
 
     def pause(self, seconds: float) -> bool:
@@ -132,4 +134,4 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
             report = build_report(tracer, replace(window, claims=claims), symbolizer)
     if report.ledger is None:
         raise LabError("the window has no ledger")
-    return Outcome(report, grade(report, report.ledger))
+    return Outcome(report, grade(report, report.ledger), tuple(lab.moments))
