@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -221,3 +222,11 @@ def count(tracer: Tracer) -> Counted:
         )
     module = Path(os.readlink(f"/proc/{tracer.process.pid}/exe")).name
     return Counted(module, stacks, {kind.name: lost for kind, lost in tracer.lost().items() if lost})
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Poll a condition until it holds; fail after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)

@@ -42,8 +42,8 @@ template <typename Function> SITE auto from(Function function)
 	return result;
 }
 
-SITE void kept() { from(new_kept); }
-SITE void deleted() { delete from(new_deleted); }
+SITE void plain_kept() { from(new_kept); }
+SITE void plain_deleted() { delete from(new_deleted); }
 SITE void array_kept() { from(new_array_kept); }
 SITE void array_deleted() { delete[] from(new_array_deleted); }
 SITE void aligned_kept() { from(new_aligned_kept); }
@@ -54,8 +54,8 @@ int main()
 {
 	stop("ready");
 	for (int i = 0; i < 3; i++) {
-		kept();
-		deleted();
+		plain_kept();
+		plain_deleted();
 		array_kept();
 		array_deleted();
 		aligned_kept();
