@@ -80,11 +80,13 @@ def policy_spec(
     names: Environment | None = None,
 ) -> networking.v1.NetworkPolicySpecArgs:
     """What the pods of one part may receive and send; ``names``: they also ask this environment's DNS."""
+    allowed_out = [*([dns(names)] if names else []), *(flow.outgoing() for flow in outgoing)]
     return networking.v1.NetworkPolicySpecArgs(
         pod_selector=_match(selector(name)),
         policy_types=["Ingress", "Egress"],
-        ingress=[flow.incoming() for flow in incoming],
-        egress=[*([dns(names)] if names else []), *(flow.outgoing() for flow in outgoing)],
+        # The API server stores no empty list: one that is declared is a difference for ever.
+        ingress=[flow.incoming() for flow in incoming] or None,
+        egress=allowed_out or None,
     )
 
 

@@ -107,13 +107,16 @@ class Recording:
 class _Cloud(mocks.Mocks):
     """What engine and providers would answer, as far as the program reads it."""
 
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         state = dict(args.inputs)
         if args.typ.startswith("kubernetes:") and "metadata" in state and "name" not in state["metadata"]:
             # What the provider does for an object without a name of its own.
             state["metadata"] = {**state["metadata"], "name": f"{args.name}-1a2b3c4d"}
         if args.typ == "docker:index/image:Image":
-            identity = f"sha256:{hashlib.sha256(state['imageName'].encode()).hexdigest()}"
+            identity = self._digest or f"sha256:{hashlib.sha256(state['imageName'].encode()).hexdigest()}"
             repository = state["imageName"].rpartition(":")[0]
             state["repoDigest"] = identity if state.get("skipPush") else f"{repository}@{identity}"
         return f"{args.name}-id", state
@@ -123,8 +126,8 @@ class _Cloud(mocks.Mocks):
 
 
 class _Monitor(mocks.MockMonitor):
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(_Cloud())
+    def __init__(self, recording: Recording, digest: str) -> None:
+        super().__init__(_Cloud(digest))
         self._recording = recording
 
     def RegisterResource(  # noqa: N802 - gRPC's name
@@ -179,11 +182,12 @@ def record(
     directory: Path,
     preview: bool = False,
     into: Recording | None = None,
+    digest: str = "",
 ) -> Recording:
     """Run the program with these settings of the stack, over the defaults of Pulumi.yaml, as the engine would.
 
     ``directory`` is the working directory, for what the program writes. ``into``: what is declared before an error ends
-    the run is kept there. Nothing of a run outlives it: Pulumi keeps
+    the run is kept there. ``digest``: the image's, as its push would tell. Nothing of a run outlives it: Pulumi keeps
     its state in context variables, and each run has a context of its own.
     """
     values = {key: declared["default"] for key, declared in PROJECT["config"].items()}
@@ -196,9 +200,8 @@ def record(
 
     def run() -> None:
         with _event_loop() as loop:
-            mocks.set_mocks(
-                _Cloud(), project=PROJECT["name"], stack="test", preview=preview, monitor=_Monitor(recording)
-            )
+            monitor = _Monitor(recording, digest)
+            mocks.set_mocks(monitor.mocks, project=PROJECT["name"], stack="test", preview=preview, monitor=monitor)
             pulumi.runtime.settings.SETTINGS.engine = _Log(recording.logged)
             pulumi.runtime.settings.ROOT.set(None)
             pulumi.runtime.set_all_config(written, secrets)

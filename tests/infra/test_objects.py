@@ -253,3 +253,19 @@ def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
     return value
+
+
+@in_every_cluster
+def test_nothing_empty_is_declared_that_the_api_server_would_not_store(case: Case, recorded: Record) -> None:
+    def empty(value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from empty(item, f"{path}.{key}")
+        elif isinstance(value, list):
+            if not value:
+                yield path
+            for at, item in enumerate(value):
+                yield from empty(item, f"{path}[{at}]")
+
+    for one in recorded(case.environment, **case.settings).objects:
+        assert list(empty(one.inputs, one.name)) == []
