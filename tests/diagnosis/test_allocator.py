@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from diagnosis.allocator import FUNCTIONS, find_allocators
 from diagnosis.errors import LabError
 from diagnosis.objects import read_object
 from diagnosis.process import Process
-from tests.diagnosis.programs import compile_c
+from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.recorded import PID, record
 from tests.diagnosis.test_objects import ELF32_HEADER
 
@@ -114,3 +115,71 @@ def test_a_libc_without_malloc_or_free_is_refused_by_their_names(tmp_path: Path)
     )
     with pytest.raises(LabError, match=r"does not export free and malloc: .*glibc"):
         find_allocators(with_library(tmp_path, library))
+
+
+WAITING = '#include <stdio.h>\nint main(void) { puts("here"); fflush(stdout); getchar(); }\n'
+ALLOCATOR = """
+    #include <stddef.h>
+    void *malloc(size_t bytes) { return (void *)bytes; }
+    void free(void *block) { (void)block; }
+"""
+
+
+def small_allocator(output: Path, more: str = "") -> Path:
+    """A shared object that exports a malloc and a free of its own."""
+    return compile_c(ALLOCATOR + more, output, "-shared", "-fPIC", "-fno-builtin")
+
+
+@pytest.mark.parametrize("name", ["ld-musl-x86_64.so.1", "libfast.so"])
+def test_an_allocator_other_than_glibc_s_is_probed(tmp_path: Path, name: str) -> None:
+    """musl's, and one that was preloaded: whatever the file is called."""
+    process = with_library(tmp_path, small_allocator(tmp_path / "allocator"), name)
+    (found,) = find_allocators(process)
+    assert found.name == f"/lib/{name}"
+    assert {placed.name for placed in found.probes} == {"malloc", "free"}
+    assert found.blind_spots == ()
+
+
+def test_an_allocator_that_serves_c_plus_plus_by_itself_says_what_is_not_seen(tmp_path: Path) -> None:
+    library = small_allocator(tmp_path / "new", "void *_Znwm(unsigned long n) { return (void *)n; }\n")
+    (found,) = find_allocators(with_library(tmp_path, library, "libnew.so"))
+    (spot,) = found.blind_spots
+    assert spot.startswith("C++ new and delete of libnew.so are not traced")
+
+
+def test_every_allocator_of_a_running_process_is_found(tmp_path: Path) -> None:
+    """A preloaded one and the C library beneath it; a library that only uses malloc is none."""
+    preloaded = compile_c(
+        """
+        #include <stddef.h>
+        void *__libc_malloc(size_t);
+        void __libc_free(void *);
+        void *malloc(size_t bytes) { return __libc_malloc(bytes); }
+        void free(void *block) { __libc_free(block); }
+        """,
+        tmp_path / "libpreloaded.so",
+        "-shared",
+        "-fPIC",
+        "-fno-builtin",
+    )
+    with running("env", f"LD_PRELOAD={preloaded}", sys.executable, "-c", "print(1, flush=True); input()") as program:
+        answer(program)
+        found = find_allocators(Process(program.pid))
+    names = [allocator.name.rpartition("/")[2] for allocator in found]
+    assert sorted(names) == ["libc.so.6", "libpreloaded.so"]
+
+
+def test_a_static_program_is_probed_by_its_symbol_table(tmp_path: Path) -> None:
+    program = compile_c(WAITING, tmp_path / "static", "-static")
+    with running(program) as process:
+        answer(process)
+        (found,) = find_allocators(Process(process.pid))
+    assert found.name == str(program)
+    assert {"malloc", "calloc", "realloc", "free"} <= {placed.name for placed in found.probes}
+
+
+def test_a_static_program_without_its_symbols_says_how_to_build_it(tmp_path: Path) -> None:
+    with running(compile_c(WAITING, tmp_path / "static", "-static", "-s")) as process:
+        answer(process)
+        with pytest.raises(LabError, match=f"^pid {process.pid} .*no malloc in its symbol table.*no strip"):
+            find_allocators(Process(process.pid))

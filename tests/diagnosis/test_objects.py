@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.errors import LabError
-from diagnosis.objects import Export, read_code, read_object
+from diagnosis.objects import Export, defines, read_code, read_object
 from diagnosis.process import Process
 from tests.diagnosis.programs import compile_c
 
@@ -140,3 +140,50 @@ def test_a_file_that_was_cut_off_is_refused_wherever_it_was_cut(tmp_path: Path) 
         except LabError as error:
             refused += "is no readable ELF file" in str(error)
     assert refused > 10  # and nothing else was raised
+
+
+def test_a_library_knows_which_functions_it_defines(libc_path: Path) -> None:
+    assert defines(libc_path, {"malloc", "free"})
+    assert not defines(libc_path, {"malloc", "malloc_of_another_library"})
+
+
+def test_a_function_that_is_only_used_is_not_defined(tmp_path: Path) -> None:
+    user = compile_c(
+        "#include <stdlib.h>\nvoid *taken(void);\nvoid *taken(void) { return malloc(1); }\n",
+        tmp_path / "libtaken.so",
+        "-shared",
+        "-fPIC",
+    )
+    assert defines(user, {"taken"})
+    assert not defines(user, {"taken", "malloc"})
+
+
+@pytest.mark.parametrize("style", ["gnu", "sysv", "both"])
+def test_every_kind_of_hash_table_is_asked(tmp_path: Path, style: str) -> None:
+    library = compile_c(
+        "int here(void);\nint here(void) { return 1; }\n",
+        tmp_path / "libhere.so",
+        "-shared",
+        "-fPIC",
+        f"-Wl,--hash-style={style}",
+    )
+    assert defines(library, {"here"})
+    assert not defines(library, {"there"})
+
+
+def test_a_file_that_is_no_library_defines_nothing_wherever_it_was_cut(tmp_path: Path) -> None:
+    whole = compile_c("int here(void);\nint here(void) { return 1; }\n", tmp_path / "h.so", "-shared", "-fPIC")
+    cut = tmp_path / "cut.so"
+    for size in range(0, whole.stat().st_size, 97):
+        cut.write_bytes(whole.read_bytes()[:size])
+        assert not defines(cut, {"there"})
+    assert not defines(tmp_path / "gone", {"here"})
+
+
+def test_the_full_symbol_table_names_what_is_not_exported(tmp_path: Path) -> None:
+    source = (
+        "static __attribute__((noinline, used)) int hidden(void) { return 1; }\nint main(void) { return hidden(); }\n"
+    )
+    program = compile_c(source, tmp_path / "full")
+    assert "hidden" not in read_object(program, "full").exports
+    assert {"hidden", "main"} <= set(read_object(program, "full", table=".symtab").exports)

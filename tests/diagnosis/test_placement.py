@@ -157,7 +157,7 @@ def libc_functions() -> Iterator[tuple[Export, bytes]]:
     path = find_allocators(Process(os.getpid()))[0].path
     elf = read_object(path, "libc")
     for export in elf.exports.values():
-        yield export, read_code(path, elf, export, 256)
+        yield export, read_code(path, elf, export, 128)
 
 
 def emulated_bytes(code: bytes) -> bool:
@@ -186,4 +186,4 @@ def test_every_function_of_this_machine_s_libc_gets_a_sane_place() -> None:
             assert placement.emulated, export
         moved += placement.delta > 0
     assert moved > 50
-    assert CODE_BYTES > 256
+    assert CODE_BYTES > 128
