@@ -67,11 +67,15 @@ class Allocator:
     blind_spots: tuple[str, ...] = ()
 
 
-def find_allocators(process: Process) -> tuple[Allocator, ...]:
+def find_allocators(process: Process, *, at_entry: bool = False) -> tuple[Allocator, ...]:
     """Every mapped object that exports an allocator: the C library, and one that was preloaded in its place.
 
     Whichever of them a call goes to, it is the outermost call that counts, so that one allocator may serve itself from
     another. A statically linked program has no such object: there the functions are found by its symbol table.
+
+    Args:
+        process: whose.
+        at_entry: place each probe at its function's first instruction.
 
     Raises:
         LabError: there is no allocator to probe; the text says which kind of process this is.
@@ -82,15 +86,15 @@ def find_allocators(process: Process) -> tuple[Allocator, ...]:
         try:
             path = process.open_path(mapping)
             if _is_libc(mapping) or defines(path, REQUIRED):
-                found.append(_allocator(process, mapping, path, read_object(path, mapping.path)))
+                found.append(_allocator(process, mapping, path, read_object(path, mapping.path), at_entry=at_entry))
         except LabError:
             if _is_libc(mapping):
                 raise
             # Not to be read, and not the C library: it serves no heap that could be told from here.
-    return tuple(found) or (_static_allocator(process, mappings.values()),)
+    return tuple(found) or (_static_allocator(process, mappings.values(), at_entry=at_entry),)
 
 
-def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject) -> Allocator:
+def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject, *, at_entry: bool) -> Allocator:
     if elf.bits != 64:
         raise LabError(f"pid {process.pid} is a {elf.bits}-bit process", "trace a 64-bit build of it")
     if missing := REQUIRED - elf.exports.keys():
@@ -103,10 +107,10 @@ def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject) -
         if CPP_NEW in elf.exports
         else ""
     )
-    return Allocator(mapping.path, path, _probes(path, elf), (blind,) if blind else ())
+    return Allocator(mapping.path, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
 
 
-def _static_allocator(process: Process, mappings: Iterable[Mapping]) -> Allocator:
+def _static_allocator(process: Process, mappings: Iterable[Mapping], *, at_entry: bool) -> Allocator:
     for mapping in mappings:
         try:
             path = process.open_path(mapping)
@@ -114,7 +118,7 @@ def _static_allocator(process: Process, mappings: Iterable[Mapping]) -> Allocato
         except LabError:
             continue
         if elf.exports.keys() >= REQUIRED:
-            return _allocator(process, mapping, path, elf)
+            return _allocator(process, mapping, path, elf, at_entry=at_entry)
     raise _refusal(process)
 
 
@@ -137,13 +141,13 @@ def _refusal(process: Process) -> LabError:
     )
 
 
-def _probes(path: Path, elf: ElfObject) -> tuple[PlacedProbe, ...]:
+def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe, ...]:
     placed: dict[int, PlacedProbe] = {}
     for name, function in FUNCTIONS.items():
         export = elf.exports.get(name)
         if export is None or export.address in placed:
             continue
-        placement = place(read_code(path, elf, export, CODE_BYTES), elf.machine)
+        placement = place(read_code(path, elf, export, CODE_BYTES), elf.machine, at_entry=at_entry)
         offset = elf.offset_of(export.address + placement.delta)
         if offset is not None:
             placed[export.address] = PlacedProbe(name, Probe(function, offset), placement)

@@ -25,12 +25,11 @@ from diagnosis.report import Report, build_report
 from diagnosis.symbols import Symbolizer
 from diagnosis.tables import print_light, print_placements, print_report, print_top, report_console
 from diagnosis.targets import process_of_container, process_of_pod
-from diagnosis.tracer import Tracer
+from diagnosis.tracer import MAX_BLOCKS, Tracer, Tracing
 from diagnosis.window import measure
 
 DEFAULT_SECONDS = 30.0
 SHORTEST_INTERVAL_SECONDS = 0.2
-MAX_BLOCKS = 1 << 20
 MOST_BLOCKS = 1 << 26
 
 
@@ -69,6 +68,12 @@ def trace_command(
     light: Annotated[
         bool, typer.Option("--light", help="Probe nothing: sample page faults and say whose code makes it grow.")
     ] = False,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Use an entry and a return program, as on kernels before 6.13.")
+    ] = False,
+    at_entry: Annotated[
+        bool, typer.Option("--at-entry", help="Place every probe at its function's entry, whatever it costs.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -80,14 +85,15 @@ def trace_command(
         )
     process = _find(pid, container, pod)
     if explain:
-        print_placements(report_console(), process)
+        print_placements(report_console(), process, at_entry=at_entry)
         return
     require_machine(Machine())
     if light:
         _light(process, duration or DEFAULT_SECONDS, output, top)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
-    trace = _Trace(seconds, interval, top, min_size, max_blocks, listen, ledger)
+    tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
+    trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
     report = trace.run(process, Console(stderr=True))
     match output:
@@ -131,15 +137,14 @@ class _Trace:
     seconds: float | None
     interval: float | None
     top: int
-    min_size: int
-    max_blocks: int
+    tracing: Tracing
     listen: str | None
     ledger: str | None
 
     def run(self, process: Process, console: Console) -> Report:
         stopped = _stop_on_signals()
         with ExitStack() as stack:
-            tracer = stack.enter_context(Tracer(process, max_blocks=self.max_blocks, min_bytes=self.min_size))
+            tracer = stack.enter_context(Tracer(process, self.tracing))
             symbolizer = stack.enter_context(Symbolizer(process))
             if self.listen:
                 stack.callback(serve(tracer, symbolizer, self.listen))

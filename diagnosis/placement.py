@@ -46,12 +46,13 @@ class Placement:
     reason: str
 
 
-def place(code: bytes, machine: str) -> Placement:
+def place(code: bytes, machine: str, *, at_entry: bool = False) -> Placement:
     """Choose the instruction to probe.
 
     Args:
         code: the start of the function, `CODE_BYTES` or the whole of a shorter one.
         machine: ``x64`` or another name of pyelftools' ``get_machine_arch``.
+        at_entry: choose the first instruction, for comparison.
     """
     if machine != "x64":
         return Placement(0, "", emulated=False, reason=f"entry: no rules for {machine}")
@@ -60,6 +61,8 @@ def place(code: bytes, machine: str) -> Placement:
     instructions = list(disassembler.disasm(code, 0))
     if not instructions:
         return Placement(0, "", emulated=False, reason="entry: the code cannot be decoded")
+    if at_entry:
+        return Placement(0, _text(instructions[0]), emulated=_emulated(instructions[0]), reason="entry: as asked")
     targets = {target for insn in instructions if (target := _relative_target(insn)) is not None}
     for insn in instructions:
         if insn.address and insn.address in targets:

@@ -120,9 +120,9 @@ def print_top(
         )
 
 
-def print_placements(console: Console, process: Process) -> None:
+def print_placements(console: Console, process: Process, *, at_entry: bool) -> None:
     """Where each probe goes, and why."""
-    for allocator in find_allocators(process):
+    for allocator in find_allocators(process, at_entry=at_entry):
         table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
         for name in ("function", "offset in file", "instruction", "kernel", "why"):
             table.add_column(name)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from diagnosis.process import Process
 
 NANOSECONDS = 1_000_000_000
+MAX_BLOCKS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,23 @@ class Survivors:
     oldest_seconds: float
 
 
+@dataclass(frozen=True)
+class Tracing:
+    """How to trace.
+
+    Attributes:
+        max_blocks: live heap blocks that can be tracked at a time.
+        min_bytes: smaller blocks are left out.
+        allow_session: False for an entry and a return program, as on kernels before 6.13.
+        at_entry: True for every probe at its function's entry, whatever it costs there.
+    """
+
+    max_blocks: int = MAX_BLOCKS
+    min_bytes: int = 0
+    allow_session: bool = True
+    at_entry: bool = False
+
+
 class Tracer:
     """Probes in one process for as long as it is open. Use it as a context manager.
 
@@ -56,18 +74,20 @@ class Tracer:
         LabError: the process cannot be traced; the text holds what the kernel or libbpf said, and a remedy.
     """
 
-    def __init__(
-        self, process: Process, *, max_blocks: int = 1 << 20, min_bytes: int = 0, allow_session: bool = True
-    ) -> None:
+    def __init__(self, process: Process, tracing: Tracing = Tracing()) -> None:
         self.process = process
-        self.allocators: tuple[Allocator, ...] = find_allocators(process)
+        self.allocators: tuple[Allocator, ...] = find_allocators(process, at_entry=tracing.at_entry)
         self._mapped = MappedRanges()
         self._frames: dict[int, tuple[int, ...]] = {}
         self._lock = Lock()  # the exporter reads from a thread of its own
         with ExitStack() as stack:
             try:
                 self._trace = stack.enter_context(
-                    HeapTrace(max_blocks=max_blocks, min_bytes=min_bytes, allow_session=allow_session)
+                    HeapTrace(
+                        max_blocks=tracing.max_blocks,
+                        min_bytes=tracing.min_bytes,
+                        allow_session=tracing.allow_session,
+                    )
                 )
                 for allocator in self.allocators:
                     probes = [placed.probe for placed in allocator.probes]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from diagnosis.mapped import Counts
 from diagnosis.process import Process
 from diagnosis.symbols import Symbolizer
-from diagnosis.tracer import Tracer
+from diagnosis.tracer import Tracer, Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,7 +162,7 @@ class Closing:
     @contextlib.contextmanager
     def tracing(self, target: Target, *, allow_session: bool = True, max_blocks: int = 1 << 20) -> Iterator[Tracer]:
         """A tracer of a target, with its probes in."""
-        tracer = Tracer(Process(target.pid), max_blocks=max_blocks, allow_session=allow_session)
+        tracer = Tracer(Process(target.pid), Tracing(max_blocks=max_blocks, allow_session=allow_session))
         try:
             yield tracer
         finally:
