@@ -75,7 +75,12 @@ class MappingKind(enum.IntEnum):
     RESTORED = lib.HEAP_RESTORED
 
 
-_RELEASING = (Function.FREE, Function.MUNMAP)
+# What takes blocks out of the books comes first; what does both comes before what only puts them in.
+_ATTACH_ORDER = (Function.FREE, Function.MUNMAP, Function.REALLOC, Function.REALLOCARRAY, Function.MREMAP)
+
+
+def _attach_rank(function: Function) -> int:
+    return _ATTACH_ORDER.index(function) if function in _ATTACH_ORDER else len(_ATTACH_ORDER)
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ class HeapTrace:
                     "function": int(probe.function),
                     "has_return": probe.function is not Function.FREE,
                 }
-                for probe in sorted(probes, key=lambda probe: probe.function not in _RELEASING)
+                for probe in sorted(probes, key=lambda probe: _attach_rank(probe.function))
             ],
         )
         check(lib.heap_trace_attach(self._open(), pid, path.encode(), native, len(probes)))
