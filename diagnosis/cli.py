@@ -1,6 +1,7 @@
 """The command ``memleak-lab``."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def verify(
     finally:
         client.close()
     path = Path(answer)
-    if path.suffix == ".json" or path.exists():
+    if path.suffix == ".json" or os.path.exists(answer):  # noqa: PTH110 - Path.exists raises where a name is too long
         function, rate = _read_answer(path)
         conclude(report_console(), grade_rate(function, rate, reading))
     else:
@@ -98,6 +99,7 @@ def main() -> None:
         sys.stderr.write(f"memleak-lab: {error.format_message()}\n")
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
+        status = EXIT_INTERRUPTED
+    if status == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt
         sys.stderr.write("memleak-lab: interrupted: everything it started is gone\n")
-        sys.exit(EXIT_INTERRUPTED)
     sys.exit(status or 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from diagnosis.allocator import find_allocators
@@ -44,7 +45,8 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
     for check in checks:
         mark = "[green]ok     [/]" if check.ok else "[red]MISSING[/]"
         remedy = f": {check.remedy}" if check.remedy else ""
-        console.print(f"{mark} {check.name:<18} {check.found}{remedy}", highlight=False, soft_wrap=True)
+        # What libbpf and the kernel say can hold brackets.
+        console.print(f"{mark} {check.name:<18} {escape(check.found + remedy)}", highlight=False, soft_wrap=True)
 
 
 def print_report(console: Console, report: Report, shown: int = SHOWN_STACKS) -> None:
@@ -97,7 +99,8 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
 
 def conclude(console: Console, result: Grade) -> None:
     """Say right or wrong, and end with the exit status that says the same."""
-    console.print(result.text, style="bold green" if result.right else "bold red", highlight=False, soft_wrap=True)
+    style = "bold green" if result.right else "bold red"
+    console.print(result.text, style=style, highlight=False, soft_wrap=True, markup=False)
     if not result.right:
         raise typer.Exit(EXIT_WRONG)
 

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from diagnosis import cli, cli_run, cli_trace, preflight
+from diagnosis.grade import Grade
+from diagnosis.lab import Outcome
+from diagnosis.lost import UNCOUNTED
+from diagnosis.preflight import Machine
+from diagnosis.tables import conclude
+from tests.diagnosis.test_grade import BUSY, LEAKING, report
+from tests.diagnosis.test_ledger import BODY, READING, server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from diagnosis.lab import RunOptions
+
+    Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The command takes over signals: they are given back after each test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def memleak_lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process: exit status, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["memleak-lab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def able(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+    """A machine that has everything; call it with another one to have that."""
+    monkeypatch.setattr(preflight, "_load_program", lambda: "in this test")
+    for name in ("kernel/btf/vmlinux", "bus/event_source/devices/uprobe/type"):
+        path = tmp_path / "sys" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+
+    def use(machine: Machine) -> None:
+        for module in (cli, cli_run, cli_trace):
+            monkeypatch.setattr(module, "Machine", lambda: machine)
+
+    use(Machine("Linux", "x86_64", "6.12.0", 0, {}, tmp_path / "sys"))
+    return use
+
+
+def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machine:
+    return Machine("Linux", "x86_64", kernel, euid, {}, sys_folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run --speed 0", "speed is 0.0: it must be from 0.1 to 1000"),
+        ("run --speed 1001", "speed is 1001.0: it must be from 0.1 to 1000"),
+        ("run --speed nan", "speed is nan: it must be from"),
+        ("run --speed fast", "'--speed'"),
+        ("run --chunk 3", "chunk_bytes is 3: it must be from 4096 to 1048576 bytes"),
+        ("run --chunk 5000", "chunk_bytes is 5000: it must divide"),
+        ("run --chunk 2MiB", "chunk_bytes is 2097152: it must be from 4096 to 1048576 bytes"),
+        ("run --chunk small", "'small' is no size: write bytes"),
+        ("run --cap -1", "'-1' is no size"),
+        ("run --cap 65GiB", "cap_bytes is 69793218560: it must be from 0 to 68719476736 bytes"),
+        ("run --window 0", "--window is 0 s: it must be from 1 to 86400 s"),
+        ("run --window 0.5s", "--window is 0.5 s"),
+        ("run --window 25h", "--window is 90000 s"),
+        ("run --window soon", "'soon' is no duration"),
+        ("run --duration -5", "'-5' is no duration"),
+        ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: its folder cannot be written"),
+        ("run --report .", "is a directory"),
+        ("run --no-such-option", "--no-such-option"),
+        ("run and more", "unexpected extra argument"),
+        ("trace", "trace needs one target: name it by --pid"),
+        ("trace --pid 3999999999", "pid 3999999999 does not exist: list the processes with"),
+        ("trace --pid 0", "pid 0 does not exist"),
+        ("trace --pid -1", "pid -1 does not exist"),
+        ("trace --pid me", "'--pid'"),
+        ("trace --pid 1 --container web", "trace needs one target"),
+        ("trace --pid 1 --duration 0.1", "--duration is 0.1 s: it must be from 1"),
+        ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
+        ("trace --pid 1 --format yaml", "'yaml' is not one of"),
+        ("trace --pod nowhere", "--pod nowhere is no pod: write --pod NAMESPACE/POD"),
+        ("verify", "Missing argument 'ANSWER'"),
+        ("verify malloc --ledger http://127.0.0.1:1/ledger", "no ledger at http://127.0.0.1:1/ledger: "),
+        ("diagnose", "No such command 'diagnose'"),
+    ],
+)
+@pytest.mark.usefixtures("able")
+def test_bad_input_is_one_line_and_exit_status_2(memleak_lab: Command, arguments: str, said: str) -> None:
+    status, out, err = memleak_lab(*arguments.split())
+    assert status == 2
+    assert out == ""
+    assert err.startswith("memleak-lab: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_without_root_a_run_does_not_begin(
+    memleak_lab: Command, able: Callable[[Machine], None], tmp_path: Path
+) -> None:
+    able(machine(tmp_path / "sys", euid=1000))
+    assert memleak_lab("run") == (2, "", "memleak-lab: privileges: uid 1000: run it as root: sudo ...\n")
+
+
+@pytest.mark.parametrize(("gone", "said"), [("kernel", "kernel types (BTF): "), ("bus", "uprobes: neither ")])
+def test_without_btf_or_tracefs_nothing_begins(
+    memleak_lab: Command, able: Callable[[Machine], None], tmp_path: Path, gone: str, said: str
+) -> None:
+    (tmp_path / "sys" / gone).rename(tmp_path / "gone")
+    able(machine(tmp_path / "sys"))
+    for command in (["run"], ["trace", "--pid", "1"]):
+        status, out, err = memleak_lab(*command)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"memleak-lab: {said}")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("able")
+def test_doctor_lists_what_is_there(memleak_lab: Command) -> None:
+    status, out, err = memleak_lab("doctor")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 6
+
+
+def test_doctor_names_everything_that_is_missing_with_its_remedy(
+    memleak_lab: Command, able: Callable[[Machine], None], tmp_path: Path
+) -> None:
+    able(machine(tmp_path / "nowhere[/]", euid=1000, kernel="4.19.0"))
+    status, out, err = memleak_lab("doctor")
+    assert (status, err) == (1, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "MISSING", "MISSING", "MISSING", "MISSING"]
+    for line, remedy in zip(lines[1:], ("boot a kernel 5.15", "sudo", "CONFIG_DEBUG_INFO_BTF", "mount"), strict=True):
+        assert remedy in line
+
+
+# --- run, without a service ---
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize(("right", "status"), [(True, 0), (False, 1)])
+def test_the_exit_status_of_a_run_is_that_of_its_grade(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, right: bool, status: int
+) -> None:
+    asked: list[RunOptions] = []
+
+    def run(options: RunOptions, *_: object) -> Outcome:
+        asked.append(options)
+        counted = dict.fromkeys(UNCOUNTED, 0)
+        return Outcome(replace(report(LEAKING, BUSY), lost=counted), Grade(right, "as the test says"), ())
+
+    monkeypatch.setattr(cli_run, "run", run)
+    file = tmp_path / "report.json"
+    ended = memleak_lab(*f"run --speed 600 --duration 5m --window 2s --chunk 1MiB --cap 0 --report {file}".split())
+    assert ended[0] == status
+    assert ended[1].endswith("as the test says\n")
+    assert ended[2] == ""
+    assert (asked[0].speed, asked[0].duration_seconds, asked[0].window_seconds) == (600, 300, 2)
+    assert (asked[0].chunk_bytes, asked[0].cap_bytes) == (1 << 20, 0)
+    assert json.loads(file.read_text())["stacks"][0]["outstanding_bytes"] == LEAKING.outstanding_bytes
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_by_unwinding_it(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    unwound = []
+
+    def run(*_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            unwound.append(number)
+
+    monkeypatch.setattr(cli_run, "run", run)
+    status, out, err = memleak_lab("run")
+    assert (status, out) == (130, "")
+    assert err == "memleak-lab: interrupted: everything it started is gone\n"
+    assert unwound == [number]
+
+
+# --- verify ---
+
+
+@pytest.fixture
+def ledger() -> Iterator[str]:
+    with server(200, json.dumps(BODY).encode()) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("catalog_cache_insert", "RIGHT: catalog_cache_insert leaked 2.00 MiB in 32 calls so far"),
+        ("catalog_cache_refresh()", "RIGHT: catalog_cache_refresh forgets"),
+        ("malloc", "WRONG: malloc did not leak 2.00 MiB"),
+        ("[/red]", "WRONG: [/red] did not leak"),
+        pytest.param("_ZN7catalog" + "5cacheI" * 50, "WRONG: _ZN7catalog", id="longer than a file's name can be"),
+    ],
+)
+def test_the_name_of_a_function_is_right_or_wrong(memleak_lab: Command, ledger: str, answer: str, said: str) -> None:
+    status, out, err = memleak_lab("verify", answer, "--ledger", ledger)
+    assert (status, err) == (0 if "RIGHT" in said else 1, "")
+    assert said in out
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1.1, "RIGHT"), (0.5, "WRONG by more than 20%")])
+def test_a_report_is_right_or_wrong_by_its_rate(
+    memleak_lab: Command, ledger: str, tmp_path: Path, factor: float, said: str
+) -> None:
+    rate = READING.leaked_bytes_per_minute * factor
+    halves = [replace(LEAKING, bytes_per_minute=rate / 2)] * 2
+    file = tmp_path / "report.json"
+    file.write_text(report(*halves, BUSY).to_json())
+    status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
+    assert (status, err) == (0 if said == "RIGHT" else 1, "")
+    assert said in out
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "null", "{}", '{"verdict": {}}', '{"verdict": {"function": "f"}, "stacks": [1]}']
+)
+def test_a_file_that_is_no_report_is_one_line(
+    memleak_lab: Command, ledger: str, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "report.json"
+    if content is not None:
+        file.write_text(content)
+    status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"memleak-lab: {file} is no report: ")
+    assert err.count("\n") == 1
+
+
+def test_a_report_that_found_no_leak_has_no_answer_to_verify(memleak_lab: Command, ledger: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(report(BUSY, leak=False).to_json())
+    status, _, err = memleak_lab("verify", str(file), "--ledger", ledger)
+    assert status == 2
+    assert "names no function: it found no leak" in err
+
+
+def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/ledger"
+    status, out, err = memleak_lab("verify", "malloc", "--ledger", url)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"memleak-lab: no ledger at {url}: ")
+    assert err.count("\n") == 1
+
+
+def test_what_is_concluded_is_printed_as_it_is() -> None:
+    """Names of functions may hold brackets: they are no markup."""
+    console = Console(record=True)
+    conclude(console, Grade(right=True, text="RIGHT: operator[] and [bold]"))
+    assert "operator[] and [bold]" in console.export_text()
