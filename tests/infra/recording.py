@@ -196,7 +196,8 @@ def record(
     recording = Recording() if into is None else into
 
     def main() -> None:
-        runpy.run_path(str(ROOT / "__main__.py"))
+        # The folder, as the engine runs it: that puts it on the module path.
+        runpy.run_path(str(ROOT), run_name="__main__")
 
     def run() -> None:
         with _event_loop() as loop:
