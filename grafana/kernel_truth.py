@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from grafana.panels import Panel
     from grafana.sdk import dashboard
 
+NUMBER_WIDTH: Final = 4
 CHOSEN: Final = 'pod=~"$pod"'
 FUNCTION: Final = "{{function}} from {{caller}} {{pod}}"
 HOLDERS: Final = f"{known.HELD}{{{CHOSEN}}} > {HOLDER_BYTES}"
@@ -60,6 +61,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
             [Query(f"max({known.UNCLAIMED}{{{CHOSEN}}})")],
             units.BytesIEC,
             rising(amber=UNCLAIMED_NOTED_BYTES, red=UNCLAIMED_HIGH_BYTES),
+            width=NUMBER_WIDTH,
         ),
         number(
             About(
@@ -71,6 +73,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
             [Query(f"min({known.TIME_LEFT}{{{CHOSEN}}})")],
             units.Seconds,
             falling(amber=TIME_LEFT_SHORT_SECONDS, green=TIME_LEFT_NOTED_SECONDS),
+            width=NUMBER_WIDTH,
         ),
         number(
             About(
@@ -83,6 +86,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
             units.PercentUnit,
             falling(amber=EXPLAINED_PARTLY, green=EXPLAINED_WELL),
             decimals=0,
+            width=NUMBER_WIDTH,
         ),
         number(
             About(
@@ -93,6 +97,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
             [Query(f"max({known.HELD}{{{CHOSEN}}})")],
             units.BytesIEC,
             rising(amber=HELD_NOTED_BYTES, red=HELD_HIGH_BYTES),
+            width=NUMBER_WIDTH,
         ),
         number(
             About(
@@ -102,10 +107,11 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
                 f"{HELD_NOTED_BYTES >> 20} MiB are left out.",
                 "no large holder",
             ),
-            [Query(f"max({known.KEPT}{{{CHOSEN}}} and {known.HELD} > {HELD_NOTED_BYTES})")],
+            [Query(f"max({known.KEPT}{{{CHOSEN}}} and {known.HELD}{{{CHOSEN}}} > {HELD_NOTED_BYTES})")],
             units.PercentUnit,
             rising(amber=LEAK_RATIO_NOTED, red=LEAK_RATIO_HIGH),
             decimals=1,
+            width=NUMBER_WIDTH,
         ),
         number(
             About(
@@ -116,6 +122,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
             [Query(f"sum(memleak_lost_events_total{{{CHOSEN}}})")],
             units.NoUnit,
             rising(amber=1),
+            width=NUMBER_WIDTH,
         ),
     ]
 

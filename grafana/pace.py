@@ -13,6 +13,8 @@ DAY = 24 * HOUR
 CALM_SCRAPE_SECONDS = 5
 # Grafana's own rule for $__rate_interval: over fewer scrapes a rate is a guess.
 SCRAPES_IN_A_WINDOW = 4
+# A machine's pauses do not get shorter because the story runs faster.
+HICCUP_SECONDS = 10
 SHORTEST_RANGE_MINUTES = 5
 
 
@@ -45,8 +47,8 @@ class Pace:
         return duration(self.window_seconds(story_seconds, at_least))
 
     def hold(self, story_seconds: float) -> str:
-        """How long a condition must last before an alert fires: a time of the story, and at least two scrapes."""
-        return duration(max(self.seconds(story_seconds), 2 * self.scrape_seconds))
+        """How long a condition must last before an alert fires: a time of the story, and no mere hiccup."""
+        return duration(max(self.seconds(story_seconds), HICCUP_SECONDS))
 
     @property
     def time_range(self) -> str:

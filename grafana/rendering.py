@@ -50,11 +50,21 @@ def frame(parts: Frame, panels: Sequence[Panel | text.Panel], datasource_uid: st
     return built
 
 
+class VisibleLink(dashboard.DashboardLink):
+    """A link above the panels. The SDK hides every link in the menu of the dashboard's controls, and offers no else."""
+
+    def build(self) -> model.DashboardLink:
+        """The link without a placement, which Grafana takes for the usual place."""
+        built = super().build()
+        built.placement = None  # type: ignore[assignment]
+        return built
+
+
 def link(title: str, uid: str, panel: int | None = None) -> dashboard.DashboardLink:
     """A link to another dashboard of the lab, with the time and the choices made here, or to one panel of it."""
     view = "" if panel is None else f"?viewPanel=panel-{panel}"
     return (
-        dashboard.DashboardLink(title)
+        VisibleLink(title)
         .type(model.DashboardLinkType.LINK)
         .url(f"/d/{uid}{view}")
         .keep_time(True)

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Prefer using dashboardv2", DeprecationWarning)
     from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, text, timeseries
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
     from grafana_foundation_sdk.models import common as common_model
     from grafana_foundation_sdk.models import dashboard as model
     from grafana_foundation_sdk.models import prometheus as prometheus_model
@@ -26,6 +27,7 @@ __all__ = [
     "model",
     "prometheus",
     "prometheus_model",
+    "register_default_plugins",
     "stat",
     "table",
     "text",
