@@ -1,0 +1,168 @@
+"""What is measured: this project's tracer in its several ways, and other tools on the same loads."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from benchmarks.loads import Running
+from diagnosis.errors import LabError
+from guide.bcc import BccMemleak
+from guide.bpftrace import Bpftrace
+from guide.lab_trace import LabTrace
+from guide.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks.loads import Load
+    from guide.tool import Tool
+
+KEEPER = "keep_block"
+
+# Debian 12's python3-bpfcc (0.26) calls bpf_attach_uprobe without its last argument, the offset of a reference counter:
+# the kernel refuses what it finds there instead, or not.
+ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contestant on one load: the load's figure, the bytes it kept, and the bytes that the tool found of them."""
+
+    figure: float
+    kept: int
+    found: int | None
+
+
+class Contestant(Protocol):
+    """Something to measure."""
+
+    @property
+    def name(self) -> str:
+        """As the table has it."""
+        ...
+
+    def missing(self) -> str:
+        """Why it cannot run here; "" where it can."""
+        ...
+
+    def run(self, load: Load, folder: Path) -> Run:
+        """Measure it once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No tracer: what everything else is compared with."""
+
+    name: str = "no tracer"
+
+    def missing(self) -> str:
+        """Never."""
+        return ""
+
+    def run(self, load: Load, folder: Path) -> Run:
+        """Measure the load alone."""
+        with Running(load, folder) as running:
+            return Run(*running.go(), found=None)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A tool that attaches to a running process.
+
+    Attributes:
+        options: words added to its command.
+        counts_blocks: False where its figures are no counts of blocks.
+        probes: how many tracing files it opens this way; 0 for as many as the tool always does.
+    """
+
+    name: str
+    tool: Tool
+    options: tuple[str, ...] = ()
+    counts_blocks: bool = True
+    probes: int = 0
+
+    def missing(self) -> str:
+        """As the tool says."""
+        return self.tool.missing()
+
+    def run(self, load: Load, folder: Path) -> Run:
+        """Measure the load with the tool attached.
+
+        Raises:
+            LabError: it does not attach, however often it is tried.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._run(load, folder)
+            except LabError:
+                continue
+        return self._run(load, folder)
+
+    def _run(self, load: Load, folder: Path) -> Run:
+        with Running(load, folder) as running:
+            command: Sequence[str] = [*self.tool.command(running.pid, folder), *self.options]
+            with Session(command, self.tool.environment(folder)) as session:
+                session.wait_until_attached(self.probes or self.tool.probes)
+                figure, kept = running.go()
+                report = self.tool.report(session.finish(self.tool.settle_seconds), folder)
+            if not self.counts_blocks:
+                return Run(figure, kept, found=None)
+            rows = [row for row in self.tool.rows(report) if KEEPER in row.functions]
+            return Run(figure, kept, found=sum(row.outstanding_bytes for row in rows))
+
+
+@dataclass(frozen=True)
+class Heaptrack:
+    """heaptrack: no eBPF, an allocator preloaded into the process from its start."""
+
+    name: str = "heaptrack (preloaded)"
+
+    def missing(self) -> str:
+        """Whether it is installed."""
+        return "" if shutil.which("heaptrack") else "heaptrack is not installed: apt-get install heaptrack"
+
+    def run(self, load: Load, folder: Path) -> Run:
+        """Measure the load under it."""
+        for old in folder.glob("heaptrack.*"):
+            old.unlink()
+        with Running(load, folder, ("heaptrack", "-o", str(folder / "heaptrack"))) as running:
+            figure, kept = running.go()
+            running.end()
+        found = self._leaked(folder) if load.command[0] == "{loop}" else None
+        return Run(figure, kept, found)
+
+    def _leaked(self, folder: Path) -> int | None:
+        recorded = next(folder.glob("heaptrack.*"), None)
+        if recorded is None:
+            return None
+        folded = folder / "folded"
+        subprocess.run(
+            ["heaptrack_print", "--print-flamegraph", folded, "--flamegraph-cost-type", "leaked", recorded],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        rows = re.findall(rf"^.*{KEEPER}.* (\d+)$", folded.read_text(), re.MULTILINE)
+        return sum(map(int, rows))
+
+
+EXACT = Attached("memleak-lab trace", LabTrace())
+BCC = Attached("BCC memleak", BccMemleak())
+CONTESTANTS: tuple[Contestant, ...] = (
+    Nothing(),
+    EXACT,
+    Attached("memleak-lab trace --pair", LabTrace(), ("--pair",)),
+    Attached("memleak-lab trace --at-entry", LabTrace(), ("--at-entry",)),
+    Attached("memleak-lab trace --light", LabTrace(), ("--light",), counts_blocks=False, probes=1),
+    BCC,
+    Attached("bpftrace, native/bpftrace", Bpftrace()),
+    Heaptrack(),
+)
+
+__all__ = ["BCC", "CONTESTANTS", "EXACT", "Contestant", "Run"]
