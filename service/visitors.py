@@ -42,6 +42,7 @@ class Visitors:
         self._interval = 1 / per_second
         self._paths = paths(source)
         self._away = False
+        self._returns = 0
         self._under_way = 0
 
     async def run(self) -> None:
@@ -59,11 +60,13 @@ class Visitors:
                 await asyncio.sleep(due - loop.time())
 
     async def _visit(self) -> None:
+        returns_at_start = self._returns
         self._under_way += 1
         try:
             await self._client.get(next(self._paths))
         except httpx.TransportError as error:
-            if not self._away:
+            # A visit from before the service came back may fail after it: that is no news.
+            if not self._away and returns_at_start == self._returns:
                 self._away = True
                 emit("away", reason=f"{type(error).__name__}: {error}")
         finally:
@@ -79,6 +82,7 @@ class Visitors:
             except httpx.TransportError:
                 continue
             self._away = False
+            self._returns += 1
             emit("back")
 
 
