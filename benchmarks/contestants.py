@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.loads import Running
+from benchmarks.loads import PROGRAMS, Running
 from diagnosis.errors import LabError
 from guide.bcc import BccMemleak
 from guide.bpftrace import Bpftrace
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 KEEPER = "keep_block"
 
-# Debian 12's python3-bpfcc (0.26) calls bpf_attach_uprobe without its last argument, the offset of a reference counter:
-# the kernel refuses what it finds there instead, or not.
-ATTEMPTS = 6
+# The Python that the distribution's BCC belongs to.
+BCC_PYTHON = "/usr/bin/python3"
+BCC_LAUNCHER = PROGRAMS / "bcc_memleak.py"
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Attached:
         options: words added to its command.
         counts_blocks: False where its figures are no counts of blocks.
         probes: how many tracing files it opens this way; 0 for as many as the tool always does.
+        preload_option: how it is told of a preloaded allocator; "" where it finds that itself, None where it cannot.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Attached:
     options: tuple[str, ...] = ()
     counts_blocks: bool = True
     probes: int = 0
+    preload_option: str | None = ""
 
     def missing(self) -> str:
         """As the tool says."""
@@ -95,18 +97,15 @@ class Attached:
         """Measure the load with the tool attached.
 
         Raises:
-            LabError: it does not attach, however often it is tried.
+            LabError: it does not attach, or cannot be told of a preloaded allocator.
         """
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return self._run(load, folder)
-            except LabError:
-                continue
-        return self._run(load, folder)
-
-    def _run(self, load: Load, folder: Path) -> Run:
+        words = [*self.options]
+        if load.preload and self.preload_option is not None:
+            words += [self.preload_option.format(folder / f"{load.preload}.so")] if self.preload_option else []
+        elif load.preload:
+            raise LabError("probes the C library only")
         with Running(load, folder) as running:
-            command: Sequence[str] = [*self.tool.command(running.pid, folder), *self.options]
+            command: Sequence[str] = [*self.tool.command(running.pid, folder), *words]
             with Session(command, self.tool.environment(folder)) as session:
                 session.wait_until_attached(self.probes or self.tool.probes)
                 figure, kept = running.go()
@@ -152,8 +151,16 @@ class Heaptrack:
         return sum(map(int, rows))
 
 
+class LaunchedBcc(BccMemleak):
+    """BCC's memleak through this project's launcher, which makes it attach every time."""
+
+    def command(self, pid: int, folder: Path) -> Sequence[str]:
+        """The guide's command, launched."""
+        return [BCC_PYTHON, str(BCC_LAUNCHER), *super().command(pid, folder)]
+
+
 EXACT = Attached("memleak-lab trace", LabTrace())
-BCC = Attached("BCC memleak", BccMemleak())
+BCC = Attached("BCC memleak", LaunchedBcc(), preload_option="--obj={}")
 CONTESTANTS: tuple[Contestant, ...] = (
     Nothing(),
     EXACT,
@@ -161,7 +168,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Attached("memleak-lab trace --at-entry", LabTrace(), ("--at-entry",)),
     Attached("memleak-lab trace --light", LabTrace(), ("--light",), counts_blocks=False, probes=1),
     BCC,
-    Attached("bpftrace, native/bpftrace", Bpftrace()),
+    Attached("bpftrace, native/bpftrace", Bpftrace(), preload_option=None),
     Heaptrack(),
 )
 

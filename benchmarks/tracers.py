@@ -95,7 +95,7 @@ def measure(load: Load, rounds: int, folder: Path, say: Console) -> list[Result]
                 try:
                     runs[contestant.name].append(contestant.run(load, folder))
                 except (LabError, ValueError, subprocess.SubprocessError) as error:
-                    reason = str(error).splitlines()[0]
+                    reason = str(error).strip().splitlines()[-1]
             if reason:
                 reasons[contestant.name] = reason
     return [
