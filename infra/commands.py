@@ -14,9 +14,10 @@ TRACE_SECONDS = 30
 
 _CPU = "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')"
 _RELEASES = f"https://github.com/inspektor-gadget/inspektor-gadget/releases/download/v{versions.GADGET_VERSION}"
-# Taken from any pod or container that shares the node's processes: the leaker, and the C library that it has mapped.
+# From a pod or container that shares the node's processes: the leaker (where it is not known, the newest on the node),
+# and the C library that it has mapped.
 _FIND = (
-    "pid=$(pgrep -n -f '^python -m service$') && "
+    "pid=${LEAKER_PID:-$(pgrep -n -f '^python -m service$')} && "
     "libc=/proc/$pid/root$(awk '/libc\\.so\\.6$/ {print $6; exit}' /proc/$pid/maps)"
 )
 _BPFTRACE = (
@@ -81,19 +82,19 @@ def docker_gadget(image: str, container: str) -> str:
     return _with_symbols(copy, f"sudo ig run {image} --runtimes docker --containername {container}", FIELDS)
 
 
-def docker_on_host(script: str, toolbox: str) -> str:
+def docker_on_host(script: str, toolbox: str, container: str) -> str:
     """Run a script in a privileged container that shares this machine's processes."""
     return (
         "docker run --rm --interactive --tty --privileged --pid=host "
-        "--volume /lib/modules:/lib/modules:ro --volume /usr/src:/usr/src:ro "
-        f"{toolbox} sh -c {shlex.quote(script)}"
+        f'--env LEAKER_PID="$({_pid(container)})" '
+        f"--volume /lib/modules:/lib/modules:ro --volume /usr/src:/usr/src:ro {toolbox} sh -c {shlex.quote(script)}"
     )
 
 
 def docker_verify(container: str) -> str:
     """Hold ANSWER against the ledger, which listens inside the container only: from its network namespace."""
-    pid = f"docker inspect --format '{{{{.State.Pid}}}}' {container}"
-    return f'sudo nsenter --target "$({pid})" --net "$(command -v memleak-lab)" verify "${{ANSWER:-report.json}}"'
+    inside = f'sudo nsenter --target "$({_pid(container)})" --net'
+    return f'{inside} "$(command -v memleak-lab)" verify "${{ANSWER:-report.json}}"'
 
 
 def install_kubectl_gadget() -> str:
@@ -126,6 +127,10 @@ def bcc_script(*, host: str) -> str:
         f"{_packages('bpfcc-tools')} && {headers}{_tracefs()} && {_FIND} && "
         f'memleak-bpfcc -p "$pid" -O "$libc" --top 5 {TRACE_SECONDS} 1'
     )
+
+
+def _pid(container: str) -> str:
+    return f"docker inspect --format '{{{{.State.Pid}}}}' {container}"
 
 
 def _packages(tool: str) -> str:

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.story import LEDGER_PORT
 from tests.infra.recording import record
 from tests.system.conftest import REGISTRY
 from tests.system.docker_cli import answer, docker, inspect
@@ -141,6 +144,27 @@ def test_the_forwarded_leaker_says_that_it_is_healthy(running: Lab) -> None:
     with _forwarded(running, "ledger") as url:
         ledger = answer(f"{url}/ledger", until=lambda text: json.loads(text)["bytes_live"] > 0)
     assert json.loads(ledger)["cap_bytes"] == 200 * 2**20
+
+
+def test_the_verify_command_grades_an_answer(running: Lab) -> None:
+    with socket.socket() as probe:
+        if not probe.connect_ex(("127.0.0.1", LEDGER_PORT)):
+            pytest.skip(f"port {LEDGER_PORT}, which the command forwards, is in use on this machine")
+    # The lab's command is beside the interpreter that runs the tests.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = running.recording.outputs["verify_command"]
+    for answered, verdict in (("catalog_cache_insert", "RIGHT"), ("malloc", "WRONG")):
+        environment = {**os.environ, "PATH": path, "ANSWER": answered}
+        graded = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
+        assert verdict in graded.stdout, graded.stdout + graded.stderr
+
+
+def test_the_gadget_command_finds_the_symbols_in_the_pod(running: Lab) -> None:
+    copy, run, _ = running.recording.outputs["gadget_command"].partition(" && kubectl gadget run ")
+    assert run
+    listing = 'find "$cache" -name debuginfo -size +1k; rm -r "$cache"'
+    copied = subprocess.run(["sh", "-c", f"{copy} && {listing}"], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"/[0-9a-f]{40}/debuginfo\n", copied), copied
 
 
 def test_prometheus_reaches_every_target(running: Lab) -> None:
