@@ -9,7 +9,7 @@ from heap_trace import MAX_FRAMES, Lost
 from diagnosis.window import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from diagnosis.mapped import Counts
     from diagnosis.symbols import SymbolizedStack
@@ -41,17 +41,13 @@ def count_lost(
 ) -> dict[str, int]:
     """How many of each kind. Stacks that are cut short count once for each allocation under them."""
 
-    def allocations(*, broken: bool) -> int:
-        return sum(
-            counts.allocations
-            for stack, counts in changes.items()
-            if (symbolized[stack].broken if broken else symbolized[stack].depth >= MAX_FRAMES)
-        )
+    def allocations(under: Callable[[SymbolizedStack], bool]) -> int:
+        return sum(counts.allocations for stack, counts in changes.items() if under(symbolized[stack]))
 
     return {
         **{kind.name.lower(): count for kind, count in window.lost.items()},
-        DEEP: allocations(broken=False),
-        BROKEN: allocations(broken=True),
+        DEEP: allocations(lambda stack: stack.depth >= MAX_FRAMES),
+        BROKEN: allocations(lambda stack: stack.cut_short),
         EXIT: int(window.ending is Ending.EXITED),
         EXEC: int(window.ending is Ending.EXECED),
         CHILD: len(window.children),

@@ -36,8 +36,8 @@ class Target:
 class StackReport:
     """One call stack over the window, frames innermost first.
 
-    ``broken`` says that the frames end early: unwinding left the code. ``leak_ratio`` is the share of the bytes taken
-    that were not given back, ``share_of_resident_growth`` is None where resident memory did not grow.
+    ``broken`` says that the frames end early: code in between keeps no frame pointer. ``leak_ratio`` is the share of
+    the bytes taken that were not given back, ``share_of_resident_growth`` is None where resident memory did not grow.
     """
 
     frames: tuple[Frame, ...]
@@ -147,7 +147,7 @@ def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: i
     outstanding = counts.outstanding_bytes
     return StackReport(
         frames=symbolized.frames,
-        broken=symbolized.broken,
+        broken=symbolized.cut_short,
         outstanding_bytes=outstanding,
         allocations=counts.allocations,
         frees=counts.frees,

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self
 
+from heap_trace import MAX_FRAMES
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
@@ -62,6 +63,13 @@ class Frame:
         return self.function or f"{self.module or 'unknown'}+{self.offset:#x}"
 
 
+# Where a thread's frames end: in the C library or the dynamic linker, which start it, or in a program that has its own.
+_START_MODULES = ("libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl-", "libc.musl-")
+_START_FUNCTIONS = frozenset(
+    {"main", "_start", "__libc_start_call_main", "__libc_start_main", "start_thread", "clone3"}
+)
+
+
 @dataclass(frozen=True)
 class SymbolizedStack:
     """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken."""
@@ -69,6 +77,16 @@ class SymbolizedStack:
     frames: tuple[Frame, ...]
     broken: bool
     depth: int
+
+    @property
+    def cut_short(self) -> bool:
+        """True where frames are missing before the code that starts a thread, and not for want of room."""
+        if self.broken or len(self.frames) < 2:
+            return True
+        if self.depth >= MAX_FRAMES:
+            return False
+        outermost = self.frames[-1]
+        return not (outermost.function in _START_FUNCTIONS or outermost.module.startswith(_START_MODULES))
 
 
 class _Module:
