@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,19 +24,19 @@ def test_attaching_under_load(build: Build, closing: Closing, allow_session: boo
     """Blocks of before are never charged, and no block of during the attachment stays behind."""
 
     def all_busy(tracer: Tracer) -> bool:
-        return BUSY <= {name for name, row in count(tracer).own.items() if row.allocations > 10}
+        return {name for name, row in count(tracer).own.items() if row.allocations > 10} >= BUSY
 
     with Target([build("busy.c")]) as target:
         for _ in range(ATTACHMENTS):
             with closing.tracing(target, allow_session=allow_session) as tracer:
-                wait_until(lambda tracer=tracer: all_busy(tracer), "every function allocates under the trace")
+                wait_until(partial(all_busy, tracer), "every function allocates under the trace")
                 assert target.go() == "resting"
                 counted = count(tracer)
                 assert target.go() == "busy"
             rows = counted.own
             assert rows.pop("kept_afterwards") == Row(1, 0, 321)
             assert set(rows) == BUSY
-            assert {name: (row.allocations - row.frees, row.outstanding) for name, row in rows.items()} == dict.fromkeys(
-                BUSY, (0, 0)
-            )
+            assert {
+                name: (row.allocations - row.frees, row.outstanding) for name, row in rows.items()
+            } == dict.fromkeys(BUSY, (0, 0))
             assert counted.lost == {}

@@ -34,9 +34,7 @@ def site_and_way(stack: SymbolizedStack) -> str:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_stack_equals_the_programs_books(
-    build: Build, closing: Closing, seed: int, allow_session: bool
-) -> None:
+def test_every_stack_equals_the_programs_books(build: Build, closing: Closing, seed: int, allow_session: bool) -> None:
     with (
         Target([build("random.c"), str(seed), str(CALLS)]) as target,
         closing.tracing(target, allow_session=allow_session) as tracer,

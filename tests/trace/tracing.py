@@ -13,17 +13,23 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from heap_trace import HeapTrace
 
 from diagnosis.mapped import Counts
 from diagnosis.process import Process
+from diagnosis.report import build_report
 from diagnosis.symbols import Symbolizer
 from diagnosis.tracer import Tracer, Tracing
+from diagnosis.window import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
+    from diagnosis.report import Report
     from diagnosis.symbols import SymbolizedStack
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -34,6 +40,7 @@ FLAGS = (
 CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
 
 STOP_SECONDS = 120.0
+UNKNOWN = "[unknown]"
 
 
 class Row(NamedTuple):
@@ -73,7 +80,7 @@ class Target:
     def __init__(
         self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None, *, inside: bool = False
     ) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by end()
         self._process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.PIPE,
@@ -123,9 +130,10 @@ class Target:
         self.line = self.reached()
         return self.line
 
-    def wait(self) -> int:
-        """Its exit status, once it has ended."""
-        return self._process.wait(STOP_SECONDS)
+    def run_out(self) -> None:
+        """Let it go on to its end, and leave it to be reaped later."""
+        self.start()
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def end(self) -> None:
         """Kill it, with what it started inside another namespace."""
@@ -152,17 +160,25 @@ class Target:
         self.end()
 
 
+Closable = TypeVar("Closable", Tracer, HeapTrace)
+
+
 class Closing:
     """Closes tracers in the background: the kernel takes 0.1 s for each probe of its older kind, doing nothing."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=16)
-        self._closed = []  # type: ignore[var-annotated] # futures of None
+        self._closed: list[Future[None]] = []
 
     @contextlib.contextmanager
-    def tracing(self, target: Target, *, allow_session: bool = True, max_blocks: int = 1 << 20) -> Iterator[Tracer]:
+    def tracing(self, target: Target, **options: Any) -> Iterator[Tracer]:  # noqa: ANN401 - Tracing's own
         """A tracer of a target, with its probes in."""
-        tracer = Tracer(Process(target.pid), Tracing(max_blocks=max_blocks, allow_session=allow_session))
+        with self.later(Tracer(Process(target.pid), Tracing(**options))) as tracer:
+            yield tracer
+
+    @contextlib.contextmanager
+    def later(self, tracer: Closable) -> Iterator[Closable]:
+        """Close it after use, without waiting for that."""
         try:
             yield tracer
         finally:
@@ -186,14 +202,12 @@ class Counted:
     @property
     def table(self) -> dict[str, Row]:
         """By the function that called the allocator; by module where that is not the program's own."""
-        return self.by(lambda stack: self.caller(stack))
+        return self.by(self.caller)
 
     @property
     def own(self) -> dict[str, Row]:
         """The rows of the program's own functions: for one whose libraries allocate as well."""
-        return {
-            name: row for name, row in self.table.items() if not name.startswith(("libc.", "ld-linux", "libpthread"))
-        }
+        return self.by(lambda stack: self.caller(stack) if self.is_own(stack) else "")
 
     def by(self, key: Callable[[SymbolizedStack], str]) -> dict[str, Row]:
         """One row for each key: "" leaves a stack out."""
@@ -203,12 +217,15 @@ class Counted:
                 sums[name] += counts
         return {name: Row(each.allocations, each.frees, each.outstanding_bytes) for name, each in sums.items()}
 
+    def is_own(self, stack: SymbolizedStack) -> bool:
+        """True where the program itself called the allocator, and no library did it for it."""
+        return bool(stack.frames) and stack.frames[0].module == self.module
+
     def caller(self, stack: SymbolizedStack) -> str:
-        """Who called the allocator."""
+        """Who called the allocator: a function of the program, or a library."""
         if not stack.frames:
-            return "[unknown]"
-        first = stack.frames[0]
-        return first.name if first.module == self.module else first.module
+            return UNKNOWN
+        return stack.frames[0].name if self.is_own(stack) else stack.frames[0].module
 
 
 def count(tracer: Tracer) -> Counted:
@@ -220,8 +237,21 @@ def count(tracer: Tracer) -> Counted:
             for stack, counts in snapshot.counts.items()
             if counts.allocations or counts.frees
         )
-    module = Path(os.readlink(f"/proc/{tracer.process.pid}/exe")).name
+    module = Path(f"/proc/{tracer.process.pid}/exe").readlink().name
     return Counted(module, stacks, {kind.name: lost for kind, lost in tracer.lost().items() if lost})
+
+
+def report_on(tracer: Tracer, *steps: Callable[[], object]) -> Report:
+    """The report of a window in which one step after another is taken, each followed by a look."""
+    left = list(steps)
+
+    def pause(seconds: float) -> bool:
+        del seconds
+        left.pop(0)()
+        return bool(left)
+
+    with Symbolizer(tracer.process) as symbolizer:
+        return build_report(tracer, measure(tracer, symbolizer, None, pause=pause), symbolizer)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

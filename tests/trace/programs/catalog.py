@@ -11,7 +11,8 @@ from catalog_cache import MIB, CatalogCache, Options
 
 
 def stop(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
     sys.stdin.buffer.read(1)
 
 

@@ -80,9 +80,31 @@ SITE void spawns(void)
 	parent_takes();
 }
 
-int main(void)
+/* A child that is there until its parent ends: its pid is in the line of the stop. */
+static void keeps_child(void)
+{
+	char line[32];
+	int ends[2];
+	pid_t child;
+
+	MUST(pipe(ends) == 0);
+	child = fork();
+	MUST(child >= 0);
+	if (!child) {
+		close(ends[1]);
+		_exit((int)read(ends[0], line, 1));
+	}
+	snprintf(line, sizeof(line), "child %d", (int)child);
+	stop(line);
+}
+
+int main(int argc, char **argv)
 {
 	stop("ready");
+	if (argc > 1 && !strcmp(argv[1], "stays")) {
+		keeps_child();
+		return 0;
+	}
 	forks();
 	vforks();
 	spawns();
