@@ -118,25 +118,18 @@ class Grafana(pulumi.ComponentResource):
         apps.v1.Deployment(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
-            spec=apps.v1.DeploymentSpecArgs(
-                replicas=1,
-                strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
-                selector=meta.v1.LabelSelectorArgs(match_labels=pods.selector(NAME)),
-                template=core.v1.PodTemplateSpecArgs(
-                    metadata=meta.v1.ObjectMetaArgs(
-                        labels=labels, annotations=pods.checksum({**files, **args.dashboards.texts})
-                    ),
-                    spec=_pod(args, config.metadata.name, sorted(files), secret),
-                ),
+            spec=pods.deployment_spec(
+                NAME,
+                labels,
+                _pod(args, config.metadata.name, sorted(files), secret),
+                pods.checksum({**files, **args.dashboards.texts}),
             ),
             opts=inside.options(self, policy),
         )
         core.v1.Service(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
-            spec=core.v1.ServiceSpecArgs(
-                type="ClusterIP", selector=pods.selector(NAME), ports=pods.service_ports([("http", PORT)])
-            ),
+            spec=pods.service_spec(NAME, [("http", PORT)]),
             opts=inside.options(self),
         )
         self.register_outputs({})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import apps, core, meta, networking
+from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
 from infra.story import HTTP_PORT, METRICS_PORT, leaker_variables
@@ -66,16 +66,7 @@ class Leaker(pulumi.ComponentResource):
         apps.v1.Deployment(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels, patience),
-            spec=apps.v1.DeploymentSpecArgs(
-                replicas=1,
-                # Two leakers at once would need twice the limit.
-                strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
-                selector=meta.v1.LabelSelectorArgs(match_labels=pods.selector(NAME)),
-                template=core.v1.PodTemplateSpecArgs(
-                    metadata=meta.v1.ObjectMetaArgs(labels=labels, annotations=_SCRAPE),
-                    spec=_pod(args),
-                ),
-            ),
+            spec=pods.deployment_spec(NAME, labels, _pod(args), _SCRAPE),
             opts=pulumi.ResourceOptions.merge(
                 inside.options(self, policy),
                 pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m")),
@@ -84,17 +75,13 @@ class Leaker(pulumi.ComponentResource):
         service = core.v1.Service(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels, patience),
-            spec=core.v1.ServiceSpecArgs(
-                type="ClusterIP", selector=pods.selector(NAME), ports=pods.service_ports(_PORTS)
-            ),
+            spec=pods.service_spec(NAME, _PORTS),
             opts=inside.options(self),
         )
         core.v1.Service(
             HEADLESS,
             metadata=pods.metadata(HEADLESS, inside.name, labels, patience),
-            spec=core.v1.ServiceSpecArgs(
-                cluster_ip="None", selector=pods.selector(NAME), ports=pods.service_ports(_PORTS)
-            ),
+            spec=pods.service_spec(NAME, _PORTS, headless=True),
             opts=inside.options(self),
         )
         self.host = service.metadata.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from pulumi_kubernetes import core, meta
+from pulumi_kubernetes import apps, core, meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,9 +88,31 @@ def node_selector(platform: str) -> dict[str, str]:
     return {"kubernetes.io/os": "linux", **({"kubernetes.io/arch": architecture} if architecture else {})}
 
 
-def service_ports(ports: Sequence[tuple[str, int]]) -> list[core.v1.ServicePortArgs]:
-    """Service ports that lead to the container ports of the same names."""
-    return [core.v1.ServicePortArgs(name=name, port=port, target_port=name) for name, port in ports]
+def deployment_spec(
+    name: str, labelled: Mapping[str, str], pod: core.v1.PodSpecArgs, annotations: Mapping[str, str] | None = None
+) -> apps.v1.DeploymentSpecArgs:
+    """One pod of a part, never two: the old one ends before the new one begins.
+
+    Two leakers would need twice the memory, and two of the others would write to nothing that outlives them.
+    """
+    return apps.v1.DeploymentSpecArgs(
+        replicas=1,
+        strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
+        selector=meta.v1.LabelSelectorArgs(match_labels=selector(name)),
+        template=core.v1.PodTemplateSpecArgs(
+            metadata=meta.v1.ObjectMetaArgs(labels=labelled, annotations=annotations), spec=pod
+        ),
+    )
+
+
+def service_spec(name: str, ports: Sequence[tuple[str, int]], *, headless: bool = False) -> core.v1.ServiceSpecArgs:
+    """A Service in front of a part's pods, on the container ports of the same names and numbers."""
+    return core.v1.ServiceSpecArgs(
+        type="ClusterIP",
+        cluster_ip="None" if headless else None,
+        selector=selector(name),
+        ports=[core.v1.ServicePortArgs(name=port, port=number, target_port=port) for port, number in ports],
+    )
 
 
 def metadata(

@@ -91,23 +91,18 @@ class Prometheus(pulumi.ComponentResource):
         apps.v1.Deployment(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
-            spec=apps.v1.DeploymentSpecArgs(
-                replicas=1,
-                strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
-                selector=meta.v1.LabelSelectorArgs(match_labels=pods.selector(NAME)),
-                template=core.v1.PodTemplateSpecArgs(
-                    metadata=meta.v1.ObjectMetaArgs(labels=labels, annotations=pods.checksum(files)),
-                    spec=_pod(args, config.metadata.name, account.metadata.name),
-                ),
+            spec=pods.deployment_spec(
+                NAME,
+                labels,
+                _pod(args, config.metadata.name, account.metadata.name),
+                pods.checksum(files),
             ),
             opts=inside.options(self, policy, *permissions),
         )
         core.v1.Service(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
-            spec=core.v1.ServiceSpecArgs(
-                type="ClusterIP", selector=pods.selector(NAME), ports=pods.service_ports([("http", PORT)])
-            ),
+            spec=pods.service_spec(NAME, [("http", PORT)]),
             opts=inside.options(self),
         )
         self.url = f"http://{NAME}:{PORT}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import apps, core, meta, networking
+from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
 from infra.story import HTTP_PORT, VISITORS_COMMAND, visitors_variables
@@ -47,34 +47,31 @@ class Visitors(pulumi.ComponentResource):
             ),
             opts=inside.options(self),
         )
-        container = core.v1.ContainerArgs(
-            name=NAME,
-            image=args.image.reference,
-            image_pull_policy=args.image.pull_policy,
-            command=list(VISITORS_COMMAND),
-            env=pods.environment_variables(visitors_variables(args.host)),
-            resources=pods.resources(cpu="50m", memory="64Mi", memory_limit="128Mi"),
-            security_context=pods.restricted_container(),
-        )
         apps.v1.Deployment(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels, patience),
-            spec=apps.v1.DeploymentSpecArgs(
-                replicas=1,
-                selector=meta.v1.LabelSelectorArgs(match_labels=pods.selector(NAME)),
-                template=core.v1.PodTemplateSpecArgs(
-                    metadata=meta.v1.ObjectMetaArgs(labels=labels),
-                    spec=core.v1.PodSpecArgs(
-                        containers=[container],
-                        security_context=pods.restricted_pod(args.environment),
-                        node_selector=pods.node_selector(args.platform),
-                        image_pull_secrets=list(inside.pull_secrets) or None,
-                        automount_service_account_token=False,
-                        enable_service_links=False,
-                        termination_grace_period_seconds=5,
-                    ),
-                ),
-            ),
+            spec=pods.deployment_spec(NAME, labels, _pod(args)),
             opts=inside.options(self, policy),
         )
         self.register_outputs({})
+
+
+def _pod(args: VisitorsArgs) -> core.v1.PodSpecArgs:
+    container = core.v1.ContainerArgs(
+        name=NAME,
+        image=args.image.reference,
+        image_pull_policy=args.image.pull_policy,
+        command=list(VISITORS_COMMAND),
+        env=pods.environment_variables(visitors_variables(args.host)),
+        resources=pods.resources(cpu="50m", memory="64Mi", memory_limit="128Mi"),
+        security_context=pods.restricted_container(),
+    )
+    return core.v1.PodSpecArgs(
+        containers=[container],
+        security_context=pods.restricted_pod(args.environment),
+        node_selector=pods.node_selector(args.platform),
+        image_pull_secrets=list(args.inside.pull_secrets) or None,
+        automount_service_account_token=False,
+        enable_service_links=False,
+        termination_grace_period_seconds=5,
+    )
