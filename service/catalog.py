@@ -23,7 +23,7 @@ ITEMS = 1_000_000
 # idle machine more than the rest of the request: a lookup's p95 was 0.3 ms without it, 1 to 3 ms with it.
 INLINE_SECONDS = 0.0002
 # Longer ones go to a thread. They are C code without the GIL, so they do run side by side and beside the event loop.
-# Two threads leave the loop its share of two cores: /health in a burst of lookups had a p99 of 5 ms, of 22 ms with four.
+# Two threads leave the loop its share of two cores: /health in a burst of lookups had a p99 of 5 ms, and 22 with four.
 LOOKUP_THREADS = 2
 # At 5 ms a lookup this is a few seconds of work: who comes later is told so at once rather than kept waiting.
 LOOKUPS_WAITING = 1000
