@@ -46,6 +46,11 @@ class ElfObject:
     exports: dict[str, Export]
     build_id: str
 
+    @property
+    def base(self) -> int:
+        """The address of the first segment: 0, except in a program that is linked to a fixed address."""
+        return self.segments[0].address if self.segments else 0
+
     def address_of(self, offset: int) -> int | None:
         """The object's own address of a byte of the file, as symbol tables and DWARF use it."""
         for segment in self.segments:

@@ -145,6 +145,8 @@ class _Module:
         offset = address - self._mapping.start + self._mapping.offset
         # A return address is the instruction after the call: one byte back is inside the call.
         own = self._object.address_of(offset - 1) if self._object else None
+        if self._object and own is not None:
+            own -= self._object.base  # symbolic counts from there
         for cache in self._symbols if own is not None else ():
             found = [
                 Frame(place.symbol or "", self.name, place.full_path or "", place.line or 0, offset)
