@@ -4,7 +4,7 @@
 static char arena[1 << 16];
 static size_t used;
 
-void *malloc(size_t bytes)
+SITE void *malloc(size_t bytes)
 {
 	void *block = arena + used;
 
@@ -12,9 +12,9 @@ void *malloc(size_t bytes)
 	return used <= sizeof(arena) ? block : NULL;
 }
 
-void free(void *block)
+SITE void free(void *block)
 {
-	(void)block;
+	__asm__ volatile("" : : "r"(block) : "memory"); /* a function without any effect would not be called */
 }
 
 SITE void taken_from_arena(void)
