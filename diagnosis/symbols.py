@@ -219,20 +219,25 @@ class Symbolizer:
         object that the frame after it is in, and the faulting instruction is in another.
         """
         first, *rest = stack.frames
-        leaf, caller = self._find(first), self._find(rest[0]) if rest else None
+        leaf, caller = self._module(first), self._module(rest[0]) if rest else None
         addresses = [first + 1, *rest]
         if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
-            module = self._find(stack.top)
+            module = self._module(stack.top)
             if module and module.name == caller.name and module.follows_call(stack.top):
                 addresses.insert(1, stack.top)
         return self.symbolize(addresses)
 
     def _lookup(self, address: int) -> list[Frame]:
+        module = self._module(address)
+        return module.frames(address) if module else []
+
+    def _module(self, address: int) -> _Module | None:
+        """What is mapped at an address, also if it has been since the last look."""
         module = self._find(address)
         if module is None:
             self.refresh()
             module = self._find(address)
-        return module.frames(address) if module else []
+        return module
 
     def _find(self, address: int) -> _Module | None:
         """The newest mapping at an address: an older one there has been unmapped since."""

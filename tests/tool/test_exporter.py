@@ -1,0 +1,138 @@
+"""The tracer's numbers as Prometheus sees them."""
+
+from __future__ import annotations
+
+import urllib.request
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from heap_trace import Lost
+from prometheus_client.parser import text_string_to_metric_families
+
+from diagnosis.errors import LabError
+from diagnosis.exporter import MAX_SITES, TraceCollector, serve
+from diagnosis.mapped import Counts
+from diagnosis.process import Resident
+from diagnosis.symbols import Frame, SymbolizedStack
+from diagnosis.tracer import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class FakeTracer:
+    """Counts by stack, where the stack's number is its only address."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, Counts] = {}
+        self.alive = True
+        self.process = SimpleNamespace(command="/usr/bin/python3 -m service", resident=self.resident)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(0.0, {stack: counts + Counts() for stack, counts in self.counts.items()})
+
+    def frames(self, stack: int) -> tuple[int, ...]:
+        return (stack,)
+
+    def lost(self) -> Mapping[Lost, int]:
+        return {kind: int(kind) for kind in Lost}
+
+    def resident(self) -> Resident:
+        if not self.alive:
+            raise LabError("it has ended")
+        return Resident(1000, 900)
+
+
+class FakeSymbolizer:
+    def symbolize(self, addresses: tuple[int, ...]) -> SymbolizedStack:
+        frames = (Frame(f"f{addresses[0]}", "lib.so", "", 0, 0), Frame("main", "app", "", 0, 0))
+        return SymbolizedStack(frames, broken=False, depth=2)
+
+
+@pytest.fixture
+def tracer() -> FakeTracer:
+    return FakeTracer()
+
+
+def samples(tracer: FakeTracer, collector: TraceCollector | None = None) -> dict[tuple[str, str], float]:
+    """Value by metric and function (or kind)."""
+    families = (collector or make(tracer)).collect()
+    return {
+        (sample.name, sample.labels.get("function") or sample.labels.get("kind") or ""): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def make(tracer: FakeTracer) -> TraceCollector:
+    fake: Any = tracer
+    symbolizer: Any = FakeSymbolizer()
+    return TraceCollector(fake, symbolizer)
+
+
+def start(tracer: FakeTracer, address: str) -> Callable[[], None]:
+    fake: Any = tracer
+    symbolizer: Any = FakeSymbolizer()
+    return serve(fake, symbolizer, address)
+
+
+def test_counts_are_those_since_the_collector_was_made(tracer: FakeTracer) -> None:
+    tracer.counts[1] = Counts(10, 1000, 2, 200)
+    collector = make(tracer)
+    tracer.counts[1] = Counts(15, 1500, 3, 300)
+    found = samples(tracer, collector)
+    assert found["memleak_outstanding_bytes", "f1"] == 400
+    assert found["memleak_allocations_total", "f1"] == 5
+    assert found["memleak_frees_total", "f1"] == 1
+
+
+def test_every_kind_of_lost_event_is_there_also_at_zero(tracer: FakeTracer) -> None:
+    found = samples(tracer)
+    assert {kind for name, kind in found if name == "memleak_lost_events_total"} == {k.name.lower() for k in Lost}
+
+
+def test_sites_are_bounded_and_keep_their_labels(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    for stack in range(1, 3 * MAX_SITES):
+        tracer.counts[stack] = Counts(1, stack, 0, 0)
+    first = samples(tracer, collector)
+    named = {function for name, function in first if name == "memleak_outstanding_bytes"}
+    assert len(named) == MAX_SITES + 1
+    assert "[other]" in named
+    largest = f"f{3 * MAX_SITES - 1}"
+    assert largest in named, "the largest have the labels"
+    # One that came too late grows beyond all others: its series must not change its name.
+    tracer.counts[1] = Counts(1, 10**9, 0, 0)
+    second = samples(tracer, collector)
+    assert {function for name, function in second if name == "memleak_outstanding_bytes"} == named
+    assert second["memleak_outstanding_bytes", "[other]"] >= 10**9
+
+
+def test_a_process_that_ended_has_no_resident_memory_rather_than_none_left(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    assert ("memleak_resident_bytes", "") in samples(tracer, collector)
+    tracer.alive = False
+    assert ("memleak_resident_bytes", "") not in samples(tracer, collector)
+
+
+@pytest.mark.parametrize("address", ["9435", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:70000", ":9435"])
+def test_what_is_no_address_is_refused(tracer: FakeTracer, address: str) -> None:
+    with pytest.raises(LabError, match=r"is no address: write --listen 127.0.0.1:9435"):
+        start(tracer, address)
+
+
+def test_it_is_served_and_parsed_and_stops(tracer: FakeTracer, unused_tcp_port: int) -> None:
+    tracer.counts[1] = Counts(1, 1, 0, 0)
+    stop = start(tracer, f"127.0.0.1:{unused_tcp_port}")
+    try:
+        with pytest.raises(LabError, match=r"choose a free port"):
+            start(tracer, f"127.0.0.1:{unused_tcp_port}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{unused_tcp_port}/metrics") as answer:
+            text = answer.read().decode()
+    finally:
+        stop()
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert {"memleak_allocations", "memleak_frees", "memleak_lost_events", "memleak_resident_bytes"} <= names
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{unused_tcp_port}/metrics")

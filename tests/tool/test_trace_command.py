@@ -1,0 +1,253 @@
+"""The command `memleak-lab trace` on programs that are not the lab's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from diagnosis.allocator import find_allocators
+from diagnosis.process import Process
+from tests.diagnosis.programs import answer, compile_c, running
+from tests.diagnosis.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
+
+# Allocates and frees as fast as it can, holds up to a thousand blocks at a time, and keeps none for long.
+BUSY = r"""
+#include <stdlib.h>
+#define HELD 1000
+static void *held[HELD];
+__attribute__((noinline)) void *take(size_t n) { void *p = malloc(n); __asm__ volatile("" ::: "memory"); return p; }
+int main(void)
+{
+    unsigned random = 1;
+    for (;;) {
+        random = random * 1664525u + 1013904223u;
+        void **place = &held[(random >> 8) % HELD];
+        free(*place);
+        *place = take(16 + (random >> 20) % 4000);
+    }
+}
+"""
+# Keeps one block of 1000 bytes at each line that it reads.
+KEEPER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((noinline)) void keep(void)
+{
+    void *volatile p = malloc(1000);
+    (void)p;
+    __asm__ volatile("" ::: "memory");
+}
+int main(void)
+{
+    char line[8];
+    setvbuf(stdin, malloc(4096), _IOFBF, 4096);
+    puts("ready"); fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) { keep(); puts("kept"); fflush(stdout); }
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def busy(folder: Path) -> Path:
+    return compile_c(BUSY, folder / "busy", "-O2")
+
+
+@pytest.fixture(scope="module")
+def keeper(folder: Path) -> Path:
+    return compile_c(KEEPER, folder / "keeper", "-O2")
+
+
+def trace(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MEMLEAK_LAB, "trace", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def report(*arguments: object) -> dict[str, Any]:
+    done = trace(*arguments, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+class Tracing:
+    """A trace in the background, with its probes in the target."""
+
+    def __init__(self, pid: int, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [MEMLEAK_LAB, "trace", "--pid", str(pid), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: breakpoints(pid) > 0, "the probes are in")
+
+    def end(self, number: signal.Signals) -> str:
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=60)[0]
+
+
+def breakpoints(pid: int) -> int:
+    """How many of the allocator's probed instructions are a breakpoint (int3) in the target's memory now."""
+    process = Process(pid)
+    found = 0
+    for allocator in find_allocators(process):
+        code = next(mapping for mapping in process.maps() if mapping.executable and mapping.path == allocator.name)
+        with Path(f"/proc/{pid}/mem").open("rb") as memory:
+            for placed in allocator.probes:
+                memory.seek(placed.probe.offset - code.offset + code.start)
+                found += memory.read(1) == b"\xcc"
+    return found
+
+
+@pytest.mark.ebpf
+def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> None:
+    with running(busy) as process:
+        found = report("--pid", process.pid, "--duration", "6s")
+    assert not found["verdict"]["leak"], found["verdict"]["summary"]
+    assert "no call site kept growing" in found["verdict"]["summary"]
+    assert sum(stack["allocations"] for stack in found["stacks"]) > 100_000
+    assert not any(found["lost"].values()), found["lost"]
+
+
+@pytest.mark.ebpf
+def test_small_blocks_can_be_left_out(busy: Path) -> None:
+    with running(busy) as process:
+        everything = report("--pid", process.pid, "--duration", "2s")
+        large = report("--pid", process.pid, "--duration", "2s", "--min-size", "3KiB")
+
+    def mean(found: dict[str, Any]) -> float:
+        stacks = [stack for stack in found["stacks"] if stack["frames"][0]["function"] == "take"]
+        held = sum(stack["outstanding_bytes"] for stack in stacks)
+        return float(held / sum(stack["allocations"] - stack["frees"] for stack in stacks))
+
+    # Sizes are even from 16 to 4015: all of them average 2 KiB, those from 3 KiB on 3.5 KiB.
+    assert mean(everything) < 2.5 * 1024
+    assert 3 * 1024 <= mean(large) < 4 * 1024
+
+
+@pytest.mark.ebpf
+def test_ctrl_c_ends_the_window_with_a_report(keeper: Path) -> None:
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid, "--duration", "1h", "--format", "folded")
+        for _ in range(5):
+            assert answer(process, "go") == "kept"
+        output = tracing.end(signal.SIGINT)
+        assert breakpoints(process.pid) == 0
+    assert tracing.process.returncode == 0
+    assert output.splitlines()[0].endswith(";main;keep 5000")
+
+
+@pytest.mark.ebpf
+def test_probes_go_with_a_tracer_that_is_killed(keeper: Path) -> None:
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid)
+        tracing.end(signal.SIGKILL)
+        wait_until(lambda: breakpoints(process.pid) == 0, "the kernel takes the probes out")
+        assert answer(process, "go") == "kept"
+
+
+@pytest.mark.ebpf
+def test_prometheus_is_served_while_it_traces(keeper: Path, unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid, "--listen", f"127.0.0.1:{unused_tcp_port}")
+
+        def served() -> bool:
+            try:
+                return b"memleak_resident_bytes" in urllib.request.urlopen(url).read()
+            except OSError:
+                return False
+
+        wait_until(served, "metrics are served")
+        for _ in range(3):
+            assert answer(process, "go") == "kept"
+        text = urllib.request.urlopen(url).read().decode()
+        tracing.end(signal.SIGTERM)
+    line = next(line for line in text.splitlines() if line.startswith("memleak_outstanding_bytes") and '"keep"' in line)
+    assert line.endswith(" 3000.0")
+
+
+@pytest.mark.ebpf
+def test_what_is_outstanding_is_printed_at_each_interval(busy: Path) -> None:
+    with running(busy) as process:
+        done = trace("--pid", process.pid, "--duration", "2s", "--interval", "0.5s", "--top", "1")
+    assert done.stderr.count("after ") >= 3
+    assert "take < main" in done.stderr
+
+
+def test_explain_needs_no_root_and_traces_nothing() -> None:
+    done = trace("--pid", os.getpid(), "--explain")
+    assert done.returncode == 0
+    assert "malloc+" in done.stdout
+    assert "free+" in done.stdout
+
+
+def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
+    yield (), "name it by --pid P"
+    yield ("--pid", "1", "--pod", "a/b"), "name it by --pid P"
+    yield ("--pid", "0"), "pid 0 does not exist"
+    yield ("--pid", "4194305"), "pid 4194305 does not exist"
+    yield ("--pid", "1", "--duration", "0"), "--duration is 0 s: it must be from 1 to 86400 s"
+    yield ("--pid", "1", "--duration", "soon"), "'soon' is no duration"
+    yield ("--pid", "1", "--interval", "0.01"), "--interval is 0.01 s: it must be 0.2 s or more"
+    yield ("--pid", "1", "--min-size", "much"), "'much' is no size"
+    yield ("--pid", "1", "--max-blocks", "0"), "--max-blocks"
+    yield ("--pid", "1", "--top", "0"), "--top"
+    yield ("--pid", "1", "--format", "xml"), "--format"
+
+
+@pytest.mark.parametrize(("arguments", "said"), list(bad_inputs()))
+def test_bad_input_is_one_line_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
+    done = trace(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.startswith("memleak-lab: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.ebpf
+def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
+    """An hour's samples, at a clock that runs as fast as the test can: as many are kept as of a minute."""
+    from diagnosis import window as windows  # noqa: PLC0415
+    from diagnosis.symbols import Symbolizer  # noqa: PLC0415
+    from diagnosis.tracer import Tracer  # noqa: PLC0415
+
+    looks = 0
+    began = time.monotonic()
+
+    def pause(_: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 2_000
+
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        with Tracer(Process(process.pid)) as tracer, Symbolizer(Process(process.pid)) as symbolizer:
+            window = windows.measure(tracer, symbolizer, None, pause=pause)
+    assert looks == 2_000
+    assert len(window.samples) <= 2 * windows.SAMPLES_PER_WINDOW + 2
+    assert window.samples[0].snapshot.seconds >= began
