@@ -28,11 +28,29 @@ doctor: $(VENV)/lab ## Say what this machine lacks for the lab
 .PHONY: install
 install: $(VENV)/lab ## Install the command memleak-lab into .venv
 
+.PHONY: chart
+chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
+	$(SUDO) $(BIN)/memleak-lab run --chart docs/lab.svg $(ARGS)
+
+# --- in a cluster ---
+
+.PHONY: kind
+kind: ## A kind cluster with its registry (ARGS=delete removes both)
+	scripts/kind $(ARGS)
+
+.PHONY: dashboards
+dashboards: $(VENV)/dev ## Write the dashboards and the rules into a folder, for an import by hand
+	$(BIN)/python -m grafana --output build/dashboards $(ARGS)
+
 # --- development ---
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests (as root for those that trace; the others skip with the reason)
 	$(BIN)/python -m pytest --ignore=tests/system $(ARGS)
+
+.PHONY: test-system
+test-system: $(VENV)/dev ## Test the image by the real Docker, and the objects on the cluster of KUBECONFIG
+	$(BIN)/python -m pytest tests/system $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style and types
@@ -44,6 +62,10 @@ lint: $(VENV)/dev ## Check style and types
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
+	$(SUDO) $(BIN)/python -m benchmarks.tracers $(ARGS)
 
 .PHONY: bench-service
 bench-service: $(VENV)/lab ## Throughput and latency of the service

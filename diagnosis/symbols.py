@@ -222,7 +222,7 @@ class Symbolizer:
         leaf, caller = self._module(first), self._module(rest[0]) if rest else None
         addresses = [first + 1, *rest]
         if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
-            module = self._module(stack.top)
+            module = self._find(stack.top)
             if module and module.name == caller.name and module.follows_call(stack.top):
                 addresses.insert(1, stack.top)
         return self.symbolize(addresses)
