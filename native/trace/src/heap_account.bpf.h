@@ -25,6 +25,9 @@
 #define PROT_NONE 0
 #define MREMAP_DONTUNMAP 4
 
+/* Well below the smallest block for which glibc makes a mapping of its own: 128 KiB, unless mallopt lowers it. */
+#define SMALLEST_MAPPED (64 * 1024)
+
 /* For a session program: 0 asks the kernel for the return of this call, 1 saves that trap. */
 #define WANT_RETURN 0
 #define SKIP_RETURN 1
@@ -221,6 +224,27 @@ static __always_inline void release_old_block(struct call *call, int freed)
 		lose(HEAP_LOST_BLOCKS);
 }
 
+/*
+ * Whether a call can be left alone: its block is below the minimum, and comes from the heap. One that may call mmap or
+ * mremap is followed to its end, or that call would pass for the outermost one.
+ */
+static __always_inline int stays_in_heap(struct pt_regs *ctx, const struct call *call, __u32 function)
+{
+	switch (function) {
+	case HEAP_MALLOC:
+	case HEAP_CALLOC:
+		return call->bytes < SMALLEST_MAPPED;
+	case HEAP_REALLOC:
+	case HEAP_REALLOCARRAY:
+		return call->bytes < SMALLEST_MAPPED && !call->pointer;
+	case HEAP_ALIGNED_ALLOC:
+		return call->bytes + PT_REGS_PARM1(ctx) < SMALLEST_MAPPED;
+	case HEAP_POSIX_MEMALIGN:
+		return call->bytes + PT_REGS_PARM2(ctx) < SMALLEST_MAPPED;
+	}
+	return 0;
+}
+
 static __always_inline int enter(struct pt_regs *ctx, __u32 function)
 {
 	__u64 sp = PT_REGS_SP(ctx);
@@ -290,7 +314,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function)
 	default:
 		return SKIP_RETURN;
 	}
-	if (call->bytes < settings.min_bytes && function <= HEAP_POSIX_MEMALIGN && !call->flag)
+	if (call->bytes < settings.min_bytes && stays_in_heap(ctx, call, function))
 		return SKIP_RETURN;
 	call->function = function;
 	return WANT_RETURN;
