@@ -21,7 +21,7 @@ class Build(Protocol):
 
 
 class Trace(Protocol):
-    def __call__(self, source: str, *arguments: str, flags: tuple[str, ...] = ()) -> Counted: ...
+    def __call__(self, source: str, *arguments: str, **options: int) -> Counted: ...
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +50,12 @@ def allow_session(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def trace(build: Build, closing: Closing, allow_session: bool) -> Trace:
-    """`trace("blocks.c")`: run it from its first stop to its second, and count."""
+    """`trace("blocks.c", min_bytes=16)`: run it from its first stop to its second, and count."""
 
-    def run(source: str, *arguments: str, flags: tuple[str, ...] = ()) -> Counted:
+    def run(source: str, *arguments: str, **options: int) -> Counted:
         with (
-            Target([build(source, *flags), *arguments]) as target,
-            closing.tracing(target, allow_session=allow_session) as tracer,
+            Target([build(source), *arguments]) as target,
+            closing.tracing(target, allow_session=allow_session, **options) as tracer,
         ):
             target.go()
             return count(tracer)

@@ -87,6 +87,7 @@ def test_aligned_allocations(trace: Trace) -> None:
         "pvalloc_freed": Row(1, 1, 0),
         "aligned_large_kept": Row(1, 0, 3 * MIB),
         "aligned_large_freed": Row(1, 1, 0),
+        "aligned_far_freed": Row(1, 1, 0),
     }
     assert counted.lost == {}
 
@@ -100,4 +101,53 @@ def test_blocks_with_a_mapping_of_their_own_are_one_call_each(trace: Trace) -> N
         "freed_large": Row(2, 2, 0),
         "calloc_large": Row(2, 1, 256 * KIB),
     }
+    assert counted.lost == {}
+
+
+def test_probes_at_the_entry(trace: Trace) -> None:
+    """Where no better place for a probe is known, it costs more and counts the same."""
+    counted = trace("blocks.c", at_entry=True)
+    assert counted.table["malloc_freed"] == Row(5, 5, 0)
+    assert counted.table == trace("blocks.c").table
+    assert counted.lost == {}
+
+
+def test_a_minimum_size_leaves_smaller_blocks_out(trace: Trace) -> None:
+    """A block counts by its own size: one that grows over the minimum appears, one that shrinks below it is freed."""
+    counted = trace("reallocs.c", min_bytes=1000)
+    assert counted.table == {
+        "old_grown_in_place": Row(1, 1, 0),
+        "grown_in_place": Row(1, 0, 2000),
+        "old_shrunk_in_place": Row(1, 1, 0),
+        "moved": Row(1, 0, 5000),
+        "moved_and_freed": Row(1, 1, 0),
+        "old_large_grown": Row(1, 1, 0),
+        "large_grown": Row(1, 0, 4 * MIB),
+        "old_large_shrunk": Row(1, 1, 0),
+        "large_shrunk": Row(1, 0, 1 * MIB),
+        "old_large_to_small": Row(1, 1, 0),
+        "small_to_large": Row(1, 0, 2 * MIB),
+    }
+    assert counted.lost == {}
+
+
+@pytest.mark.parametrize(("minimum", "functions"), [(300 * KIB, {"kept_large", "freed_large"}), (MIB, {"kept_large"})])
+def test_the_mapping_of_a_block_below_the_minimum_is_left_out_too(
+    trace: Trace, minimum: int, functions: set[str]
+) -> None:
+    counted = trace("large.c", min_bytes=minimum)
+    assert set(counted.table) == functions
+    assert counted.table["kept_large"] == Row(4, 0, 4 * MIB)
+    assert counted.lost == {}
+
+
+def test_a_large_block_below_the_minimum_is_left_out_when_it_is_resized_too(trace: Trace) -> None:
+    counted = trace("reallocs.c", min_bytes=3 * MIB)
+    assert counted.table == {"large_grown": Row(1, 0, 4 * MIB), "old_large_shrunk": Row(1, 1, 0)}
+    assert counted.lost == {}
+
+
+def test_an_alignment_that_takes_a_mapping_is_left_out_with_its_block(trace: Trace) -> None:
+    counted = trace("aligned.c", min_bytes=4 * MIB)
+    assert counted.table == {}
     assert counted.lost == {}

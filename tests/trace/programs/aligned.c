@@ -93,6 +93,12 @@ SITE void aligned_large_kept(void)
 	MUST(keep(aligned_alloc(1 << 20, 3 << 20)));
 }
 
+/* Little of it is asked for, and much is passed over. */
+SITE void aligned_far_freed(void)
+{
+	free(keep(aligned_alloc(1 << 20, 100)));
+}
+
 SITE void aligned_large_freed(void)
 {
 	free(keep(aligned_alloc(1 << 20, 3 << 20)));
@@ -116,6 +122,7 @@ int main(void)
 	valloc_fails();
 	aligned_large_kept();
 	aligned_large_freed();
+	aligned_far_freed();
 	stop("done");
 	return 0;
 }
