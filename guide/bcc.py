@@ -25,6 +25,7 @@ _FRAME = re.compile(r"0x[0-9a-f]+\s+(.*)")
 class BccMemleak:
     """``memleak-bpfcc -p PID INTERVAL``."""
 
+    slug = "bcc"
     name = "BCC memleak"
     # Both ends of nine functions that take memory, and the entries of free and munmap.
     probes = 20
@@ -67,9 +68,10 @@ class BccMemleak:
         return [Row(_functions(frames), int(count)) for count, frames in _STACK.findall(report)]
 
     def excerpt(self, report: str) -> str:
-        """The stacks of 1 MiB and more."""
-        head = report.partition("\n")[0]
-        return head + "\n" + "".join(match[0] for match in _STACK.finditer(report) if int(match[1]) >= MIB)
+        """The two largest of the stacks of 1 MiB and more: further ones come and go with the layout of memory."""
+        large = [match for match in _STACK.finditer(report) if int(match[1]) >= MIB]
+        shown = sorted(large, key=lambda match: int(match[1]))[-2:]
+        return "".join([report.partition("\n")[0], "\n", *(match[0] for match in shown)]).strip()
 
 
 def _functions(frames: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ _STACK = re.compile(r"(\d+) bytes outstanding in \d+ blocks .*\n((?:    .+\n?)*)
 class Bpftrace:
     """``native/bpftrace/memleak.py PID``."""
 
+    slug = "bpftrace"
     name = "bpftrace, native/bpftrace"
     # One for each attach point of memleak.bt but BEGIN, END and the interval.
     probes = 25

@@ -31,8 +31,8 @@ class Finding:
     """One tool on one scene.
 
     Attributes:
-        names: the innermost function of the stack that holds the leak, "" if no stack does.
-        named: whether that stack holds the function that leaks.
+        named: whether the stack that holds the leak holds the function that leaks.
+        names: the innermost function of that stack where it does not; "" if there is no such stack either.
         bytes_off: its bytes less the ledger's; None if there is no such stack.
         false_bytes: outstanding bytes that the tool reports elsewhere, and nobody leaked: stacks of 1 MiB and more.
     """
@@ -63,7 +63,7 @@ def judge(tool: str, scene: Scene, rows: Sequence[Row], leaked_bytes: int) -> Fi
         scene=scene,
         found=leak is not None,
         named=leak in naming,
-        names=leak.functions[0] if leak and leak.functions else "",
+        names=leak.functions[0] if leak and leak.functions and leak not in naming else "",
         bytes_off=leak.outstanding_bytes - leaked_bytes if leak else None,
         false_bytes=sum(
             row.outstanding_bytes

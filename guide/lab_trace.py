@@ -19,16 +19,20 @@ class LabTrace:
     """``memleak-lab trace --pid PID``.
 
     Args:
-        for_people: print the table, which rounds, and not JSON, which does not.
+        for_people: print the table, which rounds, and not JSON, which does not. Its verdict needs a window of known
+            length.
     """
 
+    slug = "memleak-lab"
     name = "memleak-lab trace"
     # One link for all probes, or one file each.
     probes = 1
     settle_seconds = 0.0
 
     def __init__(self, *, for_people: bool = False) -> None:
-        self._format = "table" if for_people else "json"
+        self._options = (
+            ("--duration", "20s", "--format", "table") if for_people else ("--duration", "10m", "--format", "json")
+        )
 
     def missing(self) -> str:
         """Whether it is installed beside this Python."""
@@ -42,7 +46,7 @@ class LabTrace:
     def command(self, pid: int, folder: Path) -> Sequence[str]:
         """As a learner types it; the time is an upper bound."""
         del folder
-        return [str(PROGRAM), "trace", "--pid", str(pid), "--duration", "10m", "--top", "1", "--format", self._format]
+        return [str(PROGRAM), "trace", "--pid", str(pid), "--top", "1", *self._options]
 
     def report(self, output: str, folder: Path) -> str:
         """The output."""

@@ -27,6 +27,7 @@ _FRAME = re.compile(r"^ +(?:-+)?([^\s|-].*)$", re.MULTILINE)
 class Perf:
     """``perf record -e page-faults``, and ``perf report``."""
 
+    slug = "perf"
     name = "perf, page faults"
     probes = 1
     settle_seconds = 0.0
@@ -51,7 +52,17 @@ class Perf:
         """What ``perf report`` prints."""
         del output
         return subprocess.run(
-            ["perf", "report", "-i", str(folder / FILE), "--stdio", "--no-children", "--percent-limit", "1"],
+            [
+                "perf",
+                "report",
+                "-i",
+                str(folder / FILE),
+                "--stdio",
+                "--no-children",
+                "--no-inline",
+                "--percent-limit",
+                "1",
+            ],
             capture_output=True,
             text=True,
             check=True,

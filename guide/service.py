@@ -19,7 +19,7 @@ from diagnosis.targets import process_of_container
 from diagnosis.unprivileged import choose_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # An hour's story in a minute: half a second to hold the service still before it leaks.
 SPEED = 60.0
@@ -56,14 +56,25 @@ class Scene:
         return f"{self.chunk_bytes >> 10} KiB blocks {'in a container' if self.container else 'on the host'}"
 
 
+@dataclass(frozen=True)
+class Running:
+    """The service's process as this machine numbers it, and HOST:PORT of what it serves."""
+
+    pid: int
+    http: str
+    metrics: str
+    ledger: str
+
+
 class HeldService:
     """A running service that is stopped by a signal, mostly before its leak begins, until `release`."""
 
-    def __init__(self, pid: int, ledger: str, cap_bytes: int) -> None:
-        self.pid = pid
+    def __init__(self, running: Running, cap_bytes: int) -> None:
+        self.pid = pid = running.pid
+        self.running = running
         self._cap_bytes = cap_bytes
         self._held_bytes = 0
-        self._ledger = LedgerClient(f"http://{ledger}/ledger")
+        self._ledger = LedgerClient(f"http://{running.ledger}/ledger")
         os.kill(pid, signal.SIGSTOP)
         until = time.monotonic() + STOPS_SECONDS
         while not _stopped(pid):
@@ -117,8 +128,8 @@ def held_service(scene: Scene) -> Iterator[HeldService]:
     Raises:
         LabError: it does not start, or cannot be held in time.
     """
-    with _container(scene) if scene.container else _child(scene) as (pid, ledger):
-        held = HeldService(pid, ledger, scene.cap_bytes)
+    with _container(scene) if scene.container else _child(scene) as running:
+        held = HeldService(running, scene.cap_bytes)
         try:
             yield held
         finally:
@@ -126,27 +137,32 @@ def held_service(scene: Scene) -> Iterator[HeldService]:
 
 
 @contextmanager
-def _child(scene: Scene) -> Iterator[tuple[int, str]]:
+def _child(scene: Scene) -> Iterator[Running]:
     with Child("service", scene.settings, choose_user(os.environ, os.geteuid())) as child:
-        yield child.pid, str(child.first_event()["ledger"])
+        yield _running(child.pid, child.first_event())
 
 
 @contextmanager
-def _container(scene: Scene) -> Iterator[tuple[int, str]]:
+def _container(scene: Scene) -> Iterator[Running]:
     variables = [word for pair in scene.settings.items() for word in ("--env", "=".join(pair))]
     # On the host's network, so that the ledger's loopback is this one; the other namespaces are the container's own.
     container = docker("run", "--detach", "--read-only", "--network", "host", *variables, IMAGE).strip()
     try:
-        yield process_of_container(container).pid, _first_event(container)["ledger"]
+        event = _first_event(container)
+        yield _running(process_of_container(container).pid, event)
     finally:
         docker("rm", "--force", container)
 
 
-def _first_event(container: str) -> dict[str, str]:
+def _running(pid: int, event: Mapping[str, object]) -> Running:
+    return Running(pid, str(event["http"]), str(event["metrics"]), str(event["ledger"]))
+
+
+def _first_event(container: str) -> dict[str, object]:
     until = time.monotonic() + LISTENS_SECONDS
     while time.monotonic() < until:
         if lines := docker("logs", container).splitlines():
-            event: dict[str, str] = json.loads(lines[0])
+            event: dict[str, object] = json.loads(lines[0])
             return event
         time.sleep(POLL_SECONDS)
     raise LabError(f"the container {container[:12]} does not listen after {LISTENS_SECONDS:g} s", "docker logs it")

@@ -67,13 +67,15 @@ class Session:
             time.sleep(POLL_SECONDS)
 
     def finish(self, after_seconds: float = 0.0) -> str:
-        """End the tool as Ctrl-C does, a while from now, and return its output.
+        """Return the tool's output. Unless it ends by itself within a while, it is ended as Ctrl-C does.
 
         Raises:
             LabError: it does not end.
         """
-        time.sleep(after_seconds)
-        os.killpg(self._process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(after_seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGINT)
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:

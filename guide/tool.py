@@ -15,11 +15,13 @@ class Tool(Protocol):
     """One tool: how it is run on a process, and how its output is read.
 
     Attributes:
+        slug: as the guide's marks have it.
         name: as the tables have it.
         probes: how many tracing files it holds open, at least, when all its probes are in place.
         settle_seconds: how long after the leak's end the tool has to go on before its output holds all of it.
     """
 
+    slug: str
     name: str
     probes: int
     settle_seconds: float
