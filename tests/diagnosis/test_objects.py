@@ -73,6 +73,7 @@ def test_address_and_offset_lead_to_each_other_all_over_the_library(libc: ElfObj
         assert libc.address_of(offset) == export.address
     for segment in libc.segments:
         assert libc.address_of(segment.offset) == segment.address
+        assert libc.offset_of(segment.address) == segment.offset
         assert libc.address_of(segment.offset + segment.size - 1) == segment.address + segment.size - 1
 
 

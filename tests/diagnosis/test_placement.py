@@ -40,6 +40,17 @@ def test_an_emulated_first_instruction_takes_the_probe(code: str, instruction: s
     assert placed(code + RET) == Placement(0, instruction, emulated=True, reason="entry: emulated")
 
 
+def test_the_emulated_instructions_are_those_of_the_kernel() -> None:
+    """Every first byte, and the second ones that matter, each followed by enough for any instruction."""
+    pushes, jumps = range(0x50, 0x58), range(0x70, 0x80)
+    emulated = {*pushes, *jumps, 0x90, 0xE8, 0xE9, 0xEB}
+    assert {byte for byte in range(256) if placed(f"{byte:02x}" + "00" * 15).emulated} == emulated
+    for prefix, seconds in (("41", pushes), ("0f", range(0x80, 0x90))):
+        found = {byte for byte in range(256) if placed(f"{prefix}{byte:02x}" + "00" * 15).emulated}
+        # 41 90 is xchg r8, rax, with which a nop has nothing to do.
+        assert found == set(seconds), prefix
+
+
 @pytest.mark.parametrize(
     ("code", "delta"),
     [
@@ -84,6 +95,7 @@ def test_after_a_change_of_an_argument_the_probe_stays_at_the_entry(before: str)
     "before",
     [
         pytest.param("4883ec08", id="sub rsp, 8"),
+        pytest.param("83ec08", id="sub esp, 8"),
         pytest.param("4c8d542408 4883e4f0", id="and rsp, -16"),
         pytest.param("6a01", id="push 1 is not emulated"),
         pytest.param("ff7508", id="push of memory is not emulated"),

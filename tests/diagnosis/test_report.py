@@ -101,6 +101,7 @@ def test_no_share_is_said_where_resident_memory_did_not_grow() -> None:
 def test_the_verdict_names_the_function_and_its_caller() -> None:
     verdict = reported(window()).verdict
     assert (verdict.leak, verdict.function, verdict.caller) == (True, "f10", "f20")
+    assert "24.0 MiB outstanding" in verdict.summary, "without the 10 MiB of before"
 
 
 def test_one_site_is_judged_over_all_the_ways_that_lead_to_it() -> None:

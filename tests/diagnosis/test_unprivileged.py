@@ -105,6 +105,9 @@ def test_the_topmost_closed_folder_holds_all_that_is_below_it(tree: Path) -> Non
 
 # --- really ---
 
+# These tests' own checkout, wherever another one may be installed from.
+HERE = {"PYTHONPATH": str(PROJECT)}
+
 LOOK = """
 import json, os, sys
 status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
@@ -137,9 +140,8 @@ def checkout(tmp_path: Path) -> Path:
 def look(checkout: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - options of subprocess.run
     user = User("nobody", NOBODY.pw_uid, NOBODY.pw_gid)
     command = command_as(user, checkout, [sys.executable, "-c", LOOK])
-    done = subprocess.run(
-        command, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False, **options
-    )
+    # The caller has a group more, as most users do.
+    done = subprocess.run(command, env=HERE, capture_output=True, text=True, check=False, extra_groups=[4], **options)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     return seen
@@ -179,7 +181,7 @@ def test_the_cover_is_the_command_s_alone(checkout: Path) -> None:
 def test_a_checkout_that_the_user_cannot_read_is_one_line(checkout: Path) -> None:
     checkout.chmod(0o700)
     command = command_as(User("nobody", NOBODY.pw_uid, NOBODY.pw_gid), checkout, ["/bin/true"])
-    done = subprocess.run(command, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=HERE, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"uid {NOBODY.pw_uid} cannot read {checkout}: chmod -R o+rX {checkout}\n"
 
@@ -207,7 +209,7 @@ def test_a_command_dies_with_the_process_that_started_it() -> None:
         print(child.pid, flush=True)
         input()
     """
-    with subprocess.Popen(parent(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=PROJECT) as starter:
+    with subprocess.Popen(parent(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=HERE) as starter:
         assert starter.stdout
         child = Process(int(starter.stdout.readline()))
         assert child.alive()
@@ -227,7 +229,7 @@ def test_a_command_whose_parent_has_ended_already_does_not_start() -> None:
         os.execv(command[0], command)
     """
     done = subprocess.run(
-        parent(code), stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=PROJECT, timeout=20, check=False
+        parent(code), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=HERE, timeout=20, check=False
     )
     assert done.stdout == ""
     assert done.stderr == "the process that started this has ended\n"
@@ -238,7 +240,7 @@ def test_a_command_whose_parent_has_ended_already_does_not_start() -> None:
 def test_no_launcher_stays_between_the_caller_and_the_command(number: signal.Signals) -> None:
     user = User("nobody", NOBODY.pw_uid, NOBODY.pw_gid)
     command = command_as(user, Path("/"), ["/bin/sleep", "60"])
-    with subprocess.Popen(command, env={"PYTHONPATH": str(PROJECT)}) as child:
+    with subprocess.Popen(command, env=HERE) as child:
         wait_until(lambda: Process(child.pid).command == "/bin/sleep 60", "the launcher becomes the command")
         child.send_signal(number)
         assert child.wait(5) == -number
