@@ -84,6 +84,18 @@ def test_what_lies_in_no_segment_has_no_address_and_no_code(libc: ElfObject, lib
     assert read_code(libc_path, libc, Export("nowhere", beyond, 16), 16) == b""
 
 
+def test_addresses_that_differ_from_offsets_lead_to_the_right_code(tmp_path: Path) -> None:
+    """A program that is not position independent lies at an address of its own."""
+    program = compile_c("int main(void) { return 0x12345678; }\n", tmp_path / "fixed", "-no-pie")
+    elf = read_object(program, "fixed", table=".symtab")
+    main = elf.exports["main"]
+    offset = elf.offset_of(main.address)
+    assert offset is not None
+    assert offset != main.address
+    assert elf.address_of(offset) == main.address
+    assert bytes.fromhex("78563412") in read_code(program, elf, main, 64)
+
+
 def test_an_import_is_no_export_and_the_build_id_is_the_linker_s(tmp_path: Path) -> None:
     library = compile_c(
         "#include <stdlib.h>\nvoid *taken(void);\nvoid *taken(void) { return malloc(1); }\nint variable;\n",
