@@ -93,7 +93,7 @@ async def serve(config: ServiceConfig) -> None:
         metrics.getsockname()[1]: metrics_app(registry),
         ledger.getsockname()[1]: ledger_app(cache, schedule),
     }
-    server = Server(ByPort(apps), say_listening)
+    server = Server(ByPort(apps), say_listening, on_grace_over=lookups.close)
     await server.serve(list(sockets))
 
     lookups.close()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from service.schedule import Schedule
 
-__all__ = ["ITEMS", "Item", "Lookups", "OverloadedError", "make_item"]
+__all__ = ["ITEMS", "Item", "Lookups", "UnavailableError", "make_item"]
 
 ITEMS = 1_000_000
 
@@ -32,8 +32,8 @@ MATERIALS = ("Ash", "Brass", "Clay", "Copper", "Glass", "Iron", "Linen", "Oak", 
 THINGS = ("basket", "bench", "bowl", "chair", "clock", "frame", "lamp", "shelf", "tray", "vase")
 
 
-class OverloadedError(Exception):
-    """Too many lookups are waiting."""
+class UnavailableError(Exception):
+    """A lookup that cannot be done now: the text says why."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Lookups:
         self._schedule = schedule
         self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
         self._clock = clock
+        self._closed = False
         self._waiting = 0
         self._last_walk_seconds = 0.0
 
@@ -77,23 +78,30 @@ class Lookups:
         """Look one item up.
 
         Raises:
-            OverloadedError: `LOOKUPS_WAITING` lookups are under way already.
+            UnavailableError: `LOOKUPS_WAITING` lookups are under way already, or the service stops.
         """
         if not self._schedule.degraded:
             return make_item(number, self._cache.lookup(number))
         if self._last_walk_seconds <= INLINE_SECONDS:
             return make_item(number, self._walk(number))
         if self._waiting >= LOOKUPS_WAITING:
-            raise OverloadedError
+            raise UnavailableError("too many lookups are waiting")
+        if self._closed:
+            raise UnavailableError("the service stops")
         self._waiting += 1
         try:
             revision = await asyncio.get_running_loop().run_in_executor(self._pool, self._walk, number)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise UnavailableError("the service stops") from None
+            raise
         finally:
             self._waiting -= 1
         return make_item(number, revision)
 
     def close(self) -> None:
-        """Drop the lookups that have not begun and return without waiting for those that have."""
+        """Refuse the lookups that have not begun, and return without waiting for those that have."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _walk(self, number: int) -> int:

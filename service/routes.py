@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.catalog import ITEMS, OverloadedError
+from service.catalog import ITEMS, UnavailableError
 from service.health import assess, report
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def catalog_app(view: RuntimeView, lookups: Lookups, *, stopping: Callable[[], b
         number = _item_number(request.path_params["id"])
         try:
             return JSONResponse(asdict(await lookups.item(number)))
-        except OverloadedError:
-            raise HTTPException(503, "too many lookups are waiting", {"Retry-After": "1"}) from None
+        except UnavailableError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
 
     return _app(Route("/", index), Route("/health", health), Route("/ready", ready), Route("/api/items/{id}", item))
 

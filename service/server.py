@@ -132,7 +132,9 @@ class PromptProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn's server with this project's limits, a call when it listens, and an end that is quick and quiet."""
 
-    def __init__(self, app: ASGIApp, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, on_listening: Callable[[], None], on_grace_over: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -151,6 +153,7 @@ class Server(uvicorn.Server):
             )
         )
         self._on_listening = on_listening
+        self._on_grace_over = on_grace_over
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
@@ -171,15 +174,17 @@ class Server(uvicorn.Server):
         """Close idle connections, wait a moment for requests under way, then cut what is left.
 
         Cutting connections ends their requests without a traceback in the log. uvicorn's own limit on the wait cancels
-        the requests instead, and logs each as an error of the application.
+        the requests instead, and logs each as an error of the application. A request that waits for something else than
+        its client has to be ended by `on_grace_over`.
         """
-        asyncio.get_running_loop().call_later(STOP_GRACE_SECONDS, self._cut_connections)
+        asyncio.get_running_loop().call_later(STOP_GRACE_SECONDS, self._end_grace)
         await super().shutdown(sockets)
 
     def _stop(self) -> None:
         self.should_exit = True
 
-    def _cut_connections(self) -> None:
+    def _end_grace(self) -> None:
+        self._on_grace_over()
         for connection in list(self.server_state.connections):
             transport: Any = connection.transport
             transport.abort()

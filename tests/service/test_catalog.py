@@ -9,7 +9,7 @@ import pytest
 from catalog_cache import MIB, CatalogCache, Options
 
 from service import catalog
-from service.catalog import Lookups, OverloadedError
+from service.catalog import Item, Lookups, UnavailableError
 from service.schedule import Schedule
 from tests.service.running import wait_until
 
@@ -98,7 +98,7 @@ def test_the_pool_is_bounded_and_what_is_too_much_is_refused(
         cache.gate.clear()
         waiting = [asyncio.create_task(lookups.item(number)) for number in range(10)]
         await asyncio.sleep(0)  # each task runs up to its wait
-        with pytest.raises(OverloadedError):
+        with pytest.raises(UnavailableError, match="too many lookups are waiting"):
             await lookups.item(11)
         assert len(cache.calls) <= catalog.LOOKUP_THREADS
         cache.gate.set()
@@ -108,3 +108,42 @@ def test_the_pool_is_bounded_and_what_is_too_much_is_refused(
     asyncio.run(burst())
     lookups.close()
     assert {name for name, _ in cache.calls} <= {f"lookup_{index}" for index in range(catalog.LOOKUP_THREADS)}
+
+
+def test_closing_refuses_the_lookups_that_have_not_begun(cache: NotingCache) -> None:
+    readings = itertools.count()
+    lookups = Lookups(cache, at(1800), clock=lambda: next(readings) * 0.005)
+
+    async def close_in_a_burst() -> list[Item | BaseException]:
+        await lookups.item(0)  # from here on walks are known to be long
+        cache.gate.clear()
+        waiting = [asyncio.create_task(lookups.item(number)) for number in range(20)]
+        await asyncio.sleep(0)  # each task runs up to its wait
+        lookups.close()
+        with pytest.raises(UnavailableError, match="the service stops"):
+            await lookups.item(0)
+        cache.gate.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    answers = asyncio.run(close_in_a_burst())
+    refused = [answer for answer in answers if isinstance(answer, UnavailableError)]
+    begun = [answer for answer in answers if isinstance(answer, Item)]
+    assert len(refused) + len(begun) == 20
+    assert len(begun) <= catalog.LOOKUP_THREADS
+
+
+def test_a_lookup_whose_client_has_gone_is_cancelled_as_such(cache: NotingCache) -> None:
+    lookups = Lookups(cache, at(1800), walks_taking(0.005, 0.005))
+
+    async def cancel() -> None:
+        await lookups.item(0)
+        cache.gate.clear()
+        waiting = asyncio.create_task(lookups.item(1))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        cache.gate.set()
+
+    asyncio.run(cancel())
+    lookups.close()

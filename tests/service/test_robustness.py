@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
 from service import server as server_module
 from service.server import Server, listen
-from tests.service.running import running_service, wait_until
+from tests.service.running import END_OF_DEGRADED_BYTES, running_service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,27 +288,61 @@ def test_it_stops_promptly_with_connections_open(service: Service, kind: str, wo
     assert service.stderr() == ""
 
 
-def test_it_stops_promptly_in_the_middle_of_slow_lookups() -> None:
-    with running_service(LAB_SPEED="1000") as service:
-        wait_until(lambda: service.ledger()["elapsed_seconds"] > 2400, "lookups are slow")
+def test_it_stops_promptly_with_more_lookups_waiting_than_it_can_do(many_files: int) -> None:
+    waiting = 900
+    assert many_files > waiting + 100
+    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
+        wait_until(lambda: service.ledger()["bytes_live"] == END_OF_DEGRADED_BYTES, "lookups are slow")
         service.get("/api/items/1")
-        ask = b"GET /api/items/1 HTTP/1.1\r\nHost: a\r\n\r\n"
-        with connections(service, 64, ask * 20):
+        with connections(service, waiting, b"GET /api/items/1 HTTP/1.1\r\nHost: a\r\n\r\n") as clients:
+            assert clients[0].recv(15) == b"HTTP/1.1 200 OK"
             assert service.stop() < STOP_SECONDS
         assert service.process.returncode == 0
         assert service.stderr() == ""
 
 
-def test_lookups_under_way_are_answered_before_it_stops(degraded_service: Service) -> None:
-    """On a service of its own, with the same leak: stopping is once for all."""
-    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(degraded_service.ledger()["cap_bytes"])) as service:
-        wait_until(lambda: service.ledger()["elapsed_seconds"] > 2400, "lookups are slow")
-        with httpx.Client(base_url=f"http://{service.http}", trust_env=False) as client:
-            client.get("/api/items/1")
-        with connections(service, 4, b"GET /api/items/1 HTTP/1.1\r\nHost: a\r\n\r\n") as clients:
-            service.process.terminate()
-            assert [client.recv(15) for client in clients] == [b"HTTP/1.1 200 OK"] * 4
-        assert service.process.wait(10) == 0
+class TestGrace:
+    """The server on its own: what becomes of a request that is under way when it stops."""
+
+    @staticmethod
+    async def stop_in_a_request(finish_after_seconds: float) -> tuple[float, bytes]:
+        """Seconds that the stop took, and what the client was told."""
+        begun = asyncio.Event()
+        over = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), finish_after_seconds)
+            await PlainTextResponse("hello")(scope, receive, send)
+
+        listening = asyncio.Event()
+        listener = listen("127.0.0.1", 0)
+        server = Server(app, listening.set, on_grace_over=over.set)
+        serving = asyncio.create_task(server.serve([listener]))
+        await listening.wait()
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(WHOLE)
+        await begun.wait()
+        started = time.monotonic()
+        server.should_exit = True
+        await serving
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            said = await reader.read()
+        writer.close()
+        return time.monotonic() - started, said
+
+    def test_one_that_ends_in_time_is_answered(self) -> None:
+        _, said = asyncio.run(self.stop_in_a_request(finish_after_seconds=0.2))
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert said.endswith(b"hello")
+
+    def test_one_that_does_not_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
+        seconds, said = asyncio.run(self.stop_in_a_request(finish_after_seconds=60))
+        assert seconds < STOP_SECONDS
+        assert said == b""
+        assert not caplog.records, "nothing of it is worth a line"
 
 
 def test_connections_come_and_go_without_a_trace(service: Service) -> None:
