@@ -43,6 +43,7 @@ def tracing(command: Command) -> None:
     """The probes are in."""
     command.read_until("Tracing pid")
     wait_until(lambda: any(held.kind == "link_id" for held in command.note_bpf()), "the probes are in")
+    assert all(held.exists() for held in command.bpf), "the kernel is asked the right question"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
