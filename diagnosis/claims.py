@@ -57,22 +57,21 @@ class ClaimsClient:
         """One look.
 
         Raises:
-            LabError: the service does not answer.
+            LabError: the service does not answer, or not as itself.
         """
         try:
             health: dict[str, Any] = self._client.get(self._health).json()
-            metrics = self._client.get(self._metrics).raise_for_status().text
-        except (httpx.HTTPError, ValueError) as error:
-            raise LabError("the service does not answer", f"{self._health}: {error}") from error
-        self._measure_lookups(metrics)
-        return Claims(
-            status=health["status"],
-            message=health["message"],
-            memory_usage_percent=health["metrics"]["memory_usage_percent"],
-            resident_bytes=health["metrics"]["resident_memory_bytes"],
-            health_checks=health["health_checks"],
-            lookup_seconds=self._lookup_seconds,
-        )
+            self._measure_lookups(self._client.get(self._metrics).raise_for_status().text)
+            return Claims(
+                status=health["status"],
+                message=health["message"],
+                memory_usage_percent=health["metrics"]["memory_usage_percent"],
+                resident_bytes=health["metrics"]["resident_memory_bytes"],
+                health_checks=health["health_checks"],
+                lookup_seconds=self._lookup_seconds,
+            )
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise LabError("the service does not answer", f"{self._health}: {error!r}") from error
 
     def close(self) -> None:
         """Close the connections."""

@@ -84,7 +84,7 @@ class LedgerClient:
             return parse(answer.json())
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
             raise LabError(
-                f"no ledger at {self.url}: {error or type(error).__name__}",
+                f"no ledger at {self.url}: {str(error) or type(error).__name__}",
                 "name the service's: --ledger http://127.0.0.1:9091/ledger",
             ) from error
 

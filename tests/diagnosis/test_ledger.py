@@ -9,6 +9,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from diagnosis import ledger
@@ -137,6 +138,14 @@ def test_nobody_listening_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/ledger"
     assert "Connection refused" in refusal(url)
+
+
+def test_an_error_that_says_nothing_goes_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise httpx.ReadError("")
+
+    monkeypatch.setattr(httpx.Client, "get", fail)
+    assert "ReadError" in refusal("http://127.0.0.1:9091/ledger")
 
 
 def test_no_answer_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

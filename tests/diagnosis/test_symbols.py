@@ -5,6 +5,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from heap_trace import MAX_FRAMES
 
 from diagnosis.process import Process
 from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer
@@ -247,3 +248,35 @@ def test_a_frame_goes_by_its_function_or_by_where_it_is() -> None:
     assert Frame("insert", "lib.so", "", 0, 16).name == "insert"
     assert Frame("", "lib.so", "", 0, 16).name == "lib.so+0x10"
     assert Frame("", "", "", 0, 16).name == "unknown+0x10"
+
+
+def in_module(function: str, module: str = "catalog") -> Frame:
+    return Frame(function, module, "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "short"),
+    [
+        ([in_module("insert"), in_module("refresh"), in_module("start_thread", "libc.so.6")], False),
+        ([in_module("insert"), in_module("main")], False),
+        ([in_module("insert"), in_module("", "libc.so.6")], False),
+        ([in_module("insert"), in_module("", "ld-musl-x86_64.so.1")], False),
+        ([in_module("insert"), in_module("refresh")], True),
+        ([in_module("insert"), in_module("", "libcrypto.so.3")], True),
+        ([in_module("start_thread", "libc.so.6")], True),
+        ([], True),
+    ],
+)
+def test_a_stack_that_ends_before_its_thread_s_start_is_cut_short(frames: list[Frame], short: bool) -> None:
+    assert SymbolizedStack(tuple(frames), broken=False, depth=len(frames)).cut_short is short
+    assert SymbolizedStack(tuple(frames), broken=True, depth=len(frames)).cut_short
+
+
+def test_a_stack_that_fills_its_room_is_deep_and_not_cut_short() -> None:
+    deep = SymbolizedStack((in_module("insert"),) * MAX_FRAMES, broken=False, depth=MAX_FRAMES)
+    assert not deep.cut_short
+
+
+def test_a_real_stack_goes_to_the_start_of_its_thread(chain: Path) -> None:
+    assert not symbolize(chain).cut_short
+    assert symbolize(chain, 2).cut_short
