@@ -23,7 +23,6 @@ from tests.system.docker_cli import docker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REGISTRY = os.environ.get("LAB_TEST_REGISTRY", "localhost:5001")
 BASE_IMAGE = os.environ.get("LAB_TEST_BASE_IMAGE", DEFAULTS["baseImage"])
 BUILD_NETWORK = os.environ.get("LAB_TEST_BUILD_NETWORK", "")
 
