@@ -139,7 +139,9 @@ def test_a_service_without_a_leak_is_cleared_with_reasons(memleak_lab: MemleakLa
     summary = report["verdict"]["summary"]
     assert summary in output
     assert summary.startswith("No leak found: ")
-    seen = re.search(r"([\d,]+) allocations and ([\d,]+) frees were seen in \d+\.\ds and every event was counted", summary)
+    seen = re.search(
+        r"([\d,]+) allocations and ([\d,]+) frees were seen in \d+\.\ds and every event was counted", summary
+    )
     assert seen, summary
     assert int(seen[1].replace(",", "")) > 0
     assert "no call site kept growing" in summary
