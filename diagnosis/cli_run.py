@@ -16,6 +16,9 @@ from diagnosis.tables import conclude, print_report, report_console
 from diagnosis.unprivileged import choose_user
 from diagnosis.view import LiveView, PlainView
 
+# A trend shows in every third of a window, so each third needs a refresh in it, and one more is for the ends.
+REFRESHES_OF_A_TREND = 4
+
 
 def run_command(
     *,
@@ -44,10 +47,11 @@ def run_command(
 ) -> None:
     """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
     try:
-        Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
+        options = Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
     except ValueError as error:
         raise LabError(str(error), "see: memleak-lab run --help") from error
     check_window("--window", window)
+    _check_trend(window, options)
     for name, path in (("--report", report), ("--chart", chart)):
         if path is not None and not os.access(path.resolve().parent, os.W_OK):
             raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
@@ -65,3 +69,14 @@ def run_command(
     if chart is not None:
         draw_chart(chart, outcome.moments, outcome.report)
     conclude(console, outcome.grade)
+
+
+def _check_trend(window: float, options: Options) -> None:
+    """Raise a LabError for a window in which the leak takes too few steps to be seen."""
+    needed = REFRESHES_OF_A_TREND * options.period_seconds / options.speed
+    if options.cap_bytes and window < needed:
+        raise LabError(
+            f"--window is {window:g} s: at speed {options.speed:g} the leak grows every"
+            f" {options.period_seconds / options.speed:g} s, and a trend takes {REFRESHES_OF_A_TREND} such steps",
+            f"--window {needed:g}s, or a higher --speed",
+        )
