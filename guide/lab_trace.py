@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diagnosis.child import PROJECT
 from guide.findings import Row
 
 if TYPE_CHECKING:
@@ -61,5 +62,5 @@ class LabTrace:
         ]
 
     def excerpt(self, report: str) -> str:
-        """All of the table: it is one stack long."""
-        return report.strip()
+        """All of the table, which is one stack long, without the name of this checkout's folder."""
+        return report.replace(f"{PROJECT}/", "").strip()

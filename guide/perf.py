@@ -61,7 +61,7 @@ class Perf:
                 "--no-children",
                 "--no-inline",
                 "--percent-limit",
-                "1",
+                "5",
             ],
             capture_output=True,
             text=True,
