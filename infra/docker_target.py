@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pulumi
 import pulumi_docker as docker
 
-from grafana import dashboards, provisioning
-from grafana.provisioning import DATASOURCE_UID
+from grafana import provisioning
 from infra import grafana, prometheus, versions
 from infra.environments import NOBODY
+from infra.monitoring import monitoring
 from infra.pods import PART_OF, checksum
 from infra.prometheus_config import docker_jobs, prometheus_files
 from infra.story import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from infra.config import LabConfig, Leak
     from infra.image import LabImage
+    from infra.monitoring import Monitoring
     from infra.settings import Secret
 
 LOOPBACK = "127.0.0.1"
@@ -44,7 +45,7 @@ class DockerLabArgs:
     prometheus_url: str
     grafana_image: str | None
     grafana_admin_password: Secret | None
-    dashboards: Mapping[str, str]
+    monitoring: Monitoring
     rendered: Path
 
 
@@ -86,7 +87,7 @@ class DockerLab(pulumi.ComponentResource):
         leaker = self._run(_leaker(args))
         self._run(_visitors(args, leaker))
         if args.prometheus_image:
-            self._run(_prometheus(self._pull("prometheus", args.prometheus_image)))
+            self._run(_prometheus(args, self._pull("prometheus", args.prometheus_image)))
         if args.grafana_image:
             self._run(_grafana(args, self._pull("grafana", args.grafana_image)))
         self.leaker = f"{args.name}-leaker"
@@ -153,7 +154,7 @@ def declare_as_containers(
             prometheus_url=config.prometheus_url,
             grafana_image=config.image(versions.GRAFANA_IMAGE) if config.grafana else None,
             grafana_admin_password=config.grafana_admin_password,
-            dashboards=dashboards(config.truth, DATASOURCE_UID),
+            monitoring=monitoring(config),
             rendered=rendered,
         ),
         opts,
@@ -204,7 +205,7 @@ def _visitors(args: DockerLabArgs, leaker: docker.Container) -> _Part:
     )
 
 
-def _prometheus(image: pulumi.Input[str]) -> _Part:
+def _prometheus(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
     return _Part(
         prometheus.NAME,
         image,
@@ -212,7 +213,7 @@ def _prometheus(image: pulumi.Input[str]) -> _Part:
         1024 * MIB,
         command=prometheus.arguments(),
         ports={prometheus.PORT: PROMETHEUS_HOST_PORT},
-        files={prometheus.CONFIG_FOLDER: prometheus_files(docker_jobs("leaker"))},
+        files={prometheus.CONFIG_FOLDER: prometheus_files(docker_jobs("leaker"), args.monitoring)},
         writable=[prometheus.DATA_FOLDER],
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD", "/bin/promtool", "check", "ready", f"--url=http://127.0.0.1:{prometheus.PORT}"],
@@ -241,8 +242,8 @@ def _grafana(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
         variables=values,
         ports={grafana.PORT: grafana.PORT},
         files={
-            grafana.PROVISIONING_FOLDER: provisioning(url, grafana.DASHBOARDS_FOLDER),
-            grafana.DASHBOARDS_FOLDER: args.dashboards,
+            grafana.PROVISIONING_FOLDER: provisioning(url, grafana.DASHBOARDS_FOLDER, speed=args.monitoring.pace.speed),
+            grafana.DASHBOARDS_FOLDER: args.monitoring.dashboards,
         },
         writable=[grafana.DATA_FOLDER, "/tmp"],  # noqa: S108 - the container's own
         healthcheck=docker.ContainerHealthcheckArgs(

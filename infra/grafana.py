@@ -13,6 +13,9 @@ from grafana import provisioning
 from infra import flows, pods
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grafana import Pace
     from infra.environments import Environment
     from infra.namespace import Inside
     from infra.settings import Secret
@@ -52,7 +55,7 @@ class DashboardsArgs:
     """``texts`` are the dashboards' files, by name."""
 
     inside: Inside
-    texts: dict[str, str]
+    texts: Mapping[str, str]
 
 
 class Dashboards(pulumi.ComponentResource):
@@ -64,7 +67,7 @@ class Dashboards(pulumi.ComponentResource):
     """
 
     config_map: pulumi.Output[str]
-    texts: dict[str, str]
+    texts: Mapping[str, str]
 
     def __init__(self, name: str, args: DashboardsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Dashboards", name, None, opts)
@@ -91,6 +94,7 @@ class GrafanaArgs:
     prometheus_url: str
     in_namespace: bool
     dashboards: Dashboards
+    pace: Pace
     admin_password: Secret | None
 
 
@@ -100,7 +104,7 @@ class Grafana(pulumi.ComponentResource):
     def __init__(self, name: str, args: GrafanaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Grafana", name, None, opts)
         inside, labels = args.inside, pods.labels(NAME, "monitoring")
-        files = provisioning(args.prometheus_url, DASHBOARDS_FOLDER)
+        files = provisioning(args.prometheus_url, DASHBOARDS_FOLDER, speed=args.pace.speed)
         config = core.v1.ConfigMap(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),

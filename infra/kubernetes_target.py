@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import dashboards
-from grafana.provisioning import DATASOURCE_UID
 from infra import gadget, versions
 from infra.config import GadgetKind
 from infra.gadget import InspektorGadget, InspektorGadgetArgs
 from infra.grafana import Dashboards, DashboardsArgs, Grafana, GrafanaArgs
 from infra.leaker import Leaker, LeakerArgs
+from infra.monitoring import monitoring
 from infra.namespace import LabNamespace, LabNamespaceArgs
 from infra.prometheus import Prometheus, PrometheusArgs
 from infra.visitors import Visitors, VisitorsArgs
@@ -33,7 +32,7 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
     )
     Visitors("visitors", VisitorsArgs(inside, image, environment, platform, leaker.host), there)
     gadgets = _declare_gadget(config, there)
-    prometheus_url = config.prometheus_url
+    shown, prometheus_url = monitoring(config), config.prometheus_url
     if config.prometheus:
         prometheus_url = Prometheus(
             "prometheus",
@@ -44,10 +43,11 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
                 config.image(versions.PROMETHEUS_IMAGE),
                 gadgets.inside if gadgets else None,
                 gadget.NAMESPACE,
+                shown,
             ),
             there,
         ).url
-    boards = Dashboards("dashboards", DashboardsArgs(inside, dashboards(config.truth, DATASOURCE_UID)), there)
+    boards = Dashboards("dashboards", DashboardsArgs(inside, shown.dashboards), there)
     if config.grafana:
         Grafana(
             "grafana",
@@ -58,6 +58,7 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
                 prometheus_url,
                 config.prometheus,
                 boards,
+                shown.pace,
                 config.grafana_admin_password,
             ),
             there,

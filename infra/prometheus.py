@@ -20,6 +20,7 @@ from infra.story import METRICS_PORT
 
 if TYPE_CHECKING:
     from infra.environments import Environment
+    from infra.monitoring import Monitoring
     from infra.namespace import Inside
 
 NAME = "prometheus"
@@ -52,6 +53,7 @@ class PrometheusArgs:
     image: str
     gadget: Inside | None
     gadget_namespace: str
+    monitoring: Monitoring
 
 
 class Prometheus(pulumi.ComponentResource):
@@ -66,7 +68,8 @@ class Prometheus(pulumi.ComponentResource):
     def __init__(self, name: str, args: PrometheusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Prometheus", name, None, opts)
         inside, labels = args.inside, pods.labels(NAME, "monitoring")
-        files = prometheus_files(kubernetes_jobs(args.namespace, args.gadget_namespace if args.gadget else None))
+        jobs = kubernetes_jobs(args.namespace, args.gadget_namespace if args.gadget else None)
+        files = prometheus_files(jobs, args.monitoring)
         config = core.v1.ConfigMap(
             NAME, metadata=pods.metadata(NAME, inside.name, labels), data=files, opts=inside.options(self)
         )

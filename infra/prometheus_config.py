@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from grafana import GADGET_LABELS
 from infra.pods import selector
 from infra.story import METRICS_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from infra.monitoring import Monitoring
+
 CONFIG_FILE = "prometheus.yml"
-SCRAPE_INTERVAL = "5s"
 KUBELET_PORT = 10250
 GADGET_METRICS_PORT = 2224
 
@@ -55,7 +57,8 @@ class Relabel:
 class ScrapeJob:
     """Where targets are found, how they are read, and what is kept of them.
 
-    ``kubelet``: the targets are kubelets, which are read by HTTPS as the pod's service account.
+    ``relabel`` is applied to targets, ``keep`` to their series. ``kubelet``: the targets are kubelets, which are read
+    by HTTPS as the pod's service account.
     """
 
     name: str
@@ -107,7 +110,10 @@ def kubernetes_jobs(namespace: str, gadget_namespace: str | None) -> list[Scrape
             "replace", ["__meta_kubernetes_pod_ip"], target_label="__address__", replacement=f"$1:{GADGET_METRICS_PORT}"
         )
         node = Relabel("replace", ["__meta_kubernetes_pod_node_name"], target_label="node")
-        jobs.append(ScrapeJob("gadget", _pods(gadget_namespace, {"k8s-app": "gadget"}), relabel=[address, node]))
+        # Under the names by which the rules and the dashboards know the tracer's series.
+        names = [Relabel("replace", [theirs], "(.+)", ours) for theirs, ours in GADGET_LABELS.items()]
+        pods = _pods(gadget_namespace, {"k8s-app": "gadget"})
+        jobs.append(ScrapeJob("gadget", pods, relabel=[address, node], keep=names))
     return jobs
 
 
@@ -116,13 +122,15 @@ def docker_jobs(leaker: str) -> list[ScrapeJob]:
     return [ScrapeJob("leaker", {"static_configs": [{"targets": [f"{leaker}:{METRICS_PORT}"]}]})]
 
 
-def prometheus_files(jobs: Sequence[ScrapeJob]) -> dict[str, str]:
+def prometheus_files(jobs: Sequence[ScrapeJob], monitoring: Monitoring) -> dict[str, str]:
     """The files of Prometheus' configuration folder, by name."""
+    interval = monitoring.pace.scrape_interval
     document = {
-        "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "rule_files": sorted(monitoring.rules),
         "scrape_configs": [job.document() for job in jobs],
     }
-    return {CONFIG_FILE: yaml.safe_dump(document, sort_keys=False)}
+    return {CONFIG_FILE: yaml.safe_dump(document, sort_keys=False), **monitoring.rules}
 
 
 _NODES: Mapping[str, object] = {"kubernetes_sd_configs": [{"role": "node"}]}

@@ -70,14 +70,17 @@ def test_a_refresh_finds_no_drift(stack: Stack) -> None:
     stack.refresh(expect_no_changes=True)
 
 
-def test_a_new_speed_rolls_the_leaker_only(stack: Stack) -> None:
+def test_a_new_speed_rolls_the_leaker_and_those_who_watch_it(stack: Stack) -> None:
     configure(stack, {"speed": "60"})
     changes = Changes()
     stack.up(on_event=changes)
+    touched = {name for _, name in changes.steps}
+    rolled = {"leaker", "prometheus", *(["grafana"] if WITH_GRAFANA else [])}
     if IN_CLUSTER:
-        assert changes.steps == {("update", "Deployment leaker")}
+        assert {name for name in touched if name.startswith("Deployment")} == {f"Deployment {one}" for one in rolled}
+        assert {step for step, _ in changes.steps} == {"update"}
     else:
-        assert {name for _, name in changes.steps} == {"Container leaker"}
+        assert touched == {f"Container {one}" for one in rolled}
     assert leaker_runs()
 
 

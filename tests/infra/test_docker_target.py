@@ -79,7 +79,7 @@ def test_a_changed_file_changes_the_mount_and_the_label_that_replaces_the_contai
     recorded: Record, recorded_afresh: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _containers(recorded("kind", target="docker"))
-    monkeypatch.setattr("infra.docker_target.dashboards", lambda *_: {"other.json": "{}"})
+    monkeypatch.setattr("infra.monitoring.dashboards", lambda *_, **__: {"other.json": "{}"})
     after = _containers(recorded_afresh("kind", target="docker"))
     assert {name for name in before if before[name] != after[name]} == {"grafana"}
     changed = {key for key in before["grafana"] if before["grafana"][key] != after["grafana"][key]}

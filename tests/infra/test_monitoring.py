@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
+from grafana import GADGET_LABELS, rules
+from infra.config import HEADROOM_MIB, MIB
 from tests.infra.cases import PASSWORD
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Record
     from tests.infra.recording import Recording
+
+
+def _prometheus_files(recording: Recording) -> dict[str, str]:
+    """The files of Prometheus' folder, from the ConfigMap or from the container's mount."""
+    if recording.of_kind("ConfigMap"):
+        return dict(recording.the("ConfigMap", "prometheus").inputs["data"])
+    (container,) = [one for one in recording.of_type("docker:index/container:Container") if one.name == "prometheus"]
+    (mount,) = container.inputs["mounts"]
+    return {path.name: path.read_text() for path in Path(mount["source"]).iterdir()}
 
 
 def _jobs(recording: Recording) -> dict[str, dict[str, Any]]:
@@ -30,6 +43,31 @@ def test_the_gadget_is_scraped_where_it_is_declared(recorded: Record) -> None:
     assert discovery["namespaces"] == {"names": ["gadget"]}
     (address, _) = with_gadget["gadget"]["relabel_configs"]
     assert address["replacement"] == "$1:2224"
+
+
+def test_the_gadgets_series_get_the_names_by_which_rules_and_dashboards_know_them(recorded: Record) -> None:
+    steps = _jobs(recorded("kind"))["gadget"]["metric_relabel_configs"]
+    assert {step["source_labels"][0]: step["target_label"] for step in steps} == GADGET_LABELS
+    assert {(step["action"], step["regex"]) for step in steps} == {("replace", "(.+)")}
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "docker"])
+def test_prometheus_reads_the_rules_at_the_pace_and_the_limit_of_this_leak(target: str, recorded: Record) -> None:
+    settings = {"target": target, "speed": 60, "capMiB": 300, "truth": True}
+    files = _prometheus_files(recorded("kind", **settings))
+    document = yaml.safe_load(files.pop("prometheus.yml"))
+    assert document["rule_files"] == sorted(files)
+    assert files == rules(truth=True, speed=60, memory_limit_bytes=(300 + HEADROOM_MIB) * MIB)
+    assert document["global"] == {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    plain = _prometheus_files(recorded("kind", **{**settings, "truth": False, "speed": 1}))
+    assert yaml.safe_load(plain["prometheus.yml"])["global"]["scrape_interval"] == "5s"
+    assert "kernel.rules.yml" not in plain
+
+
+def test_grafana_knows_how_often_prometheus_looks(recorded: Record) -> None:
+    data = recorded("kind", speed=60).the("ConfigMap", "grafana").inputs["data"]
+    (source,) = yaml.safe_load(data["datasources-prometheus.yaml"])["datasources"]
+    assert source["jsonData"]["timeInterval"] == "1s"
 
 
 def test_pods_are_looked_for_only_where_a_role_allows_it(recorded: Record) -> None:
