@@ -12,6 +12,7 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,12 @@ def until(what: Callable[[], Any], why: str, seconds: float = READY_SECONDS) -> 
         assert time.monotonic() < deadline, f"not in {seconds:g} s: {why}; last: {value!r}"
         time.sleep(0.2)
     return value
+
+
+def parse_time(stamp: str) -> float:
+    """A Kubernetes time in seconds since 1970. Its fraction has as many digits as it takes; Python reads six."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 @dataclass(frozen=True)
