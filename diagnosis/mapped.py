@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 4096
 
+# More threads than can be in the midst of an munmap: the oldest of so many is over, and did not fail.
+MAX_UNDER_WAY = 4096
+
 
 @dataclass
 class Counts:
@@ -90,7 +93,7 @@ class MappedRanges:
                     self._last_cut.pop(event.thread, None)
                     self._cut(event.address, end)
                 case MappingKind.UNMAPPED:
-                    self._last_cut[event.thread] = self._cut(event.address, end)
+                    self._keep_cut(event.thread, self._cut(event.address, end))
                 case MappingKind.RESTORED:
                     self._restore(self._last_cut.pop(event.thread, []))
 
@@ -98,6 +101,14 @@ class MappedRanges:
         """(stack, bytes, time_ns) of every mapping that is still there, or of what is left of it."""
         calls = {id(piece.call): piece.call for piece in self._pieces}
         return [(call.stack, call.bytes_left, call.time_ns) for call in calls.values()]
+
+    def _keep_cut(self, thread: int, pieces: list[_Piece]) -> None:
+        """Until the thread's next event, which says whether it failed. Threads that have ended have none."""
+        self._last_cut.pop(thread, None)
+        if pieces:
+            self._last_cut[thread] = pieces
+        if len(self._last_cut) > MAX_UNDER_WAY:
+            del self._last_cut[next(iter(self._last_cut))]
 
     def _add(self, start: int, end: int, stack: int, time_ns: int) -> None:
         counts = self.counts[stack]

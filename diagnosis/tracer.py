@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
 from heap_trace import HeapTrace, TraceError, is_privilege_error
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from diagnosis.process import Process
 
 NANOSECONDS = 1_000_000_000
+
+# The ring of mapping events has room for 75,000: a process that maps all the time fills it between two distant looks.
+DRAIN_SECONDS = 0.1
 MAX_BLOCKS = 1 << 20
 
 
@@ -80,6 +83,8 @@ class Tracer:
         self._mapped = MappedRanges()
         self._frames: dict[int, tuple[int, ...]] = {}
         self._lock = Lock()  # the exporter reads from a thread of its own
+        self._closing = Event()
+        drain = Thread(target=self._drain, name="mappings", daemon=True)
         with ExitStack() as stack:
             try:
                 self._trace = stack.enter_context(
@@ -94,12 +99,24 @@ class Tracer:
                     self._trace.attach(process.pid, str(allocator.path), probes)
             except TraceError as error:
                 raise _explain(error, process) from error
+            drain.start()
+            stack.callback(drain.join)
+            stack.callback(self._closing.set)
             self._close = stack.pop_all().close
 
     @property
     def uses_session(self) -> bool:
         """True where one eBPF program serves both ends of a call."""
         return self._trace.uses_session
+
+    def _drain(self) -> None:
+        """Keep the ring of mapping events from filling up while nobody looks."""
+        while not self._closing.wait(DRAIN_SECONDS):
+            with self._lock:
+                try:
+                    self._mapped.apply(self._trace.mappings())
+                except TraceError:
+                    return  # the next snapshot meets the same error, and raises it where it can be handled
 
     def snapshot(self) -> Snapshot:
         """The counts of every stack now."""
