@@ -40,6 +40,9 @@ FLAGS = (
 CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
 
 STOP_SECONDS = 120.0
+
+# The system's libraries keep to their exported names: to read all their debug information takes a second.
+NO_DEBUG_FILES = PROGRAMS / "none"
 UNKNOWN = "[unknown]"
 
 
@@ -231,7 +234,7 @@ class Counted:
 def count(tracer: Tracer) -> Counted:
     """Read a tracer. The process has to be there still, for its symbols."""
     snapshot = tracer.snapshot()
-    with Symbolizer(tracer.process) as symbolizer:
+    with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
         stacks = tuple(
             (symbolizer.symbolize(tracer.frames(stack)), counts)
             for stack, counts in snapshot.counts.items()
@@ -250,7 +253,7 @@ def report_on(tracer: Tracer, *steps: Callable[[], object]) -> Report:
         left.pop(0)()
         return bool(left)
 
-    with Symbolizer(tracer.process) as symbolizer:
+    with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
         return build_report(tracer, measure(tracer, symbolizer, None, pause=pause), symbolizer)
 
 

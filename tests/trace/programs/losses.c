@@ -7,7 +7,7 @@
 #include "program.h"
 
 #define BLOCKS 100
-#define MAPPINGS 30000
+#define MAPPINGS 100000
 
 static void *blocks[BLOCKS];
 static sigjmp_buf escape;
@@ -118,6 +118,11 @@ int main(int argc, char **argv)
 		map_many(MAPPINGS);
 		stop("full");
 		map_many(100);
+	} else if (!strcmp(argv[1], "paced")) {
+		for (int i = 0; i < 10; i++) {
+			map_many(MAPPINGS / 10);
+			usleep(150000);
+		}
 	} else if (!strcmp(argv[1], "return")) {
 		MUST(sigaction(SIGSEGV, &action, NULL) == 0);
 		deeper(10);
