@@ -112,7 +112,8 @@ class Command:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self.stop_reading()
         self._errors.close()
         for pid in own_children() - self._children_before:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -147,9 +148,14 @@ class Command:
 
     def end(self, seconds: float = 60.0) -> int:
         """Wait for its end: its exit status, negative where a signal ended it."""
-        out, _ = self._process.communicate(timeout=seconds)
-        self.lines += out.splitlines()
-        return self._process.returncode
+        if self._process.stdout and not self._process.stdout.closed:
+            self.lines += self._process.communicate(timeout=seconds)[0].splitlines()
+        return self._process.wait(seconds)
+
+    def stop_reading(self) -> None:
+        """Close the reader's end of its standard output."""
+        assert self._process.stdout
+        self._process.stdout.close()
 
     def stderr(self) -> str:
         self._errors.seek(0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.ebpf
 
-WATCHING = "run --plain --speed 1 --duration 1h --report report.json"
+WATCHING = "run --plain --speed 1 --duration 1h --window 1m --report report.json"
 TRACING = "run --plain --speed 600 --duration 1s --window 1h --report report.json"
 
 
@@ -94,4 +94,14 @@ def test_a_service_that_dies_ends_the_run_with_the_reason(memleak_lab: MemleakLa
         assert command.end(10) == 2
         assert command.stderr().startswith("memleak-lab: ")
         assert command.stderr().count("\n") == 1
+        command.assert_nothing_is_left()
+
+
+def test_a_reader_that_goes_away_ends_the_run(memleak_lab: MemleakLab) -> None:
+    """As `memleak-lab run | head -1` does."""
+    with memleak_lab("run --speed 600 --duration 1h") as command:
+        watching(command)
+        command.stop_reading()
+        assert command.end(20) != 0
+        assert "Traceback" not in command.stderr()
         command.assert_nothing_is_left()

@@ -39,6 +39,10 @@ class Terminal:
     def press(self, key: bytes) -> None:
         os.write(self._terminal, key)
 
+    def close(self) -> None:
+        """Close the window."""
+        os.close(self._terminal)
+
     def end(self) -> int:
         """Read the rest: the exit status."""
         try:
@@ -46,7 +50,11 @@ class Terminal:
                 self.output += more
         except OSError:  # EIO: nobody has the terminal open any more
             pass
-        os.close(self._terminal)
+        self.close()
+        return self.status()
+
+    def status(self) -> int:
+        """Wait for the end: the exit status."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def text(self) -> str:
@@ -65,4 +73,17 @@ def test_ctrl_c_on_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None
     assert "memleak-lab: interrupted: everything it started is gone" in terminal.text()
     assert terminal.output.rindex(SHOW_CURSOR) > terminal.output.rindex(HIDE_CURSOR)
     assert "healthy" in terminal.text()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its processes are gone")
+
+
+@pytest.mark.ebpf
+@pytest.mark.timeout(60)
+def test_a_window_that_is_closed_ends_the_run(tmp_path: Path) -> None:
+    """The terminal is gone: what the view still wants to draw cannot be written."""
+    terminal = Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"])
+    terminal.read_until(b"what the kernel knows")
+    children = descendants(terminal.pid)
+    assert len(children) == 2
+    terminal.close()
+    assert terminal.status() != 0
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its processes are gone")
