@@ -67,6 +67,10 @@ format: $(VENV)/dev ## Format the code
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m benchmarks.tracers $(ARGS)
 
+.PHONY: guide
+guide: $(VENV)/dev ## Run every tool on the same leak, and write what it says into docs/EBPF_GUIDE.md
+	$(SUDO) $(BIN)/python -m guide $(ARGS)
+
 .PHONY: bench-service
 bench-service: $(VENV)/lab ## Throughput and latency of the service
 	$(BIN)/python -m benchmarks.service $(ARGS)
