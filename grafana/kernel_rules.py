@@ -41,9 +41,11 @@ OUTSTANDING: Final = "pod:memleak_outstanding_bytes:sum"
 OUTSTANDING_GROWTH: Final = "pod:memleak_outstanding_bytes:deriv"
 EXPLAINED: Final = "pod:memleak_growth_explained:ratio"
 HELD: Final = "function:memleak_outstanding_bytes:max"
+HELD_GROWTH: Final = "function:memleak_outstanding_bytes:deriv"
 TAKEN: Final = "function:memleak_allocations:max"
 GIVEN_BACK: Final = "function:memleak_frees:max"
 KEPT: Final = "function:memleak_kept:ratio"
+LOST: Final = "pod:memleak_lost_events:sum"
 
 FUNCTION_LABELS: Final = "namespace, pod, command, function, caller, module"
 POD_LABELS: Final = "namespace, pod"
@@ -58,6 +60,8 @@ GADGET_LABELS: Final[Mapping[str, str]] = {
 }
 # cAdvisor takes a container's figures every 10 to 15 s, whatever the speed of the story: a slope needs several.
 SLOPE_WINDOW_SECONDS: Final = MINUTE
+# A scrape that is answered too late must not interrupt what an alert waits for.
+PATIENCE_SECONDS: Final = 15
 
 
 def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
@@ -66,17 +70,24 @@ def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
     ``memory_limit_bytes`` stands in where no container's limit is known.
     """
     slope_seconds = pace.window_seconds(5 * MINUTE, SLOPE_WINDOW_SECONDS)
-    slope = duration(slope_seconds)
+    patience = pace.window(0, PATIENCE_SECONDS)
     steady = f"({GROWTH} > {GROWTH_NOTED_BYTES / slope_seconds:.0f})"
+
+    def lately(series: str) -> str:
+        return f"last_over_time({series}[{patience}])"
+
+    def slope(series: str) -> str:
+        # Of the scraped samples, whose times are right also where scrapes fail or cAdvisor is late. A recorded series
+        # repeats its last value meanwhile, and its slope is off by as much.
+        return f"deriv({series}[{duration(slope_seconds)}])"
+
+    rss, traced = f"container_memory_rss{{{CONTAINER}}}", "memleak_resident_bytes"
     return Group(
         "memleak-kernel",
         pace.scrape_interval,
         [
-            Recording(CLAIMED, _per_pod(f'process_resident_memory_bytes{{job="{job}"}}')),
-            Recording(
-                RESIDENT,
-                f"{_per_pod(f'container_memory_rss{{{CONTAINER}}}')} or on () {_per_pod('memleak_resident_bytes')}",
-            ),
+            Recording(CLAIMED, _per_pod(lately(f'process_resident_memory_bytes{{job="{job}"}}'))),
+            Recording(RESIDENT, f"{_per_pod(rss)} or on () {_per_pod(lately(traced))}"),
             Recording(WORKING_SET, _per_pod(f"container_memory_working_set_bytes{{{CONTAINER}}}")),
             Recording(
                 LIMIT,
@@ -84,15 +95,17 @@ def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
                 f" or (0 * {CLAIMED} + {memory_limit_bytes})",
             ),
             Recording(UNCLAIMED, f"{RESIDENT} - {CLAIMED}"),
-            Recording(GROWTH, f"deriv({RESIDENT}[{slope}])"),
+            Recording(GROWTH, f"{_per_pod(slope(rss))} or on () {_per_pod(slope(traced))}"),
             Recording(TIME_LEFT, f"({LIMIT} - ({WORKING_SET} or {RESIDENT})) / {steady}"),
-            Recording(HELD, _per_function("memleak_outstanding_bytes")),
-            Recording(TAKEN, _per_function("memleak_allocations_total")),
-            Recording(GIVEN_BACK, _per_function("memleak_frees_total")),
+            Recording(HELD, _per_function(lately("memleak_outstanding_bytes"))),
+            Recording(HELD_GROWTH, _per_function(slope("memleak_outstanding_bytes"))),
+            Recording(TAKEN, _per_function(lately("memleak_allocations_total"))),
+            Recording(GIVEN_BACK, _per_function(lately("memleak_frees_total"))),
             Recording(KEPT, f"1 - ({GIVEN_BACK} or 0 * {TAKEN}) / ({TAKEN} > 0)"),
             Recording(OUTSTANDING, f"sum by ({POD_LABELS}) ({HELD})"),
-            Recording(OUTSTANDING_GROWTH, f"deriv({OUTSTANDING}[{slope}])"),
+            Recording(OUTSTANDING_GROWTH, f"sum by ({POD_LABELS}) ({HELD_GROWTH})"),
             Recording(EXPLAINED, f"{OUTSTANDING_GROWTH} / {steady}"),
+            Recording(LOST, f"sum by ({POD_LABELS}) ({lately('memleak_lost_events_total')})"),
         ],
     )
 
@@ -127,8 +140,7 @@ def kernel_alerts(pace: Pace) -> Group:
             ),
             alert(
                 "FunctionKeepsItsMemory",
-                f"{HELD} > {HELD_HIGH_BYTES} and {KEPT} > {LEAK_RATIO_HIGH} "
-                f"and deriv({HELD}[{pace.window(5 * MINUTE)}]) > 0",
+                f"{HELD} > {HELD_HIGH_BYTES} and {KEPT} > {LEAK_RATIO_HIGH} and {HELD_GROWTH} > 0",
                 "page",
                 (
                     "{{ $labels.function }} holds {{ $value | humanize1024 }}B and gives nothing back",
@@ -143,6 +155,6 @@ def _per_pod(expr: str) -> str:
     return f"max by ({POD_LABELS}) ({expr})"
 
 
-def _per_function(metric: str) -> str:
+def _per_function(expr: str) -> str:
     # A function's blocks are spread over processes of the same command; two watchers count the same blocks twice.
-    return f"max by ({FUNCTION_LABELS}) (sum by (job, {FUNCTION_LABELS}) ({metric}))"
+    return f"max by ({FUNCTION_LABELS}) (sum by (job, {FUNCTION_LABELS}) ({expr}))"

@@ -119,7 +119,7 @@ def _numbers(why: Sequence[dashboard.DashboardLink]) -> list[Panel]:
                 "Allocations and frees that the tracer could not count. Above zero, the figures here are too low.",
                 "nothing traced",
             ),
-            [Query(f"sum(memleak_lost_events_total{{{CHOSEN}}})")],
+            [Query(f"sum({known.LOST}{{{CHOSEN}}})")],
             units.NoUnit,
             rising(amber=1),
             width=NUMBER_WIDTH,

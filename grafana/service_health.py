@@ -93,7 +93,7 @@ def _numbers() -> list[Panel]:
         number(
             About(
                 "Alerts",
-                "How many of the team's alerts fire at this moment. A Prometheus without the team's rules has none either.",
+                "How many of the team's alerts fire at this moment. A Prometheus without the rules has none either.",
                 "no answer",
             ),
             [Query('count(ALERTS{alertstate="firing",team="catalog"}) or vector(0)')],

@@ -126,6 +126,11 @@ class _Gadget(Collector):
         yield from families.values()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A scraper that gave up waiting has closed its end: that is its own affair."""
+
+
 class Node:
     """The node: serves /metrics/cadvisor, /metrics/probes and /gadget, and probes its pods once a second."""
 
@@ -157,7 +162,7 @@ class Node:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._threads = [
             threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}),
             threading.Thread(target=self._probe),

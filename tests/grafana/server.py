@@ -65,9 +65,16 @@ class Prometheus:
         tree: dict[str, Any] = self.ask("/parse_query", query=expr)
         return tree
 
-    def all_up(self) -> bool:
-        """Whether every target answered its last scrape."""
-        return [sample.value for sample in self.instant("min(up)")] == [1]
+    def await_targets(self, seconds: float = 20) -> None:
+        """Wait until every target answered its last scrape; say which did not."""
+        deadline = time.monotonic() + seconds
+        while down := [
+            f"{target['scrapeUrl']}: {target['lastError']}"
+            for target in self.ask("/targets")["activeTargets"]
+            if target["health"] != "up"
+        ]:
+            assert time.monotonic() < deadline, down
+            time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -172,8 +172,8 @@ def told(folder: Path) -> Iterator[Story]:
         leaking = when(fast, LEAKING_AT)
         degraded = when(fast, DEGRADED_AT)
         settled = when(fast, SETTLED_AT)
-        for place, server in servers.items():
-            wait_until(server.all_up, f"every target in the {place} is up")
+        for server in servers.values():
+            server.await_targets()
         running.close()
         yield Story(normal, leaking, degraded, settled, (before, after), servers)
 
