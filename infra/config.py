@@ -22,6 +22,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 # What the interpreter, the server and the allocator's own needs take besides the leak: 60 MiB at start, and room.
 HEADROOM_MIB: Final = 512
+MOST_MIB: Final = 65536
 
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
@@ -46,16 +47,12 @@ class GadgetKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leak:
-    """The story's pace and size."""
+    """The story's pace and size. The whole leak fits into the limit: nothing kills the pod in the lab's time."""
 
     speed: float
     chunk_bytes: int
     cap_bytes: int
-
-    @property
-    def memory_limit_bytes(self) -> int:
-        """The pod's limit: the whole leak fits, so that nothing kills the pod in the lab's time."""
-        return self.cap_bytes + HEADROOM_MIB * MIB
+    memory_limit_bytes: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,8 @@ class Cluster:
 class LabConfig:
     """Everything that the stack's configuration decides.
 
-    ``cluster`` is None with target docker. ``prometheus_url`` is empty where the lab's own Prometheus is declared.
+    ``cluster`` is None with target docker. ``replicas`` are the service's pods, of which one leaks. ``prometheus_url``
+    is empty where the lab's own Prometheus is declared.
     """
 
     cluster: Cluster | None
@@ -98,6 +96,7 @@ class LabConfig:
     build: Build
     mirror: str
     leak: Leak
+    replicas: int
     prometheus: bool
     prometheus_url: str
     grafana: bool
@@ -124,6 +123,7 @@ class LabConfig:
             build=_read_build(settings, environment, mirror),
             mirror=mirror,
             leak=_read_leak(settings),
+            replicas=settings.integer("replicas", 1, 100, "pods"),
             prometheus=settings.flag("prometheus"),
             prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
             grafana=settings.flag("grafana"),
@@ -189,14 +189,22 @@ def _read_build(settings: Settings, environment: Environment | None, mirror: str
 def _read_leak(settings: Settings) -> Leak:
     speed = settings.number("speed", 0.1, 1000, "times real time")
     chunk = settings.integer("chunkKiB", 4, 1024, "KiB")
-    cap = settings.integer("capMiB", 0, 65536, "MiB")
+    cap = settings.integer("capMiB", 0, MOST_MIB, "MiB")
     if KIB % chunk:
         near = 1 << (chunk.bit_length() - 1)
         settings.complain(
             f"chunkKiB is {chunk}: blocks must divide 1024 KiB, as powers of two do:",
             f"pulumi config set chunkKiB {near}",
         )
-    return Leak(speed, chunk * KIB, cap * MIB)
+    least = cap + HEADROOM_MIB
+    limit = settings.integer("memoryLimitMiB", 0, MOST_MIB + HEADROOM_MIB, "MiB")
+    if 0 < limit < least:
+        settings.complain(
+            f"memoryLimitMiB is {limit}, and with capMiB {cap} the kernel would kill the leaker before the leak ends:",
+            f"pulumi config set memoryLimitMiB {least}",
+            f"pulumi config set capMiB {max(0, limit - HEADROOM_MIB)}    # or a smaller leak",
+        )
+    return Leak(speed, chunk * KIB, cap * MIB, (limit or least) * MIB)
 
 
 def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror: str) -> Gadget:
@@ -227,6 +235,12 @@ def _require_companions(settings: Settings, config: LabConfig) -> None:
             "prometheus is false, and Grafana has nothing to ask:",
             "pulumi config set prometheusUrl http://HOST:9090",
             "pulumi config set grafana false    # or leave Grafana out as well",
+        )
+    if config.replicas > 1 and not config.cluster:
+        settings.complain(
+            f"replicas is {config.replicas} and target is docker: without a cluster there is one leaker:",
+            "pulumi config rm replicas",
+            "pulumi config set target kubernetes    # or a cluster",
         )
     if config.grafana_admin_password and not config.grafana:
         settings.complain(

@@ -123,7 +123,7 @@ class Grafana(pulumi.ComponentResource):
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
             spec=pods.deployment_spec(
-                NAME,
+                pods.selector(NAME),
                 labels,
                 _pod(args, config.metadata.name, sorted(files), secret),
                 pods.checksum({**files, **args.dashboards.texts}),

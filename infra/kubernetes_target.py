@@ -27,7 +27,15 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
     inside = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry), there).inside
     leaker = Leaker(
         "leaker",
-        LeakerArgs(inside, image, environment, platform, config.leak, scraped_from_outside=not config.prometheus),
+        LeakerArgs(
+            inside,
+            image,
+            environment,
+            platform,
+            config.leak,
+            config.replicas,
+            scraped_from_outside=not config.prometheus,
+        ),
         there,
     )
     Visitors("visitors", VisitorsArgs(inside, image, environment, platform, leaker.host), there)

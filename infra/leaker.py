@@ -1,14 +1,15 @@
-"""The leaker: a Deployment that no probe, limit or fence disturbs while it leaks, and its two Services."""
+"""The leaker: a Deployment that no probe, limit or fence disturbs while it leaks, its peers, and two Services."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pulumi
 from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
+from infra.config import MIB
 from infra.story import HTTP_PORT, METRICS_PORT, leaker_variables
 
 if TYPE_CHECKING:
@@ -19,23 +20,33 @@ if TYPE_CHECKING:
 
 NAME = "leaker"
 HEADLESS = "leaker-headless"
+PEERS = "leaker-peers"
+# A pod's address leaves the nodes' tables some time after the pod was told to stop: it serves on until then.
+LINGER_SECONDS = 5
+STOP_SECONDS = 5
+# What a service that keeps nothing uses, and room.
+PEER_REQUEST_MIB = 128
 _PORTS = (("http", HTTP_PORT), ("metrics", METRICS_PORT))
 
 
 @dataclass(frozen=True)
 class LeakerArgs:
-    """``scraped_from_outside``: a Prometheus of another namespace reads the metrics."""
+    """``replicas`` are all pods behind the Service, of which one leaks.
+
+    ``scraped_from_outside``: a Prometheus of another namespace reads the metrics.
+    """
 
     inside: Inside
     image: LabImage
     environment: Environment
     platform: str
     leak: Leak
+    replicas: int
     scraped_from_outside: bool
 
 
 class Leaker(pulumi.ComponentResource):
-    """The service that leaks.
+    """The service, of whose pods one leaks.
 
     Attributes:
         host: the name that its ClusterIP Service answers to within the namespace.
@@ -63,15 +74,29 @@ class Leaker(pulumi.ComponentResource):
             ),
             opts=inside.options(self),
         )
-        apps.v1.Deployment(
-            NAME,
-            metadata=pods.metadata(NAME, inside.name, labels, patience),
-            spec=pods.deployment_spec(NAME, labels, _pod(args), _SCRAPE),
-            opts=pulumi.ResourceOptions.merge(
-                inside.options(self, policy),
-                pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m")),
-            ),
-        )
+        sound = replace(args.leak, cap_bytes=0)
+        request = args.leak.memory_limit_bytes // MIB
+        parts = [(NAME, args.leak, request, 1), (PEERS, sound, min(request, PEER_REQUEST_MIB), args.replicas - 1)]
+        for part, leak, request_mib, replicas in parts:
+            if not replicas:
+                continue
+            own = {**pods.selector(NAME), "app.kubernetes.io/instance": part}
+            apps.v1.Deployment(
+                part,
+                metadata=pods.metadata(part, inside.name, {**labels, **own}, patience),
+                spec=pods.deployment_spec(
+                    own,
+                    {**labels, **own},
+                    _pod(args, leak, request_mib),
+                    _SCRAPE,
+                    replicas=replicas,
+                    strategy=pods.WITHOUT_A_GAP,
+                ),
+                opts=pulumi.ResourceOptions.merge(
+                    inside.options(self, policy),
+                    pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m")),
+                ),
+            )
         service = core.v1.Service(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels, patience),
@@ -92,19 +117,25 @@ class Leaker(pulumi.ComponentResource):
 _SCRAPE = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT), "prometheus.io/path": "/metrics"}
 
 
-def _pod(args: LeakerArgs) -> core.v1.PodSpecArgs:
-    limit = f"{args.leak.memory_limit_bytes // 2**20}Mi"
+def _pod(args: LeakerArgs, leak: Leak, request_mib: int) -> core.v1.PodSpecArgs:
+    limit = f"{leak.memory_limit_bytes // MIB}Mi"
     container = core.v1.ContainerArgs(
         name=NAME,
         image=args.image.reference,
         image_pull_policy=args.image.pull_policy,
-        env=pods.environment_variables(leaker_variables(args.leak)),
+        env=pods.environment_variables(leaker_variables(leak)),
         ports=[core.v1.ContainerPortArgs(name=name, container_port=port) for name, port in _PORTS],
-        # All of the limit is requested: a pod that uses more than its request is the first that a full node evicts.
-        resources=pods.resources(cpu="100m", memory=limit, memory_limit=limit),
+        # The one that leaks requests all of its limit: a pod that uses more than its request is the first that a full
+        # node evicts.
+        resources=pods.resources(cpu="100m", memory=f"{request_mib}Mi", memory_limit=limit),
         startup_probe=pods.http_probe("/health", "http", period_seconds=1, failures=60),
         liveness_probe=pods.http_probe("/health", "http"),
         readiness_probe=pods.http_probe("/ready", "http", period_seconds=5),
+        lifecycle=core.v1.LifecycleArgs(
+            pre_stop=core.v1.LifecycleHandlerArgs(
+                exec_=core.v1.ExecActionArgs(command=["sleep", str(LINGER_SECONDS)]),
+            )
+        ),
         security_context=pods.restricted_container(),
     )
     return core.v1.PodSpecArgs(
@@ -114,5 +145,5 @@ def _pod(args: LeakerArgs) -> core.v1.PodSpecArgs:
         image_pull_secrets=list(args.inside.pull_secrets) or None,
         automount_service_account_token=False,
         enable_service_links=False,
-        termination_grace_period_seconds=10,
+        termination_grace_period_seconds=LINGER_SECONDS + STOP_SECONDS,
     )

@@ -88,17 +88,28 @@ def node_selector(platform: str) -> dict[str, str]:
     return {"kubernetes.io/os": "linux", **({"kubernetes.io/arch": architecture} if architecture else {})}
 
 
-def deployment_spec(
-    name: str, labelled: Mapping[str, str], pod: core.v1.PodSpecArgs, annotations: Mapping[str, str] | None = None
-) -> apps.v1.DeploymentSpecArgs:
-    """One pod of a part, never two: the old one ends before the new one begins.
+# The old pod ends before the new one begins: for parts that nobody waits for.
+ONE_AT_A_TIME = apps.v1.DeploymentStrategyArgs(type="Recreate")
+# The new pod is ready before the old one ends: for a part that others call. Meanwhile the node holds both.
+WITHOUT_A_GAP = apps.v1.DeploymentStrategyArgs(
+    type="RollingUpdate", rolling_update=apps.v1.RollingUpdateDeploymentArgs(max_unavailable=0, max_surge=1)
+)
 
-    Two leakers would need twice the memory, and two of the others would write to nothing that outlives them.
-    """
+
+def deployment_spec(
+    selected: Mapping[str, str],
+    labelled: Mapping[str, str],
+    pod: core.v1.PodSpecArgs,
+    annotations: Mapping[str, str] | None = None,
+    *,
+    replicas: int = 1,
+    strategy: apps.v1.DeploymentStrategyArgs = ONE_AT_A_TIME,
+) -> apps.v1.DeploymentSpecArgs:
+    """Pods with the labels ``labelled``, of which ``selected`` are this Deployment's alone."""
     return apps.v1.DeploymentSpecArgs(
-        replicas=1,
-        strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
-        selector=meta.v1.LabelSelectorArgs(match_labels=selector(name)),
+        replicas=replicas,
+        strategy=strategy,
+        selector=meta.v1.LabelSelectorArgs(match_labels=selected),
         template=core.v1.PodTemplateSpecArgs(
             metadata=meta.v1.ObjectMetaArgs(labels=labelled, annotations=annotations), spec=pod
         ),

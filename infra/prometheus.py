@@ -95,7 +95,7 @@ class Prometheus(pulumi.ComponentResource):
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels),
             spec=pods.deployment_spec(
-                NAME,
+                pods.selector(NAME),
                 labels,
                 _pod(args, config.metadata.name, account.metadata.name),
                 pods.checksum(files),

@@ -34,6 +34,8 @@ DEFAULTS: Mapping[str, str] = {
     "speed": "1",
     "chunkKiB": "64",
     "capMiB": "2000",
+    "memoryLimitMiB": "0",
+    "replicas": "1",
     "prometheus": "true",
     "prometheusUrl": "",
     "grafana": "true",

@@ -50,7 +50,7 @@ class Visitors(pulumi.ComponentResource):
         apps.v1.Deployment(
             NAME,
             metadata=pods.metadata(NAME, inside.name, labels, patience),
-            spec=pods.deployment_spec(NAME, labels, _pod(args)),
+            spec=pods.deployment_spec(pods.selector(NAME), labels, _pod(args)),
             opts=inside.options(self, policy),
         )
         self.register_outputs({})

@@ -42,6 +42,7 @@ VARIANTS = [
     Case("kind", {"prometheus": False, "grafana": False}),
     Case("kind", {"prometheus": False, "prometheusUrl": "https://prometheus.example.com/"}),
     Case("kind", {"truth": True, "speed": 60, "chunkKiB": 1024, "capMiB": 300}),
+    Case("kind", {"replicas": 10, "memoryLimitMiB": 4096}),
     Case("kind", {"grafanaAdminPassword": PASSWORD}),
     Case("kind", {"mirror": MIRROR}),
     Case("openshift", {**REGISTRIES["host"], "registryUsername": "robot", "registryPassword": PASSWORD}),

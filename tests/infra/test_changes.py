@@ -84,6 +84,40 @@ def test_the_pods_limit_follows_the_cap_and_is_what_the_claims_divide_by(cap: in
     assert variables["LAB_CAP_BYTES"] == str(cap * 2**20)
 
 
+def test_a_larger_limit_is_the_pods_and_the_claims(recorded: Record) -> None:
+    recording = recorded("kind", memoryLimitMiB=4096)
+    (container,) = recording.the("Deployment", "leaker").inputs["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    assert container["resources"]["limits"]["memory"] == "4096Mi"
+    assert variables["LAB_MEMORY_LIMIT_BYTES"] == str(4096 * 2**20)
+
+
+def test_of_many_pods_exactly_one_leaks_and_the_rest_request_little(recorded: Record) -> None:
+    changes = recorded("kind", replicas=10)
+    leaker, peers = (changes.the("Deployment", name).inputs["spec"] for name in ("leaker", "leaker-peers"))
+    assert (leaker["replicas"], peers["replicas"]) == (1, 9)
+
+    def container(spec: dict[str, Any]) -> dict[str, Any]:
+        (found,) = spec["template"]["spec"]["containers"]
+        return dict(found)
+
+    of_one, of_the_rest = ({one["name"]: one["value"] for one in container(spec)["env"]} for spec in (leaker, peers))
+    assert {name for name in of_one if of_one[name] != of_the_rest[name]} == {"LAB_CAP_BYTES"}
+    assert of_the_rest["LAB_CAP_BYTES"] == "0"
+    assert container(leaker)["resources"]["limits"] == container(peers)["resources"]["limits"]
+    assert container(peers)["resources"]["requests"]["memory"] == "128Mi"
+    assert not {"leaker-peers"} & {one.name for one in recorded("kind").declared}
+
+
+def test_a_leaker_serves_on_until_its_address_is_forgotten(recorded: Record) -> None:
+    spec = recorded("kind").the("Deployment", "leaker").inputs["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    pod = spec["template"]["spec"]
+    (_, linger) = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    # The service itself stops in less than 2 s.
+    assert pod["terminationGracePeriodSeconds"] >= int(linger) + 2
+
+
 def test_the_image_needs_no_wait_where_nodes_get_it_by_hand(recorded: Record) -> None:
     by_hand, pushed = recorded("kind", registry="none"), recorded("kind")
     for kind, name in (("Deployment", "leaker"), ("Deployment", "visitors"), ("Service", "leaker")):

@@ -158,11 +158,12 @@ def test_selectors_and_ports_meet_pods(case: Case, recorded: Record) -> None:
                     assert container[probe]["httpGet"]["port"] in named
     for service in recording.of_kind("Service"):
         selector = service.inputs["spec"]["selector"]
-        (reached,) = [name for name in labels if selector.items() <= labels[name].items()]
-        (container,) = templates[reached]["spec"]["containers"]
-        named = {port["name"]: port["containerPort"] for port in container["ports"]}
-        for port in service.inputs["spec"]["ports"]:
-            assert named[port["targetPort"]] == port["port"]
+        reached = [name for name in labels if selector.items() <= labels[name].items()]
+        assert {name.removesuffix("-peers") for name in reached} == {service.object_name.removesuffix("-headless")}
+        for (container,) in (templates[name]["spec"]["containers"] for name in reached):
+            named = {port["name"]: port["containerPort"] for port in container["ports"]}
+            for port in service.inputs["spec"]["ports"]:
+                assert named[port["targetPort"]] == port["port"]
     for policy in recording.of_kind("NetworkPolicy"):
         selector = policy.inputs["spec"]["podSelector"].get("matchLabels", {})
         assert policy.object_name == "deny-all" or selector == {"app.kubernetes.io/name": policy.object_name}
@@ -210,7 +211,7 @@ def test_workloads_start_after_their_fence_is_up(case: Case, recorded: Record) -
     recording = recorded(case.environment, **case.settings)
     closed = recording.the("NetworkPolicy", "deny-all").urn
     for deployment in recording.of_kind("Deployment"):
-        own = recording.the("NetworkPolicy", deployment.object_name).urn
+        own = recording.the("NetworkPolicy", deployment.object_name.removesuffix("-peers")).urn
         assert {closed, own} <= set(deployment.depends_on)
 
 
