@@ -144,10 +144,10 @@ class Lab:
         with forwarded(self.recording.outputs["port_forward_commands"][output]) as url:
             yield url
 
-    def ledger(self) -> dict[str, Any]:
-        """The leaker's ledger."""
+    def ledger(self, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """The leaker's ledger, once it is as wanted."""
         with self.forwarded("ledger") as url:
-            return dict(json.loads(answer(f"{url}/ledger")))
+            return dict(json.loads(answer(f"{url}/ledger", until=lambda text: wanted(json.loads(text)))))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,117 @@
+"""What happens to the service's pods in a real cluster's life: deleted, drained, updated."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.story import HTTP_PORT
+from tests.system.kubernetes.harness import READY_SECONDS, deployed, kubectl, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.kubernetes.conftest import Declare
+    from tests.system.kubernetes.harness import Lab
+
+pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.timeout(600)]
+
+NAMESPACE = "memleak-lab-disturbed"
+# The first phase lasts ten seconds: a pod that begins anew can be seen in it.
+SPEED = 3
+# Asks on the connection that it has, and on a new one, in turn, until standard input ends; retries once and at once.
+# One line for each request that failed twice, and at the end how many there were, and how many were retried.
+VISIT = f"""
+import itertools, select, sys, httpx
+options = dict(base_url="http://leaker:{HTTP_PORT}", timeout=5, trust_env=False, verify=False)
+kept = httpx.Client(**options)
+asked = retried = 0
+print("visiting", flush=True)
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    asked += 1
+    path = f"/api/items/{{asked % 1000}}"
+    for attempt in (1, 2):
+        try:
+            if asked % 2:
+                kept.get(path).raise_for_status()
+            else:
+                with httpx.Client(**options) as fresh:
+                    fresh.get(path).raise_for_status()
+            break
+        except httpx.HTTPError as error:
+            if attempt == 2:
+                print(f"request {{asked}} failed twice: {{error!r}}", flush=True)
+            retried += attempt == 1
+print(asked, retried)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(declare: Declare) -> Iterator[Lab]:
+    with deployed(declare(NAMESPACE, speed=SPEED, capMiB=200, prometheus=False)) as lab:
+        yield lab
+
+
+def begins_anew(lab: Lab, before: str) -> None:
+    """The one pod is another than before, is ready, and is in the first phase of its own story."""
+    lab.wait()
+    pod = lab.pod("leaker")
+    ledger = lab.ledger()
+    assert pod["metadata"]["name"] != before
+    assert (ledger["phase"], ledger["bytes_live"]) == ("normal", 0), ledger
+    (status,) = pod["status"]["containerStatuses"]
+    assert status["restartCount"] == 0
+
+
+def leaks(lab: Lab) -> str:
+    """Wait until the pod leaks: its name."""
+    lab.ledger(lambda ledger: bool(ledger["bytes_live"]))
+    name: str = lab.pod("leaker")["metadata"]["name"]
+    return name
+
+
+def test_an_update_fails_no_request_that_is_retried_once(lab: Lab, declare: Declare) -> None:
+    before = lab.pod("leaker")["metadata"]["name"]
+    command = ["kubectl", "--namespace", NAMESPACE, "exec", "--stdin", "deployment/visitors", "--"]
+    with subprocess.Popen(
+        [*command, "python", "-uc", VISIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as visitor:
+        assert visitor.stdout
+        assert visitor.stdout.readline() == "visiting\n"
+        changed = declare(NAMESPACE, speed=SPEED, capMiB=201, prometheus=False)
+        changed.apply()
+        changed.wait()
+        until(lambda: not _exists(lab, before), f"pod {before} is gone")
+        said, _ = visitor.communicate("over\n", timeout=20)
+    *failed, summary = said.splitlines()
+    assert failed == [], summary
+    assert int(summary.split()[0]) > 100
+    assert changed.ledger()["cap_bytes"] == 201 * 2**20
+    lab.apply()
+    lab.wait()
+
+
+def test_a_deleted_pod_comes_back_in_the_first_phase(lab: Lab) -> None:
+    name = leaks(lab)
+    lab.kubectl("delete", "pod", name)
+    begins_anew(lab, name)
+
+
+def test_a_drained_nodes_pods_come_back_in_the_first_phase(lab: Lab) -> None:
+    name = leaks(lab)
+    node = lab.pod("leaker")["spec"]["nodeName"]
+    # Whatever else runs on the node stays there.
+    drain = ("--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector=app.kubernetes.io/part-of=memleak-lab")
+    try:
+        kubectl("drain", node, *drain, f"--timeout={READY_SECONDS}s")
+        pods = [*lab.pods("leaker"), *lab.pods("visitors")]
+        assert node not in [pod["spec"].get("nodeName") for pod in pods]
+    finally:
+        kubectl("uncordon", node)
+    begins_anew(lab, name)
+
+
+def _exists(lab: Lab, pod: str) -> bool:
+    return lab.kubectl("get", "pod", pod, check=False).returncode == 0
