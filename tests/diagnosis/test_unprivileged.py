@@ -23,8 +23,8 @@ from tests.diagnosis.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = pwd.getpwuid(0)
 NOBODY = pwd.getpwnam("nobody")
+OTHER = os.getuid() + 1
 
 
 # --- whom ---
@@ -90,7 +90,7 @@ def closed_below(home: Path, paths: list[Path], uid: int) -> dict[Path, list[Pat
 
 def test_a_folder_that_nobody_else_may_enter_is_closed(tree: Path) -> None:
     paths = [tree / "closed" / "lab", tree / "open" / "lab"]
-    assert closed_below(tree, paths, 65_534) == {tree / "closed": [tree / "closed" / "lab"]}
+    assert closed_below(tree, paths, OTHER) == {tree / "closed": [tree / "closed" / "lab"]}
 
 
 def test_a_folder_is_open_to_its_owner(tree: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_folder_is_open_to_its_owner(tree: Path) -> None:
 def test_the_topmost_closed_folder_holds_all_that_is_below_it(tree: Path) -> None:
     tree.chmod(0o700)
     paths = [tree / "closed" / "lab", tree / "open" / "lab"]
-    assert closed_below(tree, paths, 65_534) == {tree: paths}
+    assert closed_below(tree, paths, OTHER) == {tree: paths}
 
 
 # --- really ---
