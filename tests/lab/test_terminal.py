@@ -7,30 +7,55 @@ import os
 import pty
 import re
 import struct
+import subprocess
+import sys
 import termios
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 CONTROL_C = b"\x03"
 HIDE_CURSOR, SHOW_CURSOR = b"\x1b[?25l", b"\x1b[?25h"
 
 
+# A session's leader gets the first terminal that it opens as its own: Ctrl-C there reaches it.
+ADOPT_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 class Terminal:
-    """The command on a terminal of 100 columns."""
+    """The command on a terminal of 100 columns. Use it as a context manager, which ends it at the latest."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.pid, self._terminal = pty.fork()
-        if not self.pid:
-            os.chdir(folder)
-            os.environ["TERM"] = "xterm-256color"
-            os.environ.pop("NO_COLOR", None)
-            os.execv(MEMLEAK_LAB, [str(MEMLEAK_LAB), *arguments])
+        self._terminal, other_end = pty.openpty()
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ADOPT_TERMINAL, MEMLEAK_LAB, *arguments],
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm-256color"},
+            stdin=other_end,
+            stdout=other_end,
+            stderr=other_end,
+            start_new_session=True,
+        )
+        os.close(other_end)
+        self.pid = self._process.pid
         self.output = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def read_until(self, text: bytes) -> None:
         while text not in self.output:
@@ -55,7 +80,7 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the end: the exit status."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._process.wait(30)
 
     def text(self) -> str:
         """The output without colours and cursor movements."""
@@ -64,12 +89,12 @@ class Terminal:
 
 @pytest.mark.ebpf
 def test_ctrl_c_on_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"])
-    terminal.read_until(b"what the kernel knows")
-    children = descendants(terminal.pid)
-    assert len(children) == 2
-    terminal.press(CONTROL_C)
-    assert terminal.end() == 130
+    with Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"]) as terminal:
+        terminal.read_until(b"what the kernel knows")
+        children = descendants(terminal.pid)
+        assert len(children) == 2
+        terminal.press(CONTROL_C)
+        assert terminal.end() == 130
     assert "memleak-lab: interrupted: everything it started is gone" in terminal.text()
     assert terminal.output.rindex(SHOW_CURSOR) > terminal.output.rindex(HIDE_CURSOR)
     assert "healthy" in terminal.text()
@@ -80,10 +105,10 @@ def test_ctrl_c_on_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None
 @pytest.mark.timeout(60)
 def test_a_window_that_is_closed_ends_the_run(tmp_path: Path) -> None:
     """The terminal is gone: what the view still wants to draw cannot be written."""
-    terminal = Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"])
-    terminal.read_until(b"what the kernel knows")
-    children = descendants(terminal.pid)
-    assert len(children) == 2
-    terminal.close()
-    assert terminal.status() != 0
+    with Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"]) as terminal:
+        terminal.read_until(b"what the kernel knows")
+        children = descendants(terminal.pid)
+        assert len(children) == 2
+        terminal.close()
+        assert terminal.status() != 0
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "its processes are gone")
