@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.trace.tracing import Row, Target, count
+from tests.trace.tracing import JEMALLOC, TCMALLOC, Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.symbols import SymbolizedStack
     from tests.trace.conftest import Build
-    from tests.trace.tracing import Closing
+    from tests.trace.tracing import Closing, Preloaded
 
 pytestmark = pytest.mark.ebpf
 
@@ -36,7 +36,7 @@ def site_and_way(stack: SymbolizedStack) -> str:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_stack_equals_the_programs_books(build: Build, closing: Closing, seed: int, allow_session: bool) -> None:
     with (
-        Target([build("random.c"), str(seed), str(CALLS)]) as target,
+        Target([build("random.c"), str(seed), str(CALLS), "pvalloc"]) as target,
         closing.tracing(target, allow_session=allow_session) as tracer,
     ):
         first = tracer.snapshot()
@@ -62,3 +62,19 @@ def test_every_stack_equals_the_programs_books(build: Build, closing: Closing, s
         assert counted.lost == {}
         assert count(tracer).by(site_and_way) == everything_freed
         assert all(row.outstanding == 0 and row.allocations == row.frees for row in everything_freed.values())
+
+
+@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
+def test_another_allocators_stacks_equal_the_programs_books(
+    build: Build, closing: Closing, preloaded: Preloaded
+) -> None:
+    """Its malloc family calls the C library's mmap, and the C library's reallocarray calls it."""
+    pvalloc = "pvalloc" if preloaded is TCMALLOC else "no"
+    with (
+        Target([build("random.c"), "4", str(CALLS // 5), pvalloc], {"LD_PRELOAD": str(preloaded.path())}) as target,
+        closing.tracing(target) as tracer,
+    ):
+        expected = books(target.go())
+        counted = count(tracer)
+    assert counted.by(site_and_way) == {name: row for name, row in expected.items() if row.allocations}
+    assert counted.lost == {}

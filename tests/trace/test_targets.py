@@ -12,13 +12,13 @@ import pytest
 from diagnosis.errors import LabError
 from diagnosis.process import Process
 from diagnosis.tracer import Tracer
-from tests.trace.tracing import CompilationError, Row, Target, count, report_on
+from tests.trace.tracing import JEMALLOC, TCMALLOC, CompilationError, Row, Target, count, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.trace.conftest import Build
-    from tests.trace.tracing import Closing, Counted
+    from tests.trace.tracing import Closing, Counted, Preloaded
 
     Leaks = Callable[..., Counted]
 
@@ -59,13 +59,6 @@ def refusal(target: Target) -> str:
     assert caught.value.remedy
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def library(name: str, package: str) -> Path:
-    found = sorted(Path("/usr/lib").glob(f"*/{name}")) + sorted(Path("/usr/lib64").glob(name))
-    if not found:
-        pytest.skip(f"{name} is not installed: apt-get install {package}")
-    return found[0]
 
 
 def libraries_of(program: Path) -> list[Path]:
@@ -111,30 +104,25 @@ def test_a_stripped_program_keeps_its_exported_names(build: Build, leaks: Leaks)
     assert counted.lost == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [("libjemalloc.so.2", "libjemalloc2"), ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4")],
-)
-def test_another_allocator_preloaded(build: Build, leaks: Leaks, name: str, package: str) -> None:
+@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
+def test_another_allocator_preloaded(build: Build, leaks: Leaks, preloaded: Preloaded) -> None:
     """The C library's malloc is mapped as well, and never called."""
-    counted = leaks(build("leak.c"), LD_PRELOAD=str(library(name, package)))
+    counted = leaks(build("leak.c"), LD_PRELOAD=str(preloaded.path()))
     assert counted.own == LEAK
     assert counted.lost == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [("libjemalloc.so.2", "libjemalloc2"), ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4")],
-)
+@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
 def test_what_another_allocator_serves_without_malloc_is_said(
-    build: Build, closing: Closing, name: str, package: str
+    build: Build, closing: Closing, preloaded: Preloaded
 ) -> None:
     with (
-        Target([build("cxx.cpp")], {"LD_PRELOAD": str(library(name, package))}) as target,
+        Target([build("cxx.cpp")], {"LD_PRELOAD": str(preloaded.path())}) as target,
         closing.tracing(target) as tracer,
     ):
         report = report_on(tracer, target.go)
-    assert any("new and delete" in note and name.partition(".")[0] in note for note in report.notes), report.notes
+    stem = preloaded.library.partition(".")[0]
+    assert any("new and delete" in note and stem in note for note in report.notes), report.notes
 
 
 def test_a_program_with_an_allocator_of_its_own(build: Build, leaks: Leaks) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+import pytest
 from heap_trace import HeapTrace
 
 from diagnosis.mapped import Counts
@@ -52,6 +53,28 @@ class Row(NamedTuple):
     allocations: int
     frees: int
     outstanding: int
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """An allocator that takes the C library's place, and the package that has it."""
+
+    library: str
+    package: str
+
+    def path(self) -> Path:
+        """Where it is; without it the test is skipped."""
+        found = [*Path("/usr/lib").glob(f"*/{self.library}"), *Path("/usr/lib64").glob(self.library)]
+        if not found:
+            pytest.skip(f"{self.library} is not installed: apt-get install {self.package}")
+        return found[0]
+
+    def __str__(self) -> str:
+        return self.package
+
+
+JEMALLOC = Preloaded("libjemalloc.so.2", "libjemalloc2")
+TCMALLOC = Preloaded("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4")
 
 
 def compile_program(folder: Path, source: str, *flags: str, compiler: str = "", name: str = "") -> Path:
