@@ -32,6 +32,8 @@ NUMBER_WIDTH: Final = 4
 CHOSEN: Final = 'pod=~"$pod"'
 FUNCTION: Final = "{{function}} from {{caller}} {{pod}}"
 HOLDERS: Final = f"{known.HELD}{{{CHOSEN}}} > {HOLDER_BYTES}"
+# What the program asks of the stock gadget: its implicit counter of events, by operation.
+STOCK_GADGET: Final = 'sum by (operation) (rate(calls_total{otel_scope_name="trace_malloc"}[$__rate_interval]))'
 ROW_LABELS: Final = ("pod", "function", "caller", "module")
 
 
@@ -173,13 +175,15 @@ def _charts(trace: Sequence[dashboard.DashboardLink], why: Sequence[dashboard.Da
             About(
                 "Allocations against frees",
                 "Blocks taken and blocks given back a second, by the functions that hold more than 1 MiB. In a healthy "
-                "program the two lines of a function lie close together.",
+                "program the two lines of a function lie close together. Inspektor Gadget's stock trace_malloc knows "
+                "no functions: where it runs, its calls are shown by operation.",
                 "no function holds 1 MiB",
                 trace,
             ),
             [
                 Query(_of_holders("memleak_allocations_total"), "taken by {{function}} {{pod}}"),
                 Query(_of_holders("memleak_frees_total"), "given back to {{function}} {{pod}}"),
+                Query(STOCK_GADGET, "{{operation}} calls, all functions"),
             ],
             units.OpsPerSecond,
         ),

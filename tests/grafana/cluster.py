@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NAMESPACE = "memleak-demo"
 MIB = 1024 * 1024
 PROBES = {"Liveness": "/health", "Readiness": "/ready"}
+# The stock gadget counts events by the allocator's operation, and knows nothing of who called.
+STOCK_OPERATIONS = {"memleak_allocations_total": "malloc", "memleak_frees_total": "free"}
 CGROUP_LABELS = ("container", "id", "image", "name", "namespace", "pod")
 PROBE_LABELS = ("container", "namespace", "pod", "pod_uid", "probe_type", "result")
 
@@ -69,7 +71,7 @@ class _Cadvisor(Collector):
             for pod in self._pods:
                 used = pod.status_bytes(line)
                 # A pod's own row and its pause container's come without a container's name.
-                family.add_metric(("", f"/kubepods/{pod.name}", "", "", NAMESPACE, pod.name), used + MIB)
+                family.add_metric(("", f"/kubepods/{pod.name}", "", "", NAMESPACE, pod.name), used + 16 * MIB)
                 family.add_metric(("", f"/kubepods/{pod.name}/pause", "pause", "p", NAMESPACE, pod.name), MIB)
                 family.add_metric(("leaker", f"/kubepods/{pod.name}/c", "memleak-demo", "c", NAMESPACE, pod.name), used)
             yield family
@@ -97,9 +99,10 @@ class _Probes(Collector):
 
 
 class _Gadget(Collector):
-    """The tracers' own numbers, in the form in which Inspektor Gadget exports a gadget's: all as gauges.
+    """The tracers' own numbers, in the form in which Inspektor Gadget exports this project's gadget and the stock one.
 
-    A gadget counts in its eBPF maps and hands out absolute values; a counter of OpenTelemetry would add them up.
+    This project's gadget counts in its eBPF maps and hands out absolute values, all as gauges: a counter of
+    OpenTelemetry would add them up. The stock one hands out events, and its counter does add them up.
     """
 
     def __init__(self, pods: Iterable[Pod]) -> None:
@@ -107,11 +110,14 @@ class _Gadget(Collector):
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
+        calls: Counter[str] = Counter()
         for pod in self._pods:
             for family in text_string_to_metric_families(fetch(pod.tracer, "/metrics").text):
                 for sample in family.samples:
                     if not sample.name.startswith("memleak_") or sample.name.endswith(("_created", "resident_bytes")):
                         continue
+                    if operation := STOCK_OPERATIONS.get(sample.name):
+                        calls[operation] += int(sample.value)
                     labels = dict(sample.labels)
                     labels |= {
                         "proc_comm": labels.pop("command"),
@@ -124,6 +130,10 @@ class _Gadget(Collector):
                     own = families.setdefault(sample.name, Metric(sample.name, family.documentation, "gauge"))
                     own.add_sample(sample.name, labels, sample.value)
         yield from families.values()
+        stock = CounterMetricFamily("calls", "allocator calls", labels=("operation", "otel_scope_name"))
+        for operation, count in calls.items():
+            stock.add_metric((operation, "trace_malloc"), count)
+        yield stock
 
 
 class _Server(ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from grafana import DATASOURCE_UID, GADGET_LABELS, dashboards, rules
+from grafana import DATASOURCE_UID, dashboards, rules
 from infra.prometheus_config import kubernetes_jobs
 from tests.grafana.cluster import NAMESPACE, Pod, running_node
 from tests.grafana.screen import Screen, View
@@ -199,11 +199,8 @@ def _cluster_jobs(node: str, leakers: dict[str, str]) -> list[dict[str, object]]
                 ]
                 jobs.append({"job_name": job.name, "static_configs": targets})
             case "gadget":
-                relabel = [
-                    {"source_labels": [theirs], "regex": "(.+)", "target_label": ours}
-                    for theirs, ours in GADGET_LABELS.items()
-                ]
-                jobs.append(_job(job.name, node, "/gadget") | {"metric_relabel_configs": relabel})
+                kept = document["metric_relabel_configs"]
+                jobs.append(_job(job.name, node, "/gadget") | {"metric_relabel_configs": kept})
             case _:
                 path = str(document["metrics_path"])
                 kept = document["metric_relabel_configs"]

@@ -188,7 +188,9 @@ def test_a_query_parses_and_keeps_the_rules(target: Mapping[str, Any], parser: P
     for selector in selectors:
         matched = {matcher["name"] for matcher in selector["matchers"]}
         # A recorded series has lost its job and keeps its pod; the kubelet's probes are joined to the chosen targets.
-        assert {"job", "instance"} <= matched or matched & {"pod", "probe_type", "alertstate"}, selector["name"]
+        assert {"job", "instance"} <= matched or matched & {"pod", "probe_type", "alertstate", "otel_scope_name"}, (
+            selector["name"]
+        )
     for call in nodes:
         if call.get("type") == "call" and call["func"]["name"] in {"rate", "increase", "irate"}:
             assert call["args"][0]["name"].endswith(("_total", "_bucket", "_sum", "_count")), "a rate of no counter"
