@@ -6,14 +6,17 @@ window, under a link of its own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-from grafana.rendering import TAG, link
+from grafana.rendering import TAG, link, page_url
 from grafana.sdk import dashboard, text, text_model
 
 UID: Final = "memleak-lab-guide"
 FENCES: Final = ("```", "~~~")
+_TO_A_SECTION: Final = re.compile(r"\]\(#([\w-]+)\)")
+_TO_A_FILE: Final = re.compile(r"\[([^\]]*)\]\((?!https?://|/|#)([^)]+)\)")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Page:
 
     title: str
     markdown: str
+
+    @property
+    def anchor(self) -> str:
+        """The heading as links within the document write it."""
+        return re.sub(r"[^\w-]", "", self.title.lower().replace(" ", "-"))
 
 
 def pages(guide: str) -> list[Page]:
@@ -51,7 +59,22 @@ def links(guide: str, title: str, *words: str) -> list[dashboard.DashboardLink]:
 
 
 def guide_dashboard(guide: str) -> dashboard.Dashboard:
-    """The pages, one below the other."""
+    """The pages, one below the other, with links that lead from page to page.
+
+    Raises:
+        ValueError: the guide links to a section that it does not have.
+    """
+    sections = {page.anchor: at for at, page in enumerate(pages(guide), start=1)}
+
+    def to_a_page(match: re.Match[str]) -> str:
+        if match[1] not in sections:
+            raise ValueError(f"the guide links to #{match[1]}; its sections are {', '.join(sections)}")
+        return f"]({page_url(UID, sections[match[1]])})"
+
+    def linked(markdown: str) -> str:
+        # A file of the repository is nothing that Grafana serves: its name is told instead.
+        return _TO_A_FILE.sub(r"\1 (`docs/\2`)", _TO_A_SECTION.sub(to_a_page, markdown))
+
     built = dashboard.Dashboard("eBPF guide").uid(UID).tags([TAG]).description("How to find the leak, tool by tool.")
     for at, page in enumerate(pages(guide), start=1):
         built.with_panel(
@@ -60,7 +83,7 @@ def guide_dashboard(guide: str) -> dashboard.Dashboard:
             .title(page.title)
             .description("A page of the guide to the eBPF tools.")
             .mode(text_model.TextMode.MARKDOWN)
-            .content(page.markdown)
+            .content(linked(page.markdown))
             .span(24)
             .height(16)
         )

@@ -62,14 +62,18 @@ class VisibleLink(dashboard.DashboardLink):
 
 def link(title: str, uid: str, panel: int | None = None) -> dashboard.DashboardLink:
     """A link to another dashboard of the lab, with the time and the choices made here, or to one panel of it."""
-    view = "" if panel is None else f"?viewPanel=panel-{panel}"
     return (
         VisibleLink(title)
         .type(model.DashboardLinkType.LINK)
-        .url(f"/d/{uid}{view}")
+        .url(f"/d/{uid}" if panel is None else page_url(uid, panel))
         .keep_time(True)
         .include_vars(panel is None)
     )
+
+
+def page_url(uid: str, panel: int) -> str:
+    """Where Grafana shows one panel of a dashboard, as large as the window."""
+    return f"/d/{uid}?viewPanel=panel-{panel}"
 
 
 def render(built: dashboard.Dashboard) -> str:

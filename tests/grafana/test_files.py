@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from grafana import DATASOURCE_UID, Pace, dashboards, provisioning
-from grafana.__main__ import main
+from grafana.__main__ import GUIDE, main
 from grafana.guide import Page, pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +69,37 @@ def test_the_guide_is_a_dashboard_of_its_pages() -> None:
         ("How to trace", "B."),
     ]
     assert links == {"/d/memleak-lab-guide?viewPanel=panel-2", "/d/memleak-lab-guide"}
+
+
+def test_links_within_the_guide_lead_from_page_to_page() -> None:
+    guide = (
+        "# Guide\n\n[How](#what-it-costs), [more](MORE.md), [out](https://example.com/x).\n\n## What it costs\n\nB.\n"
+    )
+    files = dashboards(truth=True, datasource_uid="x", guide=guide)
+
+    assert json.loads(files["ebpf-guide.json"])["panels"][0]["options"]["content"] == (
+        "[How](/d/memleak-lab-guide?viewPanel=panel-2), more (`docs/MORE.md`), [out](https://example.com/x)."
+    )
+
+
+def test_a_link_to_a_section_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ValueError, match="#nowhere; its sections are guide, how"):
+        dashboards(truth=True, datasource_uid="x", guide="# Guide\n\n[Go](#nowhere)\n\n## How\n\nB.\n")
+
+
+def test_the_projects_own_guide_has_the_pages_that_panels_link_to() -> None:
+    files = dashboards(truth=True, datasource_uid="x", guide=GUIDE.read_text())
+    titles = [panel["title"] for panel in json.loads(files["ebpf-guide.json"])["panels"]]
+    links = {
+        link["title"]: link["url"]
+        for panel in json.loads(files["kernel-truth.json"])["panels"]
+        for link in panel.get("links") or ()
+    }
+
+    assert {title: titles[int(url.rpartition("-")[2]) - 1] for title, url in links.items()} == {
+        "How to trace this yourself": "Choose your tool",
+        "Why the service saw nothing": "Why the application's metrics saw nothing",
+    }
 
 
 def test_without_a_guide_nothing_links_to_it() -> None:
