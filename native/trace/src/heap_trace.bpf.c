@@ -2,8 +2,9 @@
 /*
  * The heap tracer's programs: what is attached where. The accounting itself is in heap_account.bpf.h.
  *
- * The probes are opened for one process, so nothing here asks who is calling. A child of vfork shares its parent's
- * memory until it execs, and counts; a child of fork has memory of its own, and the kernel takes the probes out of it.
+ * The probes are opened for one process, so nothing here asks who is calling. A child of fork has memory of its own, and
+ * the kernel takes the probes out of it. A child of vfork shares its parent's until it execs, and may not allocate: where
+ * it does, the pair of programs counts it, and a session, which the kernel keeps to the process's own threads, does not.
  */
 #include <linux/bpf.h>
 #include <linux/ptrace.h>
