@@ -84,7 +84,7 @@ class Tracer:
         self._frames: dict[int, tuple[int, ...]] = {}
         self._lock = Lock()  # the exporter reads from a thread of its own
         self._closing = Event()
-        drain = Thread(target=self._drain, name="mappings", daemon=True)
+        self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
         with ExitStack() as stack:
             try:
                 self._trace = stack.enter_context(
@@ -99,9 +99,9 @@ class Tracer:
                     self._trace.attach(process.pid, str(allocator.path), probes)
             except TraceError as error:
                 raise _explain(error, process) from error
-            drain.start()
-            stack.callback(drain.join)
-            stack.callback(self._closing.set)
+            # Said before it starts: an interruption can come before start() returns.
+            stack.callback(self._stop_draining)
+            self._drainer.start()
             self._close = stack.pop_all().close
 
     @property
@@ -113,10 +113,20 @@ class Tracer:
         """Keep the ring of mapping events from filling up while nobody looks."""
         while not self._closing.wait(DRAIN_SECONDS):
             with self._lock:
+                if self._closing.is_set():
+                    return
                 try:
                     self._mapped.apply(self._trace.mappings())
                 except TraceError:
                     return  # the next snapshot meets the same error, and raises it where it can be handled
+
+    def _stop_draining(self) -> None:
+        """After this nothing reads the ring any more, so that it can be closed."""
+        self._closing.set()
+        with self._lock:
+            pass  # what was being read is read
+        if self._drainer.is_alive():
+            self._drainer.join()
 
     def snapshot(self) -> Snapshot:
         """The counts of every stack now."""
