@@ -6,8 +6,12 @@ import os
 import shutil
 import subprocess
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _root() -> str:
@@ -42,7 +46,7 @@ def _cluster() -> str:
     return _succeeds("kubectl", "get", "--raw", "/readyz")
 
 
-MISSING = {
+MISSING: dict[str, Callable[[], str]] = {
     "root": _root,
     "ebpf": _ebpf,
     "docker": lambda: _succeeds("docker", "info"),
