@@ -14,6 +14,7 @@ from diagnosis.cli_run import run_command
 from diagnosis.cli_trace import trace_command
 from diagnosis.cli_watch import watch_command
 from diagnosis.errors import LabError
+from diagnosis.gone import Teardown, anything_left, print_findings
 from diagnosis.grade import grade_function, grade_rate
 from diagnosis.preflight import Machine, check_machine
 from diagnosis.tables import EXIT_WRONG, conclude, print_checks, report_console
@@ -35,8 +36,19 @@ app.command("watch")(watch_command)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    *,
+    gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
+    image: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's imageName.")] = "memleak-demo",
+) -> None:
     """Say what this machine lacks, with a remedy for each."""
+    if gone:
+        findings = Teardown(namespace, image).findings()
+        print_findings(report_console(), findings)
+        if anything_left(findings):
+            raise typer.Exit(EXIT_WRONG)
+        return
     checks = check_machine(Machine())
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
