@@ -96,6 +96,7 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
+        _ = process.command  # it is printed later, when the process may have ended
         return Grower(process, resident, growth, window.touched_by(pid), tuple(stacks))
-    except LabError:
+    except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # gone meanwhile
