@@ -74,6 +74,9 @@ class ScrapeJob:
         if self.kubelet:
             job |= {
                 "scheme": "https",
+                # cAdvisor stamps its samples itself, and Prometheus would go on for five minutes with the last one of
+                # a container that is gone: a pod's figure would be that of the container that was killed.
+                "track_timestamps_staleness": True,
                 "authorization": {"credentials_file": f"{_ACCOUNT}/token"},
                 # Many a cluster's kubelets serve a certificate that they signed themselves. The token that they get
                 # to see reads kubelet metrics and nothing else.

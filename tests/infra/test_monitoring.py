@@ -98,6 +98,7 @@ def test_kubelets_are_read_with_the_least_right_there_is(recorded: Record) -> No
     for name in ("cadvisor", "probes"):
         job = _jobs(recording)[name]
         assert job["scheme"] == "https"
+        assert job["track_timestamps_staleness"], "else a killed container's last figure is shown for five minutes"
         keep = [step for step in job["metric_relabel_configs"] if step["source_labels"] == ["namespace"]]
         assert [(step["action"], step["regex"]) for step in keep] == [("keep", "memleak-demo")]
 
