@@ -144,8 +144,10 @@ def told(folder: Path) -> Iterator[Story]:
     """Tell the story, and leave the Prometheus servers running for questions."""
     with contextlib.ExitStack() as kept, contextlib.ExitStack() as running:
         calm = running.enter_context(running_service(LAB_SPEED="1"))
+        fetch(calm.http, "/ready")  # as a kubelet does within the first second
         calm_tracer = running.enter_context(traced(calm, folder / "calm.log"))
         fast = running.enter_context(running_service(LAB_SPEED=str(SPEED), LAB_CAP_BYTES=str(CAP_BYTES)))
+        fetch(fast.http, "/ready")
         before: int = fast.ledger()["bytes_live"]
         fast_tracer = running.enter_context(traced(fast, folder / "fast.log"))
         after: int = fast.ledger()["bytes_live"]
