@@ -38,10 +38,10 @@ TOTAL = Row(117, 103, 40960 + 2 * MIB + 1000 + 20000)
 
 
 @pytest.fixture
-def leaks(closing: Closing, allow_session: bool) -> Leaks:
+def leaks(closing: Closing) -> Leaks:
     """`leaks(command)`: run a build of leak.c, and count."""
 
-    def run(*command: str | Path, inside: bool = False, **environment: str) -> Counted:
+    def run(*command: str | Path, inside: bool = False, allow_session: bool = True, **environment: str) -> Counted:
         with (
             Target(command, environment, inside=inside) as target,
             closing.tracing(target, allow_session=allow_session) as tracer,
@@ -140,7 +140,7 @@ def test_a_32_bit_program_is_refused(build: Build) -> None:
         assert "32-bit" in refusal(target)
 
 
-def test_another_mount_and_pid_namespace(build: Build, leaks: Leaks, tmp_path: Path) -> None:
+def test_another_mount_and_pid_namespace(build: Build, leaks: Leaks, tmp_path: Path, allow_session: bool) -> None:
     """In a root directory of its own, with its own copy of the C library, and another pid there than here."""
     program = build("leak.c")
     for path in (program, *libraries_of(program)):
@@ -148,7 +148,7 @@ def test_another_mount_and_pid_namespace(build: Build, leaks: Leaks, tmp_path: P
         inside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, inside)
     command = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "chroot", tmp_path, "/leak")
-    counted = leaks(*command, inside=True)
+    counted = leaks(*command, inside=True, allow_session=allow_session)
     assert counted.table == LEAK
     assert counted.lost == {}
 
