@@ -79,6 +79,14 @@ def push(image: str, repository: str) -> Pushed:
     return Pushed(pushed, digest)
 
 
+def remove_from_node(node: str, reference: str) -> None:
+    """Remove an image from a node: inside kind's container of that name, or from this machine's containerd."""
+    on_kind = not docker("container", "inspect", node, check=False).returncode
+    command = ["docker", "exec", node, "crictl", "rmi"] if on_kind else ["ctr", "--namespace", "k8s.io", "images", "rm"]
+    done = subprocess.run([*command, reference], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)} {reference}\n{done.stdout}{done.stderr}"
+
+
 @dataclass(frozen=True)
 class Lab:
     """What the program declares for this cluster, as text for kubectl, without the Helm release."""
