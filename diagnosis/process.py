@@ -63,8 +63,15 @@ class Process:
 
     @cached_property
     def command(self) -> str:
-        """The command line, or the name in brackets for a kernel thread."""
-        words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        """The command line, or the name in brackets for a kernel thread.
+
+        Raises:
+            LabError: the process has ended.
+        """
+        try:
+            words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
         text = b" ".join(words).decode(errors="replace").strip()
         return text or f"[{self._read('comm').strip()}]"
 

@@ -158,9 +158,9 @@ def print_watch(console: Console, watched: Watch) -> None:
     """The processes that grew, with their code, and the command that traces the first of them."""
     for grower in watched.growers:
         console.print(
-            f"pid {grower.process.pid} grew by {format_size(grower.growth_bytes)}"
+            f"pid {grower.pid} grew by {format_size(grower.growth_bytes)}"
             f" ({format_size(grower.growth_bytes / watched.seconds * 60)} a minute)"
-            f" to {format_size(grower.resident_bytes)}: {grower.process.command}",
+            f" to {format_size(grower.resident_bytes)}: {grower.command}",
             style="bold",
             highlight=False,
             soft_wrap=True,
@@ -173,7 +173,7 @@ def print_watch(console: Console, watched: Watch) -> None:
         f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False
     )
     if watched.growers:
-        console.print(f"memleak-lab trace --pid {watched.growers[0].process.pid}", highlight=False, markup=False)
+        console.print(f"memleak-lab trace --pid {watched.growers[0].pid}", highlight=False, markup=False)
     else:
         console.print("No process grew. Watch for longer: memleak-lab watch --duration 10m", highlight=False)
 

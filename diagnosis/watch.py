@@ -26,7 +26,8 @@ SHOWN_STACKS = 3
 class Grower:
     """A process that grew. Sizes in bytes; ``touched_bytes`` is an estimate from samples, the others are counted."""
 
-    process: Process
+    pid: int
+    command: str
     resident_bytes: int
     growth_bytes: int
     touched_bytes: float
@@ -96,7 +97,6 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
-        _ = process.command  # it is printed later, when the process may have ended
-        return Grower(process, resident, growth, window.touched_by(pid), tuple(stacks))
+        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
     except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # gone meanwhile

@@ -160,7 +160,7 @@ def test_watch_ranks_the_grower_first_beside_a_busy_process(tmp_path: Path) -> N
     busy = compile_c(BUSY, tmp_path / "busy", "-O2")
     with running(grower) as leaking, running(busy) as working:
         watched = watch(lambda: [leaking.pid, working.pid], 3.0, 5, time.sleep)
-    assert [grower.process.pid for grower in watched.growers] == [leaking.pid]
+    assert [grower.pid for grower in watched.growers] == [leaking.pid]
     first = watched.growers[0]
     assert first.growth_bytes > 20 * MIB
     assert "keep_more" in {frame.name for frame in first.stacks[0].frames}
