@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from infra import versions
-from infra.story import LEDGER_PORT
+from infra.story import LEDGER_PORT, TRACER_PORT
 
 DEBUGINFO_FOLDER = "/app/debuginfo"
 FIELDS = "proc.comm,operation,size,ustack.symbols"
@@ -89,6 +89,12 @@ def docker_on_host(script: str, toolbox: str, container: str) -> str:
         f'--env LEAKER_PID="$({_pid(container)})" '
         f"--volume /lib/modules:/lib/modules:ro --volume /usr/src:/usr/src:ro {toolbox} sh -c {shlex.quote(script)}"
     )
+
+
+def docker_tracer(container: str) -> str:
+    """Trace the leaker for Prometheus, at the address of this machine that only containers reach."""
+    bridge = "docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'"
+    return f'sudo "$(command -v memleak-lab)" trace --container {container} --listen "$({bridge}):{TRACER_PORT}"'
 
 
 def docker_verify(container: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 PROMETHEUS_HOST_PORT = 9092
 MIB = 2**20
+# This machine, as a container calls it.
+HOST = "host.docker.internal"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class DockerLabArgs:
 
 @dataclass(frozen=True)
 class _Part:
-    """What sets one container apart from the others. ``files`` are mounted at their folder, by relative path."""
+    """What sets one container apart from the others.
+
+    ``files`` are mounted at their folder, by relative path. ``sees_host`` gives this machine a name inside.
+    """
 
     name: str
     image: pulumi.Input[str]
@@ -64,6 +69,7 @@ class _Part:
     writable: Sequence[str] = ()
     healthcheck: docker.ContainerHealthcheckArgs | None = None
     after: Sequence[pulumi.Resource] = ()
+    sees_host: bool = False
 
 
 class DockerLab(pulumi.ComponentResource):
@@ -115,6 +121,7 @@ class DockerLab(pulumi.ComponentResource):
             envs=list(part.variables),
             labels=[docker.ContainerLabelArgs(label=label, value=value) for label, value in sorted(labels.items())],
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self._network.name, aliases=[part.name])],
+            hosts=[docker.ContainerHostArgs(host=HOST, ip="host-gateway")] if part.sees_host else [],
             ports=[
                 docker.ContainerPortArgs(internal=inside, external=outside, ip=LOOPBACK)
                 for inside, outside in sorted(part.ports.items())
@@ -213,8 +220,13 @@ def _prometheus(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
         1024 * MIB,
         command=prometheus.arguments(),
         ports={prometheus.PORT: PROMETHEUS_HOST_PORT},
-        files={prometheus.CONFIG_FOLDER: prometheus_files(docker_jobs("leaker"), args.monitoring)},
+        files={
+            prometheus.CONFIG_FOLDER: prometheus_files(
+                docker_jobs("leaker", HOST if args.monitoring.truth else None), args.monitoring
+            )
+        },
         writable=[prometheus.DATA_FOLDER],
+        sees_host=args.monitoring.truth,
         healthcheck=docker.ContainerHealthcheckArgs(
             tests=["CMD", "/bin/promtool", "check", "ready", f"--url=http://127.0.0.1:{prometheus.PORT}"],
             interval="5s",

@@ -23,7 +23,7 @@ GRAFANA_PAGE = "d/memleak-lab-health"
 
 @dataclass(frozen=True)
 class LabOutputs:
-    """The stack's outputs, under these names. ``import_command`` is None where no import is needed."""
+    """The stack's outputs, under these names. ``import_command`` and ``tracer_command`` are None where not needed."""
 
     image: pulumi.Input[str]
     namespace: str
@@ -35,6 +35,7 @@ class LabOutputs:
     urls: Mapping[str, str]
     verify_command: str
     import_command: pulumi.Input[str] | None
+    tracer_command: str | None = None
 
     def export(self) -> None:
         """Hand every output that there is to Pulumi."""
@@ -91,6 +92,7 @@ def docker_outputs(config: LabConfig, image: LabImage, container: str) -> LabOut
         urls=_urls(config, ledger=False),
         verify_command=commands.docker_verify(container),
         import_command=None,
+        tracer_command=commands.docker_tracer(container) if config.truth else None,
     )
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from grafana import GADGET_LABELS
 from infra.pods import selector
-from infra.story import METRICS_PORT
+from infra.story import METRICS_PORT, TRACER_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,9 +120,12 @@ def kubernetes_jobs(namespace: str, gadget_namespace: str | None) -> list[Scrape
     return jobs
 
 
-def docker_jobs(leaker: str) -> list[ScrapeJob]:
-    """The claims of the leaker's container."""
-    return [ScrapeJob("leaker", {"static_configs": [{"targets": [f"{leaker}:{METRICS_PORT}"]}]})]
+def docker_jobs(leaker: str, tracer_host: str | None) -> list[ScrapeJob]:
+    """The claims of the leaker's container; and what the kernel knows, from a tracer on the host."""
+    jobs = [ScrapeJob("leaker", {"static_configs": [{"targets": [f"{leaker}:{METRICS_PORT}"]}]})]
+    if tracer_host:
+        jobs.append(ScrapeJob("tracer", {"static_configs": [{"targets": [f"{tracer_host}:{TRACER_PORT}"]}]}))
+    return jobs
 
 
 def prometheus_files(jobs: Sequence[ScrapeJob], monitoring: Monitoring) -> dict[str, str]:

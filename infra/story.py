@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 HTTP_PORT = 8080
 METRICS_PORT = 9090
 LEDGER_PORT = 9091
+# Where `memleak-lab trace --listen` is expected, on the machine that runs the containers.
+TRACER_PORT = 9435
 VISITORS_COMMAND = ("python", "-m", "service.visitors")
 
 

@@ -52,6 +52,7 @@ IN_CLUSTER = CLUSTERS_AND_REGISTRIES + VARIANTS
 IN_DOCKER = [
     Case("kind", {"target": "docker"}),
     Case("kind", {"target": "docker", "grafana": False}),
+    Case("kind", {"target": "docker", "truth": True}),
     Case("kind", {"target": "docker", "grafanaAdminPassword": PASSWORD, "mirror": MIRROR}),
 ]
 ALL = IN_CLUSTER + IN_DOCKER

@@ -75,6 +75,26 @@ def test_mounted_files_are_what_the_programs_read(recorded: Record) -> None:
     assert all(json.loads(path.read_text())["panels"] for path in dashboards)
 
 
+def test_with_truth_prometheus_asks_the_tracer_on_the_host_that_the_output_starts(recorded: Record) -> None:
+    recording = recorded("kind", target="docker", truth=True)
+    containers = _containers(recording)
+    (mount,) = containers["prometheus"]["mounts"]
+    jobs = yaml.safe_load((Path(mount["source"]) / "prometheus.yml").read_text())["scrape_configs"]
+    assert {job["job_name"]: job["static_configs"] for job in jobs}["tracer"] == [
+        {"targets": ["host.docker.internal:9435"]}
+    ]
+    assert containers["prometheus"]["hosts"] == [{"host": "host.docker.internal", "ip": "host-gateway"}]
+    assert not any(one.get("hosts") for name, one in containers.items() if name != "prometheus")
+    assert "trace --container memleak-demo-leaker --listen" in recording.outputs["tracer_command"]
+    assert recording.outputs["tracer_command"].endswith(':9435"')
+
+
+def test_without_truth_no_container_knows_the_host(recorded: Record) -> None:
+    recording = recorded("kind", target="docker")
+    assert not any(one.get("hosts") for one in _containers(recording).values())
+    assert "tracer_command" not in recording.outputs
+
+
 def test_a_changed_file_changes_the_mount_and_the_label_that_replaces_the_container(
     recorded: Record, recorded_afresh: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
