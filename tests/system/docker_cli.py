@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import time
 import urllib.error
@@ -61,6 +62,14 @@ def answer(url: str, seconds: float = PATIENCE_SECONDS, *, until: Callable[[str]
     raise AssertionError(f"{url} did not answer as expected in {seconds:g} s; last: {last[:2000]}")
 
 
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Poll until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        time.sleep(0.1)
+
+
 def options_of(container: dict[str, Any], network: str, name: str) -> list[str]:
     """The options of `docker run` that make a container as the program declares it, but for fixed host ports."""
     (place,) = container["networksAdvanced"]
@@ -78,6 +87,8 @@ def options_of(container: dict[str, Any], network: str, name: str) -> list[str]:
     options += [f"--security-opt={one}" for one in container["securityOpts"]]
     options += [f"--memory={container['memory']}m", f"--memory-swap={container['memorySwap']}m"]
     options += ["--read-only"] if container["readOnly"] else []
+    options += [f"--restart={container['restart']}"]
+    options += _health_options(container.get("healthcheck", {}))
     options += ["--user", container["user"]]
     if "entrypoints" in container:
         options += ["--entrypoint", container["entrypoints"][0]]
@@ -87,3 +98,14 @@ def options_of(container: dict[str, Any], network: str, name: str) -> list[str]:
 def command_of(container: dict[str, Any]) -> tuple[str, ...]:
     """What comes after the image's name."""
     return (*container.get("entrypoints", [])[1:], *container.get("command", []))
+
+
+def _health_options(check: dict[str, Any]) -> list[str]:
+    """Docker's options for a container's own health check; none: the image's."""
+    if not check:
+        return []
+    kind, *words = check["tests"]
+    if kind == "NONE":
+        return ["--no-healthcheck"]
+    limits = [f"--health-{name}={check[name]}" for name in ("interval", "timeout", "retries")]
+    return [f"--health-cmd={shlex.join(words)}", *limits]
