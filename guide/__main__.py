@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from benchmarks.contestants import LaunchedBcc
 from diagnosis.child import PROJECT
 from diagnosis.errors import LabError
+from guide import ig
 from guide.bpftrace import Bpftrace
 from guide.claims import claims_and_truth
 from guide.document import fill, shape
+from guide.gadget import Gadget
 from guide.lab_trace import LabTrace
 from guide.measure import run_on_loop, run_on_service
 from guide.perf import Perf
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 DOCUMENT = PROJECT / "docs/EBPF_GUIDE.md"
 KIB = 1024
 MIB = 1024 * KIB
-TOOLS: tuple[Tool, ...] = (LabTrace(), Bpftrace(), LaunchedBcc(), Perf())
+TOOLS: tuple[Tool, ...] = (LabTrace(), Gadget(), Bpftrace(), LaunchedBcc(), Perf())
 SCENES = tuple(
     Scene(container, chunk_bytes) for container, chunk_bytes in itertools.product((False, True), (64 * KIB, MIB))
 )
@@ -39,6 +41,7 @@ SHOWN_AT_BOTH = ("bcc",)
 # A verdict needs to see the leak go on; 2000 MiB last for more than four minutes at this speed.
 LIVE = Scene(container=False, chunk_bytes=64 * KIB, cap_bytes=2000 * MIB)
 LIVE_SECONDS = 25.0
+IG_FIELDS = "proc.comm,proc.pid,function,outstanding,blocks,allocations,frees,leak_percent,age"
 
 
 def _say(text: str) -> None:
@@ -74,6 +77,7 @@ def measure(tools: Sequence[Tool]) -> Results:
         shown = LabTrace(for_people=True)
         _say(f"{shown.name}, for people")
         results.excerpts[f"output of {shown.slug}"] = run_on_service(shown, LIVE, live_seconds=LIVE_SECONDS).excerpt
+    _run_ig(results)
     _say("claims")
     results.excerpts["claims"] = claims_and_truth(SCENES[0])
     _say("cost")
@@ -81,12 +85,25 @@ def measure(tools: Sequence[Tool]) -> Results:
     return results
 
 
+def _run_ig(results: Results) -> None:
+    """The gadget in Inspektor Gadget, for its output; by itself it can do nothing without kprobes."""
+    _say("ig")
+    try:
+        ig.build_image()
+        output, _ = ig.run_gadget(SCENES[0], "--sort", "-outstanding_raw", "--fields", IG_FIELDS)
+    except LabError as error:
+        results.missing[ig.NAME] = str(error)
+        results.excerpts["output of ig"] = f"not run here: {error}"
+        return
+    results.excerpts["output of ig"] = ig.excerpt(output)
+    if reason := ig.without_kprobes():
+        results.missing[ig.NAME] = reason
+
+
 def main() -> int:
     """Exit status 0 when the results were written, 1 when nothing could be run."""
     parser = argparse.ArgumentParser(description="Every tool on the same leak, held against the ledger.")
-    parser.add_argument(
-        "--only", help="tools, by the guide's names for them, with commas: bpftrace,bcc,perf,memleak-lab"
-    )
+    parser.add_argument("--only", help="tools, by the names in the guide's marks, with commas, such as bpftrace,bcc")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     parser.add_argument("--no-document", action="store_true", help="leave docs/EBPF_GUIDE.md as it is")
     options = parser.parse_args()

@@ -60,7 +60,7 @@ class Session:
         files = 0
         while files < probes or time.monotonic() - changed < SETTLED_SECONDS:
             if self._process.poll() is not None or time.monotonic() - began > ATTACH_SECONDS:
-                raise LabError(f"{self._command[0]} attached {files} of {probes} probes: {self._said()}")
+                raise LabError(f"{self._command[0]} attached {files} of {probes} probes: {self.said()}")
             now = sum(_tracing_files(pid) for pid in _members(self._process.pid))
             if now != files:
                 files, changed = now, time.monotonic()
@@ -79,11 +79,12 @@ class Session:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"{self._command[0]} did not end in {END_SECONDS:g} s: {self._said()}") from error
+            raise LabError(f"{self._command[0]} did not end in {END_SECONDS:g} s: {self.said()}") from error
         self._output.seek(0)
         return self._output.read()
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """What the tool wrote to standard error."""
         self._errors.seek(0)
         return self._errors.read().strip() or "it said nothing"
 

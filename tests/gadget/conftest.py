@@ -1,0 +1,69 @@
+"""The gadget, compiled once, and the rows that it reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from guide.gadget import build, cannot_build
+from guide.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+PROBES = 19
+SETTLE_SECONDS = 2.5
+FLAGS = ("-O2", "-g", "-pthread", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
+
+
+@pytest.fixture(scope="session")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The loader and the gadget's object."""
+    if reason := cannot_build():
+        pytest.skip(f"the gadget cannot be built: {reason}")
+    return build(tmp_path_factory.mktemp("gadget"))
+
+
+@pytest.fixture(scope="session")
+def every_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of the bpftrace tests that calls every function of the allocator."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler: apt-get install gcc")
+    program = tmp_path_factory.mktemp("every_call") / "every_call"
+    source = Path(__file__).resolve().parents[1] / "bpftrace/every_call.c"
+    subprocess.run(["cc", *FLAGS, source, "-o", program], check=True)
+    return program
+
+
+class Counting:
+    """A running gadget."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What it reports in the end."""
+        readings = self._session.finish(SETTLE_SECONDS).splitlines()
+        rows: list[dict[str, Any]] = json.loads(readings[-1])
+        return rows
+
+
+@pytest.fixture
+def counting(loader: tuple[Path, Path]) -> Callable[..., AbstractContextManager[Counting]]:
+    """The gadget on a process, with its probes in place."""
+
+    @contextmanager
+    def count(pid: int, *options: str) -> Iterator[Counting]:
+        program, compiled = map(str, loader)
+        with Session([program, *options, compiled, str(pid)], {}) as session:
+            session.wait_until_attached(PROBES)
+            yield Counting(session)
+
+    return count

@@ -1,0 +1,120 @@
+"""The gadget's object in the kernel, its map read as Inspektor Gadget reads it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from diagnosis.process import Process
+from diagnosis.symbols import Symbolizer
+from guide.service import Scene, held_service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.ebpf
+
+MIB = 1 << 20
+
+# Function: bytes outstanding, allocations, frees. Those that fail, and mappings of the program's own, are absent.
+EXPECTED = {
+    "by_malloc": (1000, 1, 0),
+    "by_malloc_of_nothing": (0, 1, 0),
+    "by_malloc_of_a_mapping": (MIB, 1, 0),
+    "by_calloc": (3000, 1, 0),
+    "by_aligned_alloc": (4096, 1, 0),
+    "by_memalign": (5000, 1, 0),
+    "by_valloc": (6000, 1, 0),
+    "by_pvalloc": (7000, 1, 0),
+    "by_reallocarray": (8000, 1, 0),
+    "by_posix_memalign": (9000, 1, 0),
+    "taken_to_grow": (0, 1, 1),
+    "by_realloc": (200_000, 1, 0),
+    "taken_to_stay": (300, 1, 0),
+    "taken_to_vanish": (0, 1, 1),
+    "pairs": (0, 8000, 8000),
+}
+
+
+@contextmanager
+def waiting(program: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program, waiting for the word to begin."""
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Let it call everything, and wait until it has."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+
+
+def functions(row: dict[str, Any]) -> list[str]:
+    """The names of a row's stack, innermost first."""
+    with Symbolizer(Process(row["pid"])) as symbolizer:
+        return [frame.name for frame in symbolizer.symbolize(tuple(row["frames"])).frames]
+
+
+def test_every_call_of_the_allocator_is_booked_on_the_function_that_made_it(
+    every_call: Path, counting: Callable[..., Any]
+) -> None:
+    with waiting(every_call) as process, counting(process.pid, "-m", "0") as gadget:
+        go(process)
+        # The row without frames is for stacks that were not kept. There are none.
+        rows = [row for row in gadget.rows() if row["frames"] or row["allocations"]]
+        totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for row in rows:
+            name = functions(row)[0]
+            for i, key in enumerate(("outstanding_raw", "allocations", "frees")):
+                totals[name][i] += row[key]
+
+    assert all(row["untracked"] == 0 for row in rows)
+    assert {
+        name: tuple(total) for name, total in totals.items() if name.startswith(("by_", "taken_", "pairs"))
+    } == EXPECTED
+
+
+def test_processes_are_told_apart_and_one_that_ended_is_forgotten(
+    every_call: Path, counting: Callable[..., Any]
+) -> None:
+    with waiting(every_call) as one, waiting(every_call) as other, counting(one.pid, "-a", "-m", "1000") as gadget:
+        go(one)
+        go(other)
+        one.kill()
+        one.wait()
+        rows = gadget.rows()
+        of_other = [row for row in rows if row["pid"] == other.pid]
+        own = next(row for row in of_other if functions(row)[0] == "by_malloc")
+
+    assert not [row for row in rows if row["pid"] == one.pid]
+    assert (own["outstanding_raw"], own["blocks"], own["leak_percent"]) == (1000, 1, 100)
+
+
+@pytest.mark.parametrize("chunk_kib", [64, 1024])
+def test_the_leak_is_exact_and_named_with_its_whole_path(chunk_kib: int, counting: Callable[..., Any]) -> None:
+    scene = Scene(container=False, chunk_bytes=chunk_kib << 10, cap_bytes=16 * MIB)
+
+    with held_service(scene) as service, counting(service.pid) as gadget:
+        service.release()
+        leaked = service.wait_until_full()
+        row = max(gadget.rows(), key=lambda row: row["outstanding_raw"])
+        names = functions(row)
+
+    assert row["outstanding_raw"] == leaked > 0
+    assert (row["allocations"], row["frees"]) == (leaked // scene.chunk_bytes, 0)
+    assert names[:3] == ["catalog_cache_insert", "catalog_cache_refresh", "catalog_cache_worker"]
+    assert row["comm"] == "cache-refresh"
+    file, _, offset = row["function"].partition("+")
+    assert file.startswith("_catalog_cache")
+    assert int(offset, 16) > 0
