@@ -38,6 +38,15 @@ chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
 kind: ## A kind cluster with its registry (ARGS=delete removes both)
 	scripts/kind $(ARGS)
 
+# The tag that the stack expects of `gadget memleak`: infra/versions.py, MEMLEAK_GADGET_TAG.
+REGISTRY ?= localhost:5001
+GADGET_TAG := $(shell sed -n 's/^MEMLEAK_GADGET_TAG = "\(.*\)"$$/\1/p' infra/versions.py)
+
+.PHONY: gadget
+gadget: ## Build the memleak gadget with ig and push it (REGISTRY=..., ARGS=--local for this machine's clang)
+	native/gadget/build $(REGISTRY)/memleak:$(GADGET_TAG) $(ARGS)
+	ig image push $(REGISTRY)/memleak:$(GADGET_TAG) $(if $(filter localhost:%,$(REGISTRY)),--insecure-registries=$(REGISTRY))
+
 .PHONY: dashboards
 dashboards: $(VENV)/dev ## Write the dashboards and the rules into a folder, for an import by hand
 	$(BIN)/python -m grafana --output build/dashboards $(ARGS)
