@@ -48,7 +48,8 @@ def remove() -> None:
 def has_its_check(name: str) -> bool:
     """Whether the container has the program of its health check: a stand-in for a public image may not."""
     program = shlex.split(inspect(name)["Config"]["Healthcheck"]["Test"][1])[0]
-    return not program.startswith("/") or not docker("cp", f"{name}:{program}", os.devnull, check=False).returncode
+    copy = ["docker", "cp", f"{name}:{program}", "-"]
+    return not program.startswith("/") or not subprocess.run(copy, capture_output=True, check=False).returncode
 
 
 def healthy(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from infra.settings import ConfigError
 from tests.grafana.screen import Screen, View
-from tests.grafana.server import Prometheus
+from tests.system.kubernetes.checks import asking
 from tests.system.kubernetes.harness import READY_SECONDS, deployed, until
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def test_a_forced_limit_ends_in_a_kill_that_the_dashboards_show(lab: Lab) -> Non
     (name,) = [pod["metadata"]["name"] for pod in killed]
     texts = lab.recording.the("ConfigMap", "dashboards").inputs["data"]
     view = View({"job": ".+", "instance": ".+", "pod": name, "speed": f"{SPEED}"})
-    with lab.forwarded("prometheus") as url, contextlib.closing(Prometheus(url.removeprefix("http://"))) as server:
+    with asking(lab) as server:
         health, truth = (Screen(texts[file], server, view) for file in ("service-health.json", "kernel-truth.json"))
         working_set = _expr(truth, "Claimed, resident, working set", "working set")
 

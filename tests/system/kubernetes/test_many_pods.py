@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import pytest
 
 from diagnosis.targets import process_of_pod
 from tests.grafana.screen import Screen, View
-from tests.grafana.server import Prometheus
+from tests.system.kubernetes.checks import asking
 from tests.system.kubernetes.harness import deployed, until
 from tests.system.tracing import memleak_lab, trace
 
@@ -54,7 +53,7 @@ def test_every_pod_serves_and_says_that_it_is_healthy(lab: Lab) -> None:
 
 def test_the_truth_dashboard_points_to_the_pod(lab: Lab, leaking: str) -> None:
     text = lab.recording.the("ConfigMap", "dashboards").inputs["data"]["kernel-truth.json"]
-    with lab.forwarded("prometheus") as url, contextlib.closing(Prometheus(url.removeprefix("http://"))) as server:
+    with asking(lab) as server:
         screen = Screen(text, server, View({"job": ".+", "instance": ".+", "pod": ".*", "speed": "60"}))
         (resident,) = [
             target.expr

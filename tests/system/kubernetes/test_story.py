@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grafana.screen import Screen, View
-from tests.grafana.server import Prometheus
 from tests.system.docker_cli import answer
-from tests.system.kubernetes.harness import deployed, kubectl, parse_time, until
+from tests.system.kubernetes.checks import (
+    asking,
+    every_target_is_up,
+    grows_as_scheduled,
+    never_restarted,
+    no_probe_failed,
+    probes_of,
+    working_set,
+)
+from tests.system.kubernetes.harness import deployed, parse_time, until
 from tests.system.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.system.kubernetes.checks import WorkingSet
     from tests.system.kubernetes.conftest import Declare
     from tests.system.kubernetes.harness import Lab
 
@@ -29,9 +36,6 @@ NAMESPACE = "memleak-lab-story"
 MIB = 2**20
 SPEED = 60
 HOUR_SECONDS = 3600
-SCHEDULED_BYTES_A_SECOND = SPEED * MIB / 8
-WORKING_SET_ERROR = 0.05
-JOBS = ("leaker", "cadvisor", "probes")
 # Series about functions come from the gadget `memleak`, or from `memleak-lab trace --listen`: nobody traces here.
 OF_A_TRACER = ("function:memleak_", "pod:memleak_outstanding_", "pod:memleak_growth_explained:", "memleak_lost_events_")
 # What a visitor of another pod sees: asks by the Service's name until standard input ends, a line for each answer.
@@ -47,14 +51,6 @@ while not select.select([sys.stdin], [], [], 0.5)[0]:
 
 
 @dataclass(frozen=True)
-class WorkingSet:
-    """The kubelet's reading of the leaker's container: when it was taken, seconds since 1970, and bytes."""
-
-    at: float
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Hour:
     """What was seen from outside during the accelerated hour."""
 
@@ -62,16 +58,6 @@ class Hour:
     visits: tuple[str, ...]
     readings: tuple[WorkingSet, ...]
     ledger: dict[str, Any]
-
-
-def working_set(pod: dict[str, Any]) -> WorkingSet | None:
-    """The kubelet's latest reading of a leaker's pod: it takes one every 10 to 15 s."""
-    summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{pod['spec']['nodeName']}/proxy/stats/summary").stdout)
-    for one in summary["pods"]:
-        for container in one.get("containers", []):
-            if one["podRef"]["name"] == pod["metadata"]["name"] and "workingSetBytes" in container.get("memory", {}):
-                return WorkingSet(parse_time(container["memory"]["time"]), container["memory"]["workingSetBytes"])
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +95,9 @@ def test_nobody_sees_anything_but_health_for_an_hour(hour: Hour) -> None:
 
 def test_no_probe_fails_and_no_container_restarts(hour: Hour) -> None:
     pod = hour.lab.pod("leaker")
-    (status,) = pod["status"]["containerStatuses"]
-    assert status["restartCount"] == 0
-    metrics = kubectl("get", "--raw", f"/api/v1/nodes/{pod['spec']['nodeName']}/proxy/metrics/probes").stdout
-    counted = {
-        (sample.labels["probe_type"], sample.labels["result"]): sample.value
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == "prober_probe_total" and sample.labels["pod_uid"] == pod["metadata"]["uid"]
-    }
-    # Until the server listens, start-up probes fail: that is what they are for.
-    assert {probe for probe, result in counted if result != "successful"} <= {"Startup"}
+    never_restarted(pod)
+    no_probe_failed(pod)
+    counted = probes_of(pod)
     # One every 10 s, and one every 5 s.
     assert counted["Liveness", "successful"] >= SPEED / 10 - 1
     assert counted["Readiness", "successful"] >= SPEED / 5 - 1
@@ -127,12 +105,8 @@ def test_no_probe_fails_and_no_container_restarts(hour: Hour) -> None:
 
 def test_the_working_set_grows_as_scheduled(hour: Hour) -> None:
     (status,) = hour.lab.pod("leaker")["status"]["containerStatuses"]
-    started = parse_time(status["state"]["running"]["startedAt"])
-    # Two seconds for the start of the process and of the leak: at this speed half a second of it.
-    first, *_, last = [one for one in hour.readings if one.at > started + 2]
-    assert last.at - first.at > SPEED / 2, hour.readings
-    scheduled = SCHEDULED_BYTES_A_SECOND * (last.at - first.at)
-    assert last.bytes - first.bytes == pytest.approx(scheduled, rel=WORKING_SET_ERROR)
+    assert hour.readings[-1].at - hour.readings[0].at > SPEED / 2, hour.readings
+    grows_as_scheduled(hour.readings, parse_time(status["state"]["running"]["startedAt"]), SPEED)
 
 
 def test_the_trace_of_the_pod_is_the_ledgers_to_the_byte(hour: Hour) -> None:
@@ -149,9 +123,9 @@ def test_the_trace_of_the_pod_is_the_ledgers_to_the_byte(hour: Hour) -> None:
 def test_prometheus_sees_every_target_up_and_the_dashboards_have_data(hour: Hour) -> None:
     texts = hour.lab.recording.the("ConfigMap", "dashboards").inputs["data"]
     choices = {"job": ".+", "instance": ".+", "pod": ".*", "speed": f"{SPEED}"}
-    with hour.lab.forwarded("prometheus") as url, contextlib.closing(Prometheus(url.removeprefix("http://"))) as server:
+    with asking(hour.lab) as server:
         server.await_targets()
-        assert {sample.labels["job"]: sample.value for sample in server.instant("up")} == dict.fromkeys(JOBS, 1.0)
+        every_target_is_up(hour.lab)
         rules = [rule for group in server.ask("/rules")["groups"] for rule in group["rules"]]
         assert {rule["name"] for rule in rules if rule["health"] != "ok"} == set()
         screens = [Screen(text, server, View(choices)) for text in texts.values()]
