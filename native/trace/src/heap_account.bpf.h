@@ -37,6 +37,38 @@ const volatile struct heap_settings settings SEC(".rodata.settings") = {};
 
 struct task_struct;
 
+/*
+ * What a program decides before it includes this. The loader of one process's tracer sets the sizes itself, and needs
+ * none of the rest.
+ */
+#ifndef HEAP_MAX_BLOCKS
+#define HEAP_MAX_BLOCKS 1
+#endif
+#ifndef HEAP_MAX_STACKS
+#define HEAP_MAX_STACKS 1
+#endif
+#ifndef HEAP_STACKS_FLAGS
+#define HEAP_STACKS_FLAGS BPF_F_NO_PREALLOC
+#endif
+
+/* A program that counts several processes names the current one by HEAP_PROCESS(): addresses are each one's own. */
+#ifdef HEAP_PROCESS
+typedef struct {
+	__u64 process;
+	__u64 address;
+} heap_key;
+#define HEAP_KEY(of) {.process = HEAP_PROCESS(), .address = (of)}
+#else
+typedef __u64 heap_key;
+#define HEAP_PROCESS() 0
+#define HEAP_KEY(of) (of)
+#endif
+
+/* Called when a stack is seen first, while `scratch` holds it. */
+#ifndef HEAP_ON_NEW_STACK
+#define HEAP_ON_NEW_STACK(ctx, hash)
+#endif
+
 /* The allocator call that a thread is in: from its outermost entry to its return. */
 struct call {
 	__u64 sp;      /* stack pointer at the entry, where the return address lies on x86 */
@@ -57,15 +89,15 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, __u64);
+	__uint(max_entries, HEAP_MAX_BLOCKS);
+	__type(key, heap_key);
 	__type(value, struct heap_block);
 } blocks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
+	__uint(map_flags, HEAP_STACKS_FLAGS);
+	__uint(max_entries, HEAP_MAX_STACKS);
 	__type(key, __u64);
 	__type(value, struct heap_stack);
 } stacks SEC(".maps");
@@ -84,10 +116,12 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+#ifndef HEAP_WITHOUT_MAPPINGS
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } mappings SEC(".maps");
+#endif
 
 static __always_inline void lose(__u32 kind)
 {
@@ -115,7 +149,7 @@ static __always_inline __u64 current_stack(struct pt_regs *ctx)
 	}
 	stack->depth = (__u64)bytes / sizeof(__u64);
 
-	__u64 hash = stack->depth;
+	__u64 hash = stack->depth + (HEAP_PROCESS() << 8);
 	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
 		if (i >= stack->depth)
 			break;
@@ -130,8 +164,10 @@ static __always_inline __u64 current_stack(struct pt_regs *ctx)
 	stack->allocations = stack->allocated_bytes = stack->frees = stack->freed_bytes = 0;
 	/* Another thread may have been first: then its record stands, which is as good. */
 	bpf_map_update_elem(&stacks, &hash, stack, BPF_NOEXIST);
-	if (bpf_map_lookup_elem(&stacks, &hash))
+	if (bpf_map_lookup_elem(&stacks, &hash)) {
+		HEAP_ON_NEW_STACK(ctx, hash);
 		return hash;
+	}
 	lose(HEAP_LOST_STACKS);
 	return HEAP_UNKNOWN_STACK;
 }
@@ -150,15 +186,16 @@ static __always_inline void count_free(const struct heap_block *block)
 static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 bytes)
 {
 	struct heap_block block = {.bytes = bytes, .time_ns = bpf_ktime_get_ns()};
+	heap_key key = HEAP_KEY(address);
 
 	block.stack = current_stack(ctx);
 	struct heap_stack *stack = bpf_map_lookup_elem(&stacks, &block.stack);
 	if (!stack)
 		return; /* cannot be: the unknown stack is there from the start */
 
-	long error = bpf_map_update_elem(&blocks, &address, &block, BPF_NOEXIST);
+	long error = bpf_map_update_elem(&blocks, &key, &block, BPF_NOEXIST);
 	if (error) {
-		struct heap_block *stale = bpf_map_lookup_elem(&blocks, &address);
+		struct heap_block *stale = bpf_map_lookup_elem(&blocks, &key);
 
 		if (!stale) {
 			lose(HEAP_LOST_BLOCKS);
@@ -174,14 +211,18 @@ static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 b
 
 static __always_inline void forget(__u64 address)
 {
-	struct heap_block *block = bpf_map_lookup_elem(&blocks, &address);
+	heap_key key = HEAP_KEY(address);
+	struct heap_block *block = bpf_map_lookup_elem(&blocks, &key);
 
 	if (block) { /* else it is older than the trace */
 		count_free(block);
-		bpf_map_delete_elem(&blocks, &address);
+		bpf_map_delete_elem(&blocks, &key);
 	}
 }
 
+#ifdef HEAP_WITHOUT_MAPPINGS
+#define report_mapping(kind, address, bytes, stack)
+#else
 static __always_inline void report_mapping(__u32 kind, __u64 address, __u64 bytes, __u64 stack)
 {
 	struct heap_mapping *event = bpf_ringbuf_reserve(&mappings, sizeof(*event), 0);
@@ -198,29 +239,31 @@ static __always_inline void report_mapping(__u32 kind, __u64 address, __u64 byte
 	event->thread = (__u32)bpf_get_current_pid_tgid();
 	bpf_ringbuf_submit(event, 0);
 }
+#endif
 
 /* Takes the old block of a realloc out of the books, and into the call. */
 static __always_inline void hold_old_block(struct call *call, __u64 address)
 {
-	struct heap_block *block = address ? bpf_map_lookup_elem(&blocks, &address) : 0;
+	heap_key key = HEAP_KEY(address);
+	struct heap_block *block = address ? bpf_map_lookup_elem(&blocks, &key) : 0;
 
 	call->pointer = address;
 	call->flag = block != 0;
 	if (block) {
 		call->old = *block;
-		bpf_map_delete_elem(&blocks, &address);
+		bpf_map_delete_elem(&blocks, &key);
 	}
 }
 
 static __always_inline void release_old_block(struct call *call, int freed)
 {
-	__u64 address = call->pointer;
+	heap_key key = HEAP_KEY(call->pointer);
 
 	if (!call->flag)
 		return;
 	if (freed)
 		count_free(&call->old);
-	else if (bpf_map_update_elem(&blocks, &address, &call->old, BPF_NOEXIST))
+	else if (bpf_map_update_elem(&blocks, &key, &call->old, BPF_NOEXIST))
 		lose(HEAP_LOST_BLOCKS);
 }
 
@@ -255,8 +298,12 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function)
 		return SKIP_RETURN;
 	}
 	if (call->function) {
-		/* Stacks grow down: a call from inside the outer one is at its stack pointer (a tail call) or below. */
-		if (sp <= call->sp)
+		/*
+		 * Stacks grow down: a call from inside the outer one is below its stack pointer, or at it after a tail call,
+		 * which is another function's (memalign's to aligned_alloc is not, here). Otherwise the same function at the
+		 * same place is a new call, and the old one's return was missed: its entry was probed before its return.
+		 */
+		if (sp < call->sp || (sp == call->sp && (function != call->function || function == HEAP_ALIGNED_ALLOC)))
 			return SKIP_RETURN;
 		lose(HEAP_LOST_RETURN);
 		call->function = HEAP_NONE;

@@ -5,8 +5,10 @@
 #ifndef HEAP_TRACE_H
 #define HEAP_TRACE_H
 
-/* PERF_MAX_STACK_DEPTH: the kernel's default limit on the frames of one stack. */
+/* PERF_MAX_STACK_DEPTH: the kernel's default limit on the frames of one stack. A program may keep fewer. */
+#ifndef HEAP_MAX_FRAMES
 #define HEAP_MAX_FRAMES 127
+#endif
 
 /* The record of every allocation whose stack could not be taken or kept. */
 #define HEAP_UNKNOWN_STACK 0
