@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "BENCHMARKS.md"
 BEGIN, END = "<!-- begin: make bench -->", "<!-- end -->"
-ROUNDS = 3
+ROUNDS = 1
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def main() -> None:
     """Measure, print, and write the document."""
     parser = argparse.ArgumentParser(description="What tracing costs, beside other tools.")
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="runs of each, of which the median counts (default 3)"
+        "--rounds", type=int, default=ROUNDS, help="runs of each, of which the median counts (default 1)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results here")
     parser.add_argument("--only", default="", help="only the loads whose name holds this")
