@@ -76,6 +76,10 @@ format: $(VENV)/dev ## Format the code
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m benchmarks.tracers $(ARGS)
 
+.PHONY: bench-watch
+bench-watch: $(VENV)/dev ## What `memleak-lab watch` costs a loop of page faults
+	$(SUDO) $(BIN)/python -m benchmarks.watch $(ARGS)
+
 .PHONY: guide
 guide: $(VENV)/dev ## Run every tool on the same leak, and write what it says into docs/EBPF_GUIDE.md
 	$(SUDO) $(BIN)/python -m guide $(ARGS)
