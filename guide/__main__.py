@@ -35,9 +35,12 @@ TOOLS: tuple[Tool, ...] = (LabTrace(), Gadget(), Bpftrace(), LaunchedBcc(), Perf
 SCENES = tuple(
     Scene(container, chunk_bytes) for container, chunk_bytes in itertools.product((False, True), (64 * KIB, MIB))
 )
-# The scenes whose output the guide shows. The second is where tools with one slot a thread lose the function.
-SHOWN = {SCENES[0]: "", SCENES[1]: " at 1 MiB"}
-SHOWN_AT_BOTH = ("bcc",)
+# The blocks of the guide with a tool's output, and the scene that each is from: the first, and for BCC also the one in
+# which tools with one slot a thread lose the function.
+OUTPUTS = {f"output of {tool.slug}": (tool.slug, SCENES[0]) for tool in TOOLS} | {
+    "output of bcc at 1 MiB": (LaunchedBcc.slug, SCENES[1])
+}
+IG_OUTPUT, CLAIMS = "output of ig", "claims"
 # A verdict needs to see the leak go on; 2000 MiB last for more than four minutes at this speed.
 LIVE = Scene(container=False, chunk_bytes=64 * KIB, cap_bytes=2000 * MIB)
 LIVE_SECONDS = 25.0
@@ -71,15 +74,14 @@ def measure(tools: Sequence[Tool]) -> Results:
             results.missing[f"{tool.name}, {scene}"] = str(error).splitlines()[0]
             continue
         results.findings.append(outcome.finding)
-        if scene in SHOWN and (not SHOWN[scene] or tool.slug in SHOWN_AT_BOTH):
-            results.excerpts[f"output of {tool.slug}{SHOWN[scene]}"] = outcome.excerpt
+        results.excerpts |= {name: outcome.excerpt for name, source in OUTPUTS.items() if source == (tool.slug, scene)}
     if any(isinstance(tool, LabTrace) for tool in able):
         shown = LabTrace(for_people=True)
         _say(f"{shown.name}, for people")
         results.excerpts[f"output of {shown.slug}"] = run_on_service(shown, LIVE, live_seconds=LIVE_SECONDS).excerpt
     _run_ig(results)
     _say("claims")
-    results.excerpts["claims"] = claims_and_truth(SCENES[0])
+    results.excerpts[CLAIMS] = claims_and_truth(SCENES[0])
     _say("cost")
     results.costs = run_on_loop(able)
     return results
@@ -93,9 +95,8 @@ def _run_ig(results: Results) -> None:
         output, _ = ig.run_gadget(SCENES[0], "--sort", "-outstanding_raw", "--fields", IG_FIELDS)
     except LabError as error:
         results.missing[ig.NAME] = str(error)
-        results.excerpts["output of ig"] = f"not run here: {error}"
         return
-    results.excerpts["output of ig"] = ig.excerpt(output)
+    results.excerpts[IG_OUTPUT] = ig.excerpt(output)
     if reason := ig.without_kprobes():
         results.missing[ig.NAME] = reason
 
@@ -125,7 +126,7 @@ def main() -> int:
 
 def _write(results: Results) -> None:
     before = DOCUMENT.read_text()
-    after = fill(before, results.blocks(TOOLS))
+    after = fill(before, results.blocks((*OUTPUTS, IG_OUTPUT, CLAIMS)))
     DOCUMENT.write_text(after)
     _say(
         f"{DOCUMENT.relative_to(PROJECT)} is written; "

@@ -62,7 +62,8 @@ class LoadedProbes:
             for prefix, at_return in (("leave_", True), ("enter_", False)):
                 for function in functions:
                     number = programs.get(f"{prefix}{function}"[: NAME_BYTES - 1])
-                    offset = elf.offset_of(elf.exports[function].address)
+                    export = elf.exports.get(function)
+                    offset = elf.offset_of(export.address) if export else None
                     if number is None or offset is None:
                         continue
                     event = _open_uprobe(pid, path, offset, at_return=at_return)

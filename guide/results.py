@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from guide.document import code, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from guide.findings import Finding
     from guide.measure import Cost
-    from guide.tool import Tool
 
 MIB = 1 << 20
+NOT_RUN = "not run where this page was made: see the table of what could not be run"
 
 
 @dataclass
@@ -33,19 +33,17 @@ class Results:
     excerpts: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def blocks(self, tools: Sequence[Tool]) -> dict[str, str]:
-        """The guide's blocks by the names of their marks."""
+    def blocks(self, shown: Iterable[str]) -> dict[str, str]:
+        """The guide's blocks by the names of their marks.
+
+        Args:
+            shown: the names of all blocks with a tool's output: for one that did not run, the block says so.
+        """
         return {
             "findings": self.findings_table(),
             "cost": self.cost_table(),
             "missing": self.missing_table(),
-            **{
-                name: code(text)
-                for name, text in {
-                    **{f"output of {tool.slug}": f"not run here: {self._reason(tool)}" for tool in tools},
-                    **self.excerpts,
-                }.items()
-            },
+            **{name: code(self.excerpts.get(name, NOT_RUN)) for name in shown},
         }
 
     def findings_table(self) -> str:
@@ -74,9 +72,6 @@ class Results:
             "costs": [asdict(cost) for cost in self.costs],
             "missing": self.missing,
         }
-
-    def _reason(self, tool: Tool) -> str:
-        return next((reason for name, reason in self.missing.items() if name.startswith(tool.name)), "it failed")
 
 
 def _row(finding: Finding) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def test_every_call_of_the_allocator_is_booked_on_the_function_that_made_it(ever
 
 @pytest.mark.parametrize("chunk_kib", [64, 1024])
 def test_the_leak_is_exact_and_named_with_its_whole_path(chunk_kib: int) -> None:
-    scene = Scene(container=False, chunk_bytes=chunk_kib << 10, cap_bytes=16 * MIB)
+    scene = Scene(container=False, chunk_bytes=chunk_kib << 10, cap_bytes=8 * MIB)
 
     stack, leaked = _leak(scene)
 
@@ -111,7 +111,7 @@ def test_the_leak_is_exact_and_named_with_its_whole_path(chunk_kib: int) -> None
 def test_a_container_is_counted_through_its_own_libc() -> None:
     build_image()
 
-    stack, leaked = _leak(Scene(container=True, chunk_bytes=MIB, cap_bytes=16 * MIB))
+    stack, leaked = _leak(Scene(container=True, chunk_bytes=MIB, cap_bytes=8 * MIB))
 
     assert (stack["outstanding_bytes"], stack["allocations"], stack["frees"]) == (leaked, leaked // MIB, 0)
 

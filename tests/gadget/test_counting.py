@@ -103,7 +103,7 @@ def test_processes_are_told_apart_and_one_that_ended_is_forgotten(
 
 @pytest.mark.parametrize("chunk_kib", [64, 1024])
 def test_the_leak_is_exact_and_named_with_its_whole_path(chunk_kib: int, counting: Callable[..., Any]) -> None:
-    scene = Scene(container=False, chunk_bytes=chunk_kib << 10, cap_bytes=16 * MIB)
+    scene = Scene(container=False, chunk_bytes=chunk_kib << 10, cap_bytes=8 * MIB)
 
     with held_service(scene) as service, counting(service.pid) as gadget:
         service.release()
