@@ -36,8 +36,14 @@ NAMESPACE = "memleak-lab-story"
 MIB = 2**20
 SPEED = 60
 HOUR_SECONDS = 3600
-# Series about functions come from the gadget `memleak`, or from `memleak-lab trace --listen`: nobody traces here.
-OF_A_TRACER = ("function:memleak_", "pod:memleak_outstanding_", "pod:memleak_growth_explained:", "memleak_lost_events_")
+# Series about functions come from a gadget, or from `memleak-lab trace --listen`: nobody traces here.
+OF_A_TRACER = (
+    "function:memleak_",
+    "pod:memleak_outstanding_",
+    "pod:memleak_growth_explained:",
+    "pod:memleak_lost_events:",
+    'otel_scope_name="trace_malloc"',
+)
 # What a visitor of another pod sees: asks by the Service's name until standard input ends, a line for each answer.
 VISIT = """
 import json, select, sys, urllib.request as u
