@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -119,25 +120,19 @@ def cost_ratio(results: Iterable[Result], dear: str, cheap: str, load: str) -> f
 
 
 def table(results: Sequence[Result]) -> list[str]:
-    """The results in Markdown, a table for each load."""
-    lines = []
-    for load in dict.fromkeys(result.load for result in results):
-        own = [result for result in results if result.load == load]
-        alone = next((result.figure for result in own if result.contestant == "no tracer"), None)
-        lines += [
-            "",
-            f"### {load}",
-            "",
-            f"| | {own[0].unit} | against no tracer | bytes kept, of {format_size(own[0].kept)} |",
-        ]
-        lines += ["|---|---:|---:|---|"]
-        for result in own:
-            if result.figure is None:
-                lines.append(f"| {result.contestant} | - | - | {result.reason} |")
-                continue
-            times = f"{result.figure / alone:,.1f} x" if alone else ""
-            digits = 2 if result.unit == "s" or result.figure < 100 else 0
-            lines.append(f"| {result.contestant} | {result.figure:,.{digits}f} | {times} | {_found(result)} |")
+    """The results on one load, in Markdown."""
+    alone = next((result.figure for result in results if result.contestant == "no tracer"), None)
+    lines = [
+        f"| | {results[0].unit} | against no tracer | bytes kept, of {format_size(results[0].kept)} |",
+        "|---|---:|---:|---|",
+    ]
+    for result in results:
+        if result.figure is None:
+            lines.append(f"| {result.contestant} | - | - | {result.reason} |")
+            continue
+        times = f"{result.figure / alone:,.1f} x" if alone else ""
+        digits = 2 if result.unit == "s" or result.figure < 100 else 0
+        lines.append(f"| {result.contestant} | {result.figure:,.{digits}f} | {times} | {_found(result)} |")
     return lines
 
 
@@ -148,11 +143,18 @@ def _found(result: Result) -> str:
     return "exact" if not off else f"{result.found:,} ({off:+,})"
 
 
-def write(document: Path, lines: Sequence[str]) -> None:
-    """Put the lines between the document's marks."""
+def write(document: Path, preamble: str, results: Sequence[Result], conclusion: str) -> None:
+    """Put the results between the document's marks. Loads that were not measured now keep the table that they have."""
     head, rest = document.read_text().split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    document.write_text("\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"]))
+    old, tail = rest.split(END, 1)
+    sections = dict(re.findall(r"^### (.*)\n\n((?:\|.*\n)+)", old, re.MULTILINE))
+    kept = re.search(r"^BCC memleak's cost .*\.$", old, re.MULTILINE)
+    for load in dict.fromkeys(result.load for result in results):
+        own = [result for result in results if result.load == load]
+        sections[load] = "\n".join(table(own)) + "\n"
+    parts = [preamble, *(f"### {load.name}\n\n{sections[load.name]}" for load in LOADS if load.name in sections)]
+    parts.append(conclusion or (kept[0] if kept else ""))
+    document.write_text(f"{head}{BEGIN}\n\n" + "\n\n".join(part.strip() for part in parts) + f"\n\n{END}{tail}")
 
 
 def main() -> None:
@@ -162,15 +164,15 @@ def main() -> None:
         "--rounds", type=int, default=ROUNDS, help="runs of each, of which the median counts (default 1)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results here")
-    parser.add_argument("--only", default="", help="only the loads whose name holds this")
+    parser.add_argument("--only", default="", help="only the loads whose name holds this; the others keep their tables")
     parser.add_argument("--no-document", action="store_true", help="leave docs/BENCHMARKS.md as it is")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}: it must be 1 or more")
     say = Console(stderr=True)
     results: list[Result] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         compile_programs(folder)
         for load in LOADS:
             if options.only in load.name:
@@ -180,19 +182,20 @@ def main() -> None:
             f"--only {options.only}: no load of that name; there are: {', '.join(load.name for load in LOADS)}"
         )
     found = machine()
-    lines = ["", ", ".join(f"{key}: {value}" for key, value in found.items()) + ".", *table(results)]
+    preamble = ", ".join(f"{key}: {value}" for key, value in found.items()) + "."
     ratio = cost_ratio(results, BCC.name, EXACT.name, SMALL.name)
-    lines += [
-        "",
-        "BCC memleak's cost over this tracer's, 64 B loop: " + (f"{ratio:.1f}" if ratio else "not measured") + ".",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    conclusion = f"BCC memleak's cost over this tracer's, 64 B loop: {ratio:.1f}." if ratio else ""
+    sys.stdout.write(f"{preamble}\n")
+    for name in dict.fromkeys(result.load for result in results):
+        own = [result for result in results if result.load == name]
+        sys.stdout.write("\n".join(["", name, *table(own)]) + "\n")
+    sys.stdout.write(f"\n{conclusion or 'The 64 B loop was not measured.'}\n")
     if options.json:
         options.json.write_text(
             json.dumps({"machine": found, "results": [asdict(each) for each in results]}, indent=2) + "\n"
         )
-    if not options.no_document and not options.only:
-        write(DOCUMENT, lines)
+    if not options.no_document:
+        write(DOCUMENT, preamble, results, conclusion)
 
 
 if __name__ == "__main__":
