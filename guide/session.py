@@ -23,6 +23,8 @@ ATTACH_SECONDS = 60.0
 SETTLED_SECONDS = 1.0
 END_SECONDS = 60.0
 POLL_SECONDS = 0.05
+# A shell's background job, and so all that it starts, ignores what ends the tools here.
+HEEDING_CTRL_C = ("env", "--default-signal=INT")
 TRACING_FILES = ("anon_inode:[perf_event]", "anon_inode:bpf_link", "anon_inode:bpf-link")
 
 
@@ -39,7 +41,7 @@ class Session:
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the session
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            command,
+            [*HEEDING_CTRL_C, *command],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._output,

@@ -18,6 +18,7 @@
 #define PAIRS 2000
 
 static void *volatile sink;
+static volatile size_t large = 1ULL << 32; /* volatile: the compiler would object to the product */
 static pthread_barrier_t paired;
 
 CASE void by_malloc(void) { sink = malloc(1000); KEEP_CALL(); }
@@ -38,6 +39,9 @@ CASE void by_realloc(void *old) { sink = realloc(old, 200000); KEEP_CALL(); }
 
 CASE void *taken_to_stay(void) { sink = malloc(300); KEEP_CALL(); return sink; }
 CASE void by_realloc_that_fails(void *old) { sink = realloc(old, PTRDIFF_MAX); KEEP_CALL(); }
+
+CASE void *taken_to_stay_too(void) { sink = malloc(500); KEEP_CALL(); return sink; }
+CASE void by_reallocarray_that_overflows(void *old) { sink = reallocarray(old, large, large); KEEP_CALL(); }
 
 CASE void *taken_to_vanish(void) { sink = malloc(400); KEEP_CALL(); return sink; }
 CASE void by_realloc_to_nothing(void *old) { sink = realloc(old, 0); KEEP_CALL(); }
@@ -80,6 +84,7 @@ int main(void)
 	by_posix_memalign_that_fails();
 	by_realloc(taken_to_grow());
 	by_realloc_that_fails(taken_to_stay());
+	by_reallocarray_that_overflows(taken_to_stay_too());
 	by_realloc_to_nothing(taken_to_vanish());
 	by_mremap(mapped());
 	by_mmap_that_fails();

@@ -44,6 +44,7 @@ EXPECTED = {
     "taken_to_grow": (0, 1, 1),
     "by_realloc": (200_000, 1, 0),
     "taken_to_stay": (300, 1, 0),
+    "taken_to_stay_too": (500, 1, 0),
     "taken_to_vanish": (0, 1, 1),
     "mapped": (0, 1, 1),
     "by_mremap": (1 << 18, 1, 0),
