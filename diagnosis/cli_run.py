@@ -1,5 +1,6 @@
 """``memleak-lab run``: the whole lab on this machine."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from diagnosis.errors import LabError
 from diagnosis.lab import RunOptions, run
 from diagnosis.preflight import Machine
 from diagnosis.tables import conclude, print_report, report_console
+from diagnosis.units import MIB, format_size
 from diagnosis.unprivileged import choose_user
 from diagnosis.view import LiveView, PlainView
 
@@ -52,6 +54,7 @@ def run_command(
         raise LabError(str(error), "see: memleak-lab run --help") from error
     check_window("--window", window)
     _check_trend(window, options)
+    _check_cap(duration, window, options)
     for name, path in (("--report", report), ("--chart", chart)):
         if path is not None and not os.access(path.resolve().parent, os.W_OK):
             raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
@@ -79,4 +82,15 @@ def _check_trend(window: float, options: Options) -> None:
             f"--window is {window:g} s: at speed {options.speed:g} the leak grows every"
             f" {options.period_seconds / options.speed:g} s, and a trend takes {REFRESHES_OF_A_TREND} such steps",
             f"--window {needed:g}s, or a higher --speed",
+        )
+
+
+def _check_cap(duration: float, window: float, options: Options) -> None:
+    """Raise a LabError for a leak that comes to its end before the window does: there would be no trend to see."""
+    leaking = duration + window * options.speed - options.start_delay_seconds
+    leaked = int(leaking / options.period_seconds) * options.refresh_bytes
+    if 0 < options.cap_bytes <= leaked:
+        raise LabError(
+            f"--cap is {format_size(options.cap_bytes)}: the leak comes to {format_size(leaked)} by the window's end",
+            f"--cap {math.ceil(leaked / MIB * 1.1)}MiB, or a shorter --duration",
         )
