@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -31,6 +32,8 @@ LISTENS_SECONDS = 20.0
 STOPS_SECONDS = 5.0
 FULL_SECONDS = 60.0
 POLL_SECONDS = 0.05
+STOP_POLLS = 10
+FUTEX = {"x86_64": "202", "aarch64": "98"}.get(platform.machine(), "")
 
 
 @dataclass(frozen=True)
@@ -75,26 +78,28 @@ class HeldService:
         self._cap_bytes = cap_bytes
         self._held_bytes = 0
         self._ledger = LedgerClient(f"http://{running.ledger}/ledger")
-        os.kill(pid, signal.SIGSTOP)
         until = time.monotonic() + STOPS_SECONDS
-        while not _stopped(pid):
+        os.kill(pid, signal.SIGSTOP)
+        while not _stopped_between_refreshes(pid):
             if time.monotonic() > until:
-                raise LabError(f"pid {pid} does not stop", "is the machine too busy?")
+                raise LabError(f"pid {pid} does not stop between two refreshes", "is the machine too busy?")
+            os.kill(pid, signal.SIGCONT)
             time.sleep(POLL_SECONDS)
+            os.kill(pid, signal.SIGSTOP)
         self._held_ns = time.monotonic_ns()
 
     def release(self) -> None:
         """Let the service run. It first makes up for the time that it was held.
 
         Raises:
-            LabError: it was held in the middle of a refresh, so that nobody knows what it had leaked by then.
+            LabError: the ledger does not know any more what had leaked when it was held.
         """
         os.kill(self.pid, signal.SIGCONT)
         for quiet in self._ledger.read().quiet_intervals:
             if quiet.since_ns <= self._held_ns <= quiet.until_ns:
                 self._held_bytes = quiet.insert_bytes
                 return
-        raise LabError("the service was held in the middle of a refresh", "try again")
+        raise LabError("the ledger does not reach back to the moment at which the service was held", "try again")
 
     def wait_until_full(self) -> int:
         """Wait until the leak has come to its cap, where it stays; returns the bytes leaked since `release`.
@@ -115,10 +120,16 @@ class HeldService:
         os.kill(self.pid, signal.SIGCONT)
 
 
-def _stopped(pid: int) -> bool:
-    """True when no thread of the process runs any more."""
-    tasks = (PROC / str(pid) / "task").iterdir()
-    return all((task / "stat").read_text().rpartition(")")[2].split()[0] in "tT" for task in tasks)
+def _stopped_between_refreshes(pid: int) -> bool:
+    """Whether the process comes to a stop with the refreshing thread asleep; it is given a moment to."""
+    tasks = list((PROC / str(pid) / "task").iterdir())
+    for _ in range(STOP_POLLS):
+        if all((task / "stat").read_text().rpartition(")")[2].split()[0] in "tT" for task in tasks):
+            break
+        time.sleep(POLL_SECONDS / STOP_POLLS)
+    # Waiting for its next deadline it is in futex(); in a refresh it is in another call, or in none.
+    refreshing = next((task for task in tasks if (task / "comm").read_text() == "cache-refresh\n"), None)
+    return refreshing is not None and (refreshing / "syscall").read_text().split()[0] == FUTEX
 
 
 @contextmanager
