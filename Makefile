@@ -90,7 +90,7 @@ bench-service: $(VENV)/lab ## Throughput and latency of the service
 
 .PHONY: clean
 clean: ## Remove what the other commands made
-	rm -rf $(VENV) build native/*/build native/*/src/*.egg-info *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build native/leak/build native/trace/build native/*/src/*.egg-info *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # --- what they need; not listed ---
 
@@ -101,7 +101,7 @@ $(VENV)/bin/python:
 # The native packages are built by the setuptools that the hashes pin, not by whatever is newest.
 define install_project
 	@PYTHON=$(PYTHON) scripts/require native
-	rm -rf native/*/build
+	rm -rf native/leak/build native/trace/build
 	$(PIP) install --no-build-isolation --no-deps --force-reinstall ./native/leak ./native/trace
 	$(PIP) install --no-build-isolation --no-deps --editable .
 	touch $@
