@@ -13,7 +13,7 @@ from guide.findings import MIB, Row
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INTERVAL_SECONDS = 2
+INTERVAL_SECONDS = 1
 PROGRAMS = ("memleak-bpfcc", "/usr/share/bcc/tools/memleak")
 SOURCES = Path("/usr/src")
 
