@@ -152,9 +152,12 @@ class Lab:
         with forwarded(self.recording.outputs["port_forward_commands"][output]) as url:
             yield url
 
-    def ledger(self, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-        """The leaker's ledger, once it is as wanted."""
-        with self.forwarded("ledger") as url:
+    def ledger(self, pod: str = "", wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """The leaker's ledger, or that of one pod where two are there for a while, once it is as wanted."""
+        command = self.recording.outputs["port_forward_commands"]["ledger"]
+        if pod:
+            command = command.replace(" deployment/leaker ", f" pod/{pod} ")
+        with forwarded(command) as url:
             return dict(json.loads(answer(f"{url}/ledger", until=lambda text: wanted(json.loads(text)))))
 
 

@@ -29,19 +29,21 @@ def lab(declare: Declare) -> Iterator[Lab]:
 
 
 def begins_anew(lab: Lab, before: str) -> None:
-    """The one pod is another than before, is ready, and is in the first phase of its own story."""
-    lab.wait()
+    """Another pod is there, is ready, and is in the first phase of its own story."""
+    named = until(lambda: {pod["metadata"]["name"] for pod in lab.pods("leaker")} - {before}, "another pod")
+    (name,) = named
+    lab.kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={READY_SECONDS}s")
+    ledger = lab.ledger(name)
     pod = lab.pod("leaker")
-    ledger = lab.ledger()
-    assert pod["metadata"]["name"] != before
+    assert pod["metadata"]["name"] == name
     assert (ledger["phase"], ledger["bytes_live"]) == ("normal", 0), ledger
     never_restarted(pod)
 
 
 def leaks(lab: Lab) -> str:
     """Wait until the pod leaks: its name."""
-    lab.ledger(lambda ledger: bool(ledger["bytes_live"]))
     name: str = lab.pod("leaker")["metadata"]["name"]
+    lab.ledger(name, lambda ledger: bool(ledger["bytes_live"]))
     return name
 
 
@@ -59,7 +61,8 @@ def test_an_update_fails_no_request_that_is_retried_once(lab: Lab, declare: Decl
 
 def test_a_deleted_pod_comes_back_in_the_first_phase(lab: Lab) -> None:
     name = leaks(lab)
-    lab.kubectl("delete", "pod", name)
+    # Without waiting: the next pod begins while this one still says goodbye.
+    lab.kubectl("delete", "pod", name, "--wait=false")
     begins_anew(lab, name)
 
 
