@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 # Below this a window's growth is not worth a name: a cache that warms up, a buffer that finds its size.
 SMALLEST_LEAK_BYTES = 64 * 1024
 
-# A window is judged by thirds of at least four samples each. Were there no trend, every order of twelve samples would
-# be equally likely, and each third would lie above the one before in 4!^3 of 12! cases: 3 in 100,000.
-THIRDS = 3
-SAMPLES_PER_THIRD = 4
-SAMPLES = THIRDS * SAMPLES_PER_THIRD
+# Fewer samples show no trend. A window takes many more, see diagnosis/window.py.
+SAMPLES = 12
+
+# A trend is a line through the samples that rises by several times what they scatter about it. Three and a quarter let
+# every leak pass that comes in four even steps or more, or beside short-lived blocks of a quarter of its growth. Of
+# random walks, which drift and do not leak, they let 1 in 100 pass. tests/diagnosis/test_verdict.py tries all three.
+TREND_OVER_SCATTER = 3.25
+
+# The share of a window after which a block that is still there was not only passing through.
+OLD = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -52,21 +57,20 @@ class Verdict:
 
 
 def keeps_growing(outstanding: Sequence[int]) -> bool:
-    """True where each third of the samples lies above the one before it."""
+    """True where the straight line through the samples rises far more than they scatter about it."""
     if len(outstanding) < SAMPLES:
         return False
-    size = len(outstanding) / THIRDS
-    thirds = [outstanding[round(i * size) : round((i + 1) * size)] for i in range(THIRDS)]
-    return all(
-        max(earlier) <= min(later) and max(earlier) < max(later) for earlier, later in itertools.pairwise(thirds)
-    )
+    times = range(len(outstanding))
+    slope, start = statistics.linear_regression(times, outstanding)
+    about = [held - start - slope * time for time, held in zip(times, outstanding, strict=True)]
+    return slope > 0 and slope * times[-1] >= TREND_OVER_SCATTER * (max(about) - min(about))
 
 
 def is_leak(site: Site, window_seconds: float) -> bool:
     """True where a site's bytes keep growing and a block of the window's first third is still there."""
     return (
         site.growth >= SMALLEST_LEAK_BYTES
-        and site.oldest_seconds >= window_seconds * (THIRDS - 1) / THIRDS
+        and site.oldest_seconds >= window_seconds * OLD
         and keeps_growing(site.outstanding)
     )
 
