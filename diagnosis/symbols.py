@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self
 
+import pycxxfilt
 from heap_trace import MAX_FRAMES
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
@@ -89,6 +90,16 @@ class SymbolizedStack:
         return not (outermost.function in _START_FUNCTIONS or outermost.module.startswith(_START_MODULES))
 
 
+def demangle(symbol: str) -> str:
+    """A symbol of C++ or Rust as its source has it; any other as it is."""
+    if not symbol.startswith(("_Z", "_R")):
+        return symbol  # i, a function of C, is not int
+    try:
+        return pycxxfilt.demangle(symbol) or symbol
+    except ValueError:
+        return symbol
+
+
 class _Module:
     """One mapped file, opened when its first address is looked up."""
 
@@ -149,7 +160,7 @@ class _Module:
             own -= self._object.base  # symbolic counts from there
         for cache in self._symbols if own is not None else ():
             found = [
-                Frame(place.symbol or "", self.name, place.full_path or "", place.line or 0, offset)
+                Frame(demangle(place.symbol or ""), self.name, place.full_path or "", place.line or 0, offset)
                 for place in cache.lookup(own)  # type: ignore[no-untyped-call] # symbolic types the rest
             ]
             if found:

@@ -8,7 +8,7 @@ import pytest
 from heap_trace import MAX_FRAMES
 
 from diagnosis.process import Process
-from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer
+from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer, demangle
 from tests.diagnosis.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
@@ -81,6 +81,31 @@ def test_without_debug_information_the_functions_are_known(folder: Path) -> None
     assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
     assert {(frame.file, frame.line) for frame in stack.frames} == {("", 0)}
     assert not stack.broken
+
+
+def test_functions_of_cpp_are_called_as_in_their_source(folder: Path) -> None:
+    source = CHAIN.replace(
+        "static KEEP void middle(void)", 'KEEP void middle(void) __asm__("_ZN5store6insertEi");void middle(void)'
+    )
+    stack = symbolize(compile_c(WALK + HEADER + source, folder / "mangled"))
+    assert [frame.function for frame in stack.frames] == ["inner", "store::insert(int)", "main"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [
+        ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector<int, std::allocator<int>>::push_back(int const&)"),
+        ("_RNvC6_123foo3bar", "123foo::bar"),
+        ("main", "main"),
+        ("i", "i"),  # which would be the type int
+        ("_Z", "_Z"),
+        ("_ZN5store", "_ZN5store"),
+        ("_Restart", "_Restart"),
+        ("", ""),
+    ],
+)
+def test_only_mangled_names_are_changed(symbol: str, name: str) -> None:
+    assert demangle(symbol) == name
 
 
 def test_in_a_stripped_program_module_and_offset_stand_for_the_function(folder: Path) -> None:
