@@ -9,7 +9,7 @@ import typer
 from catalog_cache import Options
 
 from diagnosis.chart import draw_chart, require_plotting
-from diagnosis.cli_options import check_window, duration_option, require_machine, size_option
+from diagnosis.cli_options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
 from diagnosis.errors import LabError
 from diagnosis.lab import RunOptions, run
 from diagnosis.preflight import Machine
@@ -18,7 +18,7 @@ from diagnosis.units import MIB, format_size
 from diagnosis.unprivileged import choose_user
 from diagnosis.view import LiveView, PlainView
 
-# A trend shows in every third of a window, so each third needs a refresh in it, and one more is for the ends.
+# A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
 REFRESHES_OF_A_TREND = 4
 
 
@@ -89,8 +89,14 @@ def _check_cap(duration: float, window: float, options: Options) -> None:
     """Raise a LabError for a leak that comes to its end before the window does: there would be no trend to see."""
     leaking = duration + window * options.speed - options.start_delay_seconds
     leaked = int(leaking / options.period_seconds) * options.refresh_bytes
-    if 0 < options.cap_bytes <= leaked:
-        raise LabError(
-            f"--cap is {format_size(options.cap_bytes)}: the leak comes to {format_size(leaked)} by the window's end",
-            f"--cap {math.ceil(leaked / MIB * 1.1)}MiB, or a shorter --duration",
-        )
+    if not 0 < options.cap_bytes <= leaked:
+        return
+    room = math.ceil(options.cap_bytes / options.refresh_bytes) * options.period_seconds + options.start_delay_seconds
+    longest = math.ceil((room - duration) / options.speed) - 1
+    enough = f"--cap {math.ceil(leaked / MIB * 1.1)}MiB"
+    raise LabError(
+        f"--cap is {format_size(options.cap_bytes)}: the leak comes to {format_size(leaked)} by the window's end",
+        f"--window {longest}s, or {enough}"
+        if longest >= max(SHORTEST_WINDOW_SECONDS, REFRESHES_OF_A_TREND * options.period_seconds / options.speed)
+        else f"{enough}, or a shorter --duration",
+    )

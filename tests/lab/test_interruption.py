@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ebpf
 
 WATCHING = "run --plain --speed 1 --duration 1h --window 1m --report report.json"
-TRACING = "run --plain --speed 600 --duration 1s --window 1h --report report.json"
+TRACING = "run --plain --speed 60 --duration 1s --window 1m --report report.json"
 
 
 def starting(command: Command) -> None:
