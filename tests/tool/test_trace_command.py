@@ -41,13 +41,13 @@ int main(void)
     }
 }
 """
-# Keeps one block of 1000 bytes at each line that it reads.
+# Keeps one block at each line that it reads: of as many bytes as the line says, or of 1000.
 KEEPER = r"""
 #include <stdio.h>
 #include <stdlib.h>
-__attribute__((noinline)) void keep(void)
+__attribute__((noinline)) void keep(size_t n)
 {
-    void *volatile p = malloc(1000);
+    void *volatile p = malloc(n);
     (void)p;
     __asm__ volatile("" ::: "memory");
 }
@@ -56,7 +56,11 @@ int main(void)
     char line[8];
     setvbuf(stdin, malloc(4096), _IOFBF, 4096);
     puts("ready"); fflush(stdout);
-    while (fgets(line, sizeof line, stdin)) { keep(); puts("kept"); fflush(stdout); }
+    while (fgets(line, sizeof line, stdin)) {
+        int said = atoi(line);
+        keep(said ? said : 1000);
+        puts("kept"); fflush(stdout);
+    }
     return 0;
 }
 """
@@ -131,19 +135,15 @@ def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> No
 
 
 @pytest.mark.ebpf
-def test_small_blocks_can_be_left_out(busy: Path) -> None:
-    with running(busy) as process:
-        everything = report("--pid", process.pid, "--duration", "2s")
-        large = report("--pid", process.pid, "--duration", "2s", "--min-size", "3KiB")
-
-    def mean(found: dict[str, Any]) -> float:
-        stacks = [stack for stack in found["stacks"] if stack["frames"][0]["function"] == "take"]
-        held = sum(stack["outstanding_bytes"] for stack in stacks)
-        return float(held / sum(stack["allocations"] - stack["frees"] for stack in stacks))
-
-    # Sizes are even from 16 to 4015: all of them average 2 KiB, those from 3 KiB on 3.5 KiB.
-    assert mean(everything) < 2.5 * 1024
-    assert 3 * 1024 <= mean(large) < 4 * 1024
+@pytest.mark.parametrize(("options", "kept"), [((), 3071 + 3072), (("--min-size", "3KiB"), 3072)])
+def test_small_blocks_can_be_left_out(keeper: Path, options: tuple[str, ...], kept: int) -> None:
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid, "--duration", "1h", "--format", "folded", *options)
+        for size in ("3071", "3072"):
+            assert answer(process, size) == "kept"
+        output = tracing.end(signal.SIGINT)
+    assert output.splitlines()[0].endswith(f";main;keep {kept}")
 
 
 @pytest.mark.ebpf
