@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ import pytest
 from diagnosis.grade import LEAKING_FUNCTION
 from guide.service import Scene, build_image, held_service
 from guide.session import Session
+from tests.every_call.program import MAPPED, MIB, ON_THE_HEAP, go, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIB = 1 << 20
 RUNNER = Path(__file__).resolve().parents[2] / "native/bpftrace/memleak.py"
 UPROBES = 25
 
@@ -28,29 +27,6 @@ pytestmark = [
     pytest.mark.ebpf,
     pytest.mark.skipif(not shutil.which("bpftrace"), reason="bpftrace is not installed: apt-get install bpftrace"),
 ]
-
-# function: bytes outstanding, allocations, frees. Those that fail and those that take nothing are absent.
-EXPECTED = {
-    "by_malloc": (1000, 1, 0),
-    "by_malloc_of_nothing": (0, 1, 0),
-    "by_malloc_of_a_mapping": (MIB, 1, 0),
-    "by_calloc": (3000, 1, 0),
-    "by_aligned_alloc": (4096, 1, 0),
-    "by_memalign": (5000, 1, 0),
-    "by_valloc": (6000, 1, 0),
-    "by_pvalloc": (7000, 1, 0),
-    "by_reallocarray": (8000, 1, 0),
-    "by_posix_memalign": (9000, 1, 0),
-    "taken_to_grow": (0, 1, 1),
-    "by_realloc": (200_000, 1, 0),
-    "taken_to_stay": (300, 1, 0),
-    "taken_to_stay_too": (500, 1, 0),
-    "taken_to_vanish": (0, 1, 1),
-    "mapped": (0, 1, 1),
-    "by_mremap": (1 << 18, 1, 0),
-    "mapped_for_a_while": (0, 1, 1),
-    "pairs": (0, 8000, 8000),
-}
 
 
 @contextmanager
@@ -74,22 +50,14 @@ def by_function(report: str) -> dict[str, tuple[int, int, int]]:
 
 
 def test_every_call_of_the_allocator_is_booked_on_the_function_that_made_it(every_call: Path) -> None:
-    with subprocess.Popen([every_call], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdin
-        assert program.stdout
-        try:
-            with counting(program.pid) as session:
-                program.stdin.write("go\n")
-                program.stdin.flush()
-                assert program.stdout.readline() == "done\n"
-                counted = by_function(session.finish())
-        finally:
-            program.kill()
+    with waiting(every_call) as program, counting(program.pid) as session:
+        go(program)
+        counted = by_function(session.finish())
 
     # What is left are libc's own needs: a buffer for stdout, and the threads' stacks.
     assert {
         name: counts for name, counts in counted.items() if name.startswith(("by_", "taken_", "mapped", "pairs"))
-    } == EXPECTED
+    } == ON_THE_HEAP | MAPPED
 
 
 @pytest.mark.parametrize("chunk_kib", [64, 1024])

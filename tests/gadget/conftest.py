@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from guide.gadget import build, cannot_build
 from guide.session import Session
+from tests.every_call.program import compile_every_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 PROBES = 19
 SETTLE_SECONDS = 2.5
-FLAGS = ("-O2", "-g", "-pthread", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +31,8 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def every_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program of the bpftrace tests that calls every function of the allocator."""
-    if not shutil.which("cc"):
-        pytest.skip("needs a C compiler: apt-get install gcc")
-    program = tmp_path_factory.mktemp("every_call") / "every_call"
-    source = Path(__file__).resolve().parents[1] / "bpftrace/every_call.c"
-    subprocess.run(["cc", *FLAGS, source, "-o", program], check=True)
-    return program
+    """The program that calls every function of the allocator."""
+    return compile_every_call(tmp_path_factory.mktemp("every_call"))
 
 
 class Counting:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Waits for a line on stdin, calls every function of the allocator from a function of its own name, says so on stdout,
- * and waits for the end of stdin. What each of them takes and gives back is in test_memleak.py.
+ * and waits for the end of stdin. What each of them takes and gives back is in program.py.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
