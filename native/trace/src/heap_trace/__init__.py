@@ -9,14 +9,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from heap_trace._errors import TraceClosedError, TraceError, check, is_privilege_error
+from heap_trace._errors import TraceError, check, is_privilege_error
+from heap_trace._handle import KernelHandle, TraceClosedError
 from heap_trace._heap_trace import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 __all__ = [
     "MAX_FRAMES",
@@ -123,7 +123,7 @@ class MappingEvent:
     thread: int
 
 
-class HeapTrace:
+class HeapTrace(KernelHandle):
     """The loaded program. Close it, or use it as a context manager: the probes go with it, also if the process dies.
 
     Args:
@@ -150,9 +150,8 @@ class HeapTrace:
             },
         )
         trace = ffi.new("struct heap_trace **")
-        self._trace = ffi.NULL
         check(lib.heap_trace_open(trace, program, len(program), options))
-        self._trace = trace[0]
+        super().__init__(trace[0], lib.heap_trace_close)
 
     def attach(self, pid: int, path: str, probes: Sequence[Probe]) -> None:
         """Attach to one file, for one process alone: all probes or none.
@@ -217,21 +216,3 @@ class HeapTrace:
         counts = ffi.new("uint64_t[]", len(Lost))
         check(lib.heap_trace_read_lost(self._open(), counts))
         return {kind: int(counts[kind]) for kind in Lost}
-
-    def close(self) -> None:
-        """Take the probes out and free the maps. Closing twice is fine."""
-        trace, self._trace = self._trace, ffi.NULL
-        lib.heap_trace_close(trace)
-
-    def _open(self) -> object:
-        if not self._trace:
-            raise TraceClosedError
-        return self._trace
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,13 +16,6 @@ class TraceError(OSError):
         self.errno = -error
 
 
-class TraceClosedError(RuntimeError):
-    """The trace was closed."""
-
-    def __init__(self) -> None:
-        super().__init__("the trace is closed")
-
-
 def check(error: int) -> None:
     """Raise a TraceError for a negative errno value of a loader."""
     if error:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Self
 
-from heap_trace._errors import TraceClosedError, check
+from heap_trace._errors import check
+from heap_trace._handle import KernelHandle
 from heap_trace._heap_trace import ffi, lib
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["FAULT_MAX_FRAMES", "FaultStack", "PageFaults", "Totals"]
 
@@ -39,7 +36,7 @@ class Totals:
     lost: int
 
 
-class PageFaults:
+class PageFaults(KernelHandle):
     """The loaded sampler. Close it, or use it as a context manager.
 
     Args:
@@ -53,9 +50,8 @@ class PageFaults:
     def __init__(self, *, period: int = DEFAULT_PERIOD, pid: int = 0) -> None:
         program = files("heap_trace").joinpath("page_faults.bpf.o").read_bytes()
         trace = ffi.new("struct fault_trace **")
-        self._trace = ffi.NULL
         check(lib.fault_trace_open(trace, program, len(program), period, pid))
-        self._trace = trace[0]
+        super().__init__(trace[0], lib.fault_trace_close)
 
     def samples(self) -> dict[tuple[int, int], int]:
         """How many samples, by process and hash of the stack; hash 0 stands for no stack, process 0 for all others."""
@@ -80,21 +76,3 @@ class PageFaults:
         faults, lost = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         check(lib.fault_trace_read_totals(self._open(), faults, lost))
         return Totals(int(faults[0]), int(lost[0]))
-
-    def close(self) -> None:
-        """Stop sampling. Closing twice is fine."""
-        trace, self._trace = self._trace, ffi.NULL
-        lib.fault_trace_close(trace)
-
-    def _open(self) -> object:
-        if not self._trace:
-            raise TraceClosedError
-        return self._trace
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
