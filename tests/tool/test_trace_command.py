@@ -104,23 +104,32 @@ class Tracing:
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: breakpoints(pid) > 0, "the probes are in")
+        wait_until(lambda: breakpoints(pid) == len(probed_addresses(pid)), "the probes are in, down to the last one")
 
     def end(self, number: signal.Signals) -> str:
         self.process.send_signal(number)
         return self.process.communicate(timeout=60)[0]
 
 
-def breakpoints(pid: int) -> int:
-    """How many of the allocator's probed instructions are a breakpoint (int3) in the target's memory now."""
+def probed_addresses(pid: int) -> set[int]:
+    """Where in the target's memory the tracer's probes go."""
     process = Process(pid)
+    return {
+        placed.probe.offset - code.offset + code.start
+        for allocator in find_allocators(process)
+        for code in process.maps()
+        if code.executable and code.path == allocator.name
+        for placed in allocator.probes
+    }
+
+
+def breakpoints(pid: int) -> int:
+    """How many of them are a breakpoint (int3) now."""
     found = 0
-    for allocator in find_allocators(process):
-        code = next(mapping for mapping in process.maps() if mapping.executable and mapping.path == allocator.name)
-        with Path(f"/proc/{pid}/mem").open("rb") as memory:
-            for placed in allocator.probes:
-                memory.seek(placed.probe.offset - code.offset + code.start)
-                found += memory.read(1) == b"\xcc"
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for address in probed_addresses(pid):
+            memory.seek(address)
+            found += memory.read(1) == b"\xcc"
     return found
 
 
