@@ -58,7 +58,7 @@ test: $(VENV)/dev ## Run the tests (as root for those that trace; the others ski
 	$(BIN)/python -m pytest --ignore=tests/system $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/dev ## Test the image by the real Docker, and the objects on the cluster of KUBECONFIG
+test-system: $(VENV)/dev ## Test the lab beside the real Docker, Kubernetes (KUBECONFIG), Prometheus and other tracers
 	$(BIN)/python -m pytest tests/system $(ARGS)
 
 .PHONY: lint

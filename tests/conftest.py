@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.every_call.program import compile_every_call
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def _root() -> str:
@@ -68,3 +71,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if marker in required:
                 pytest.fail(f"{marker} is required here: {reason}", pytrace=False)
             pytest.skip(f"needs {marker}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def every_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that calls every function of the allocator."""
+    return compile_every_call(tmp_path_factory.mktemp("every_call"))

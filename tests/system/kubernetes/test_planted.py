@@ -128,6 +128,8 @@ def test_an_update_with_a_gap_is_noticed(lab: Lab) -> None:
     def widen(one: dict[str, Any]) -> None:
         one["spec"]["strategy"] = {"type": "Recreate"}
         del container(one)["lifecycle"]
+        # A request to the old pod's address may hang for its five seconds: the gap is as long as two of them, and more.
+        container(one)["readinessProbe"]["initialDelaySeconds"] = 15
 
     def update() -> None:
         with every_request_succeeds(lab):

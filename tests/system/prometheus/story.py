@@ -23,10 +23,10 @@ import httpx
 
 from grafana import DATASOURCE_UID, dashboards, rules
 from infra.prometheus_config import kubernetes_jobs
-from tests.grafana.cluster import NAMESPACE, Pod, running_node
 from tests.grafana.screen import Screen, View
 from tests.grafana.server import free_port, running_prometheus
 from tests.service.running import fetch, running_service, running_visitors, wait_until
+from tests.system.prometheus.cluster import NAMESPACE, Pod, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from tests.every_call.program import MAPPED, MIB, ON_THE_HEAP, go, waiting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUNNER = Path(__file__).resolve().parents[2] / "native/bpftrace/memleak.py"
+RUNNER = Path(__file__).resolve().parents[3] / "native/bpftrace/memleak.py"
 UPROBES = 25
 
 pytestmark = [

@@ -10,7 +10,6 @@ import pytest
 
 from guide.gadget import build, cannot_build
 from guide.session import Session
-from tests.every_call.program import compile_every_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +26,6 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if reason := cannot_build():
         pytest.skip(f"the gadget cannot be built: {reason}")
     return build(tmp_path_factory.mktemp("gadget"))
-
-
-@pytest.fixture(scope="session")
-def every_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program that calls every function of the allocator."""
-    return compile_every_call(tmp_path_factory.mktemp("every_call"))
 
 
 class Counting:

@@ -9,12 +9,12 @@ import pytest
 
 from grafana.phases import PHASES
 from tests.grafana.screen import NO_DATA
-from tests.grafana.story import CAP_BYTES, LIMIT_BYTES, SPEED, VISITORS_PER_SECOND, Place
 from tests.grafana.test_rules import KERNEL, TEAM
+from tests.system.prometheus.story import CAP_BYTES, LIMIT_BYTES, SPEED, VISITORS_PER_SECOND, Place
 
 if TYPE_CHECKING:
     from tests.grafana.screen import Screen, Shown
-    from tests.grafana.story import Reading, Story
+    from tests.system.prometheus.story import Reading, Story
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(240)]
 
