@@ -17,6 +17,7 @@ from symbolic.exceptions import SymbolicError
 
 from diagnosis.errors import LabError
 from diagnosis.objects import read_object
+from diagnosis.start import CODE_BYTES, START_FUNCTIONS, START_MODULES, calls_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +65,6 @@ class Frame:
         return self.function or f"{self.module or 'unknown'}+{self.offset:#x}"
 
 
-# Where a thread's frames end: in the C library or the dynamic linker, which start it, or in a program that has its own.
-_START_MODULES = ("libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl-", "libc.musl-")
-_START_FUNCTIONS = frozenset(
-    {"main", "_start", "__libc_start_call_main", "__libc_start_main", "start_thread", "clone3"}
-)
-
-
 @dataclass(frozen=True)
 class SymbolizedStack:
     """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken."""
@@ -87,7 +81,7 @@ class SymbolizedStack:
         if self.depth >= MAX_FRAMES:
             return False
         outermost = self.frames[-1]
-        return not (outermost.function in _START_FUNCTIONS or outermost.module.startswith(_START_MODULES))
+        return not (outermost.function in START_FUNCTIONS or outermost.module.startswith(START_MODULES))
 
 
 def demangle(symbol: str) -> str:
@@ -148,6 +142,14 @@ class _Module:
         offset = address - self._mapping.start + self._mapping.offset
         before = os.pread(self._file.fileno(), _LONGEST_CALL, max(0, offset - _LONGEST_CALL))
         return any(pattern.search(before) for pattern in _CALLS)
+
+    def runs_main(self, address: int) -> bool:
+        """True where the code at a return address is the C library's that calls main and then exit."""
+        if not self._file or not self._object or not self.name.startswith(START_MODULES):
+            return False
+        offset = address - self._mapping.start + self._mapping.offset
+        own = self._object.address_of(offset)
+        return own is not None and calls_exit(self._object, os.pread(self._file.fileno(), CODE_BYTES, offset), own)
 
     def frames(self, address: int) -> list[Frame]:
         """The frame at a return address, with the functions inlined there, innermost first."""
@@ -210,15 +212,17 @@ class Symbolizer:
         """A stack of return addresses, innermost first.
 
         Unwinding by frame pointers goes astray in code that was built without them: it then takes whatever the frame
-        register held for a frame. An address where no code is mapped shows that, and the stack is cut there.
+        register held for a frame. An address where no code is mapped shows that, and the stack is cut there: it is
+        broken, unless it had come to its end before.
         """
         frames: list[Frame] = []
-        for address in addresses:
+        for i, address in enumerate(addresses):
             found = self._known.get(address)
             if found is None:
                 found = self._known[address] = self._lookup(address)
             if not found:
-                return SymbolizedStack(tuple(frames), broken=True, depth=len(addresses))
+                whole = bool(frames) and self._starts(addresses[i - 1], frames[-1])
+                return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses))
             frames += found
         return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
 
@@ -237,6 +241,13 @@ class Symbolizer:
             if module and module.name == caller.name and module.follows_call(stack.top):
                 addresses.insert(1, stack.top)
         return self.symbolize(addresses)
+
+    def _starts(self, address: int, frame: Frame) -> bool:
+        """True where a return address is in the code that starts a thread."""
+        module = self._find(address)
+        return (frame.function in START_FUNCTIONS and frame.function != "main") or (
+            module is not None and module.runs_main(address)
+        )
 
     def _lookup(self, address: int) -> list[Frame]:
         module = self._module(address)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from tests.diagnosis.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Prints the return addresses above itself, innermost first, and waits for a line.
 WALK = """
@@ -81,6 +81,40 @@ def test_without_debug_information_the_functions_are_known(folder: Path) -> None
     assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
     assert {(frame.file, frame.line) for frame in stack.frames} == {("", 0)}
     assert not stack.broken
+
+
+NO_DEBUG_FILES = Path("/none")
+
+
+def test_behind_the_start_of_the_program_a_stack_misses_nothing(folder: Path) -> None:
+    """As with glibc 2.43, which starts programs with a number in the frame pointer's register."""
+    program = compile_c(WALK + HEADER + CHAIN.replace("walk(3)", "walk(4)"), folder / "started")
+    with walked(program, frames=4) as (process, addresses), Symbolizer(process, NO_DEBUG_FILES) as symbolizer:
+        whole = symbolizer.symbolize([*addresses, 0, 0x45445F43])
+        inside = symbolizer.symbolize([*addresses[:2], 0])
+    assert [frame.function for frame in whole.frames] == ["inner", "middle", "main", ""]
+    assert not whole.broken
+    assert not whole.cut_short
+    assert inside.broken
+
+
+# qsort of the C library calls back: what called qsort is not known.
+SORTS = """
+#include <stdlib.h>
+static int compare(const void *one, const void *other) { (void)one; (void)other; walk(2); return 0; }
+int main(void) { int two[2] = {2, 1}; qsort(two, 2, sizeof *two, compare); return 0; }
+"""
+
+
+def test_a_stack_that_ends_elsewhere_in_the_c_library_is_broken(folder: Path) -> None:
+    program = compile_c(WALK + HEADER + SORTS, folder / "sorts")
+    with (
+        walked(program, frames=2) as (process, addresses),
+        Symbolizer(process, NO_DEBUG_FILES) as symbolizer,
+    ):
+        stack = symbolizer.symbolize([*addresses, 0])
+    assert [frame.module.partition(".")[0] for frame in stack.frames] == ["sorts", "libc"]
+    assert stack.broken
 
 
 def test_functions_of_cpp_are_called_as_in_their_source(folder: Path) -> None:
