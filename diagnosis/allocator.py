@@ -38,6 +38,20 @@ FUNCTIONS = {
     "munmap": Function.MUNMAP,
 }
 
+# How many of its first arguments are read: enter() of native/trace/src/heap_account.bpf.h.
+ARGUMENTS_READ = {
+    Function.MALLOC: 1,
+    Function.CALLOC: 2,
+    Function.REALLOC: 2,
+    Function.REALLOCARRAY: 3,
+    Function.ALIGNED_ALLOC: 2,
+    Function.POSIX_MEMALIGN: 3,
+    Function.FREE: 1,
+    Function.MMAP: 3,
+    Function.MREMAP: 4,
+    Function.MUNMAP: 2,
+}
+
 # What makes an object an allocator.
 REQUIRED = frozenset({"malloc", "free"})
 
@@ -147,7 +161,8 @@ def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe,
         export = elf.exports.get(name)
         if export is None or export.address in placed:
             continue
-        placement = place(read_code(path, elf, export, CODE_BYTES), elf.machine, at_entry=at_entry)
+        code = read_code(path, elf, export, CODE_BYTES)
+        placement = place(code, elf.machine, arguments=ARGUMENTS_READ[function], at_entry=at_entry)
         offset = elf.offset_of(export.address + placement.delta)
         if offset is not None:
             placed[export.address] = PlacedProbe(name, Probe(function, offset), placement)

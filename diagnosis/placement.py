@@ -3,7 +3,7 @@
 A uprobe replaces an instruction by a breakpoint. After the trap the kernel either emulates the instruction, or lets
 the processor step over a copy of it, which is a second trap and costs ten times as much: 1,500 against 18,000 ns on
 the `test` that glibc's free begins with. So the probe goes on the first instruction that the kernel emulates, as long
-as everything before it leaves the stack pointer and the argument registers as they were at the call.
+as everything before it leaves the stack pointer and the arguments that the probe reads as they were at the call.
 
 The rules are those of arch/x86/kernel/uprobes.c: push of a register, nop, jmp, jcc and call with a relative target.
 On other architectures, and wherever this is not sure, the probe goes on the first instruction.
@@ -19,8 +19,8 @@ from capstone import x86_const as x86
 # The whole of an allocator function, so that a jump back to its start is seen; an instruction has at most 15 bytes.
 CODE_BYTES = 4096
 
-# System V's argument registers and the stack pointer: what a probe reads.
-_NEEDED = frozenset({"rdi", "rsi", "rdx", "rcx", "r8", "r9", "rsp"})
+# System V's argument registers, in their order.
+_ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 _ALIASES = {
     alias: full
     for full, aliases in {
@@ -46,12 +46,13 @@ class Placement:
     reason: str
 
 
-def place(code: bytes, machine: str, *, at_entry: bool = False) -> Placement:
+def place(code: bytes, machine: str, *, arguments: int = len(_ARGUMENTS), at_entry: bool = False) -> Placement:
     """Choose the instruction to probe.
 
     Args:
         code: the start of the function, `CODE_BYTES` or the whole of a shorter one.
         machine: ``x64`` or another name of pyelftools' ``get_machine_arch``.
+        arguments: how many of the first ones the probe reads: the others' registers may change before it.
         at_entry: choose the first instruction, for comparison.
     """
     if machine != "x64":
@@ -63,6 +64,7 @@ def place(code: bytes, machine: str, *, at_entry: bool = False) -> Placement:
         return Placement(0, "", emulated=False, reason="entry: the code cannot be decoded")
     if at_entry:
         return Placement(0, _text(instructions[0]), emulated=_emulated(instructions[0]), reason="entry: as asked")
+    needed = frozenset({"rsp", *_ARGUMENTS[:arguments]})
     targets = {target for insn in instructions if (target := _relative_target(insn)) is not None}
     for insn in instructions:
         if insn.address and insn.address in targets:
@@ -70,7 +72,7 @@ def place(code: bytes, machine: str, *, at_entry: bool = False) -> Placement:
         if _emulated(insn):
             reason = "entry: emulated" if not insn.address else "first emulated instruction"
             return Placement(insn.address, _text(insn), emulated=True, reason=reason)
-        if _leaves_straight_line(insn) or _spoils_arguments(insn):
+        if _leaves_straight_line(insn) or _writes(insn, needed):
             break
     return Placement(
         0, _text(instructions[0]), emulated=False, reason="entry: nothing emulated before arguments change"
@@ -102,7 +104,7 @@ def _leaves_straight_line(insn: capstone.CsInsn) -> bool:
     return any(insn.group(group) for group in groups) or insn.id == x86.X86_INS_SYSCALL
 
 
-def _spoils_arguments(insn: capstone.CsInsn) -> bool:
+def _writes(insn: capstone.CsInsn, needed: frozenset[str]) -> bool:
     _, written = insn.regs_access()
     names = {insn.reg_name(register) for register in written}
-    return bool(_NEEDED & {_ALIASES.get(name, name) for name in names})
+    return bool(needed & {_ALIASES.get(name, name) for name in names})

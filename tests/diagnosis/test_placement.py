@@ -92,6 +92,21 @@ def test_after_a_change_of_an_argument_the_probe_stays_at_the_entry(before: str)
 
 
 @pytest.mark.parametrize(
+    ("code", "arguments", "delta"),
+    [
+        pytest.param("4889f8 48f7e6 7010", 2, 6, id="mov rax, rdi; mul rsi; jo: calloc of glibc 2.43"),
+        pytest.param("4889f0 48f7e2 4889c6 7005", 3, 0, id="mul rdx; mov rsi, rax: its reallocarray"),
+        pytest.param("4989f1 4885ff 0f8444030000", 2, 6, id="mov r9, rsi; test rdi, rdi; je: its realloc"),
+        pytest.param("bf01000000 55", 0, 5, id="mov edi, 1 where nothing is read"),
+        pytest.param("4883ec08 55", 0, 0, id="sub rsp, 8 at any rate"),
+    ],
+)
+def test_arguments_that_are_not_read_may_change(code: str, arguments: int, delta: int) -> None:
+    placement = place(bytes.fromhex(code + RET), "x64", arguments=arguments)
+    assert (placement.delta, placement.emulated) == (delta, delta > 0)
+
+
+@pytest.mark.parametrize(
     "before",
     [
         pytest.param("4883ec08", id="sub rsp, 8"),
