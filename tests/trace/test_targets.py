@@ -83,8 +83,6 @@ def test_a_statically_linked_and_stripped_program_is_refused(build: Build) -> No
 
 @pytest.mark.parametrize("linking", ["-dynamic", "-static"])
 def test_a_program_on_musl(build: Build, leaks: Leaks, linking: str) -> None:
-    if not shutil.which("musl-gcc"):
-        pytest.skip("musl-gcc is not installed: apt-get install musl-tools")
     counted = leaks(build("leak.c", linking, compiler="musl-gcc"))
     assert counted.own == LEAK
     assert counted.lost == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -39,6 +40,8 @@ FLAGS = (
     "-fno-builtin", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls",
 )  # fmt: skip
 CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
+
+PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
 
 STOP_SECONDS = 120.0
 
@@ -82,6 +85,8 @@ def compile_program(folder: Path, source: str, *flags: str, compiler: str = "", 
     cxx = source.endswith(".cpp")
     output = folder / (name or Path(source).stem)
     compiler = compiler or ("g++" if cxx else "gcc")
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed: apt-get install {PACKAGES[compiler]}")
     base = CXX_FLAGS if cxx else FLAGS
     command = [compiler, *base, "-pthread", "-o", str(output), str(PROGRAMS / source), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -39,7 +39,9 @@ SITE void frees(void *block)
 int main(void)
 {
 	mallopt(M_MMAP_THRESHOLD, 128 * KIB);
-	keep(malloc(16 * KIB)); /* a new heap has room for 128 KiB: it is used up before the threshold is looked at */
+	/* A new heap has room for its first block and 128 KiB more: less, before the threshold is looked at. */
+	keep(malloc(KIB));
+	keep(malloc(16 * KIB));
 	stop("ready");
 	size_t before = mapped_blocks();
 	at_threshold();
