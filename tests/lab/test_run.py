@@ -50,7 +50,7 @@ def finished(command: Command) -> tuple[int, str, dict[str, Any]]:
     [
         pytest.param(600, 64 * KIB, "5m", 2, id="64 KiB, speed 600"),
         pytest.param(600, MIB, "5m", 2, id="1 MiB, speed 600"),
-        pytest.param(60, 64 * KIB, "5m", 4, id="64 KiB, speed 60"),
+        pytest.param(60, 64 * KIB, "1m", 3, id="64 KiB, speed 60"),
         pytest.param(60, MIB, "1m", 3, id="1 MiB, speed 60"),
     ],
 )

@@ -136,7 +136,7 @@ def breakpoints(pid: int) -> int:
 @pytest.mark.ebpf
 def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> None:
     with running(busy) as process:
-        found = report("--pid", process.pid, "--duration", "6s")
+        found = report("--pid", process.pid, "--duration", "3s")
     assert not found["verdict"]["leak"], found["verdict"]["summary"]
     assert "no call site kept growing" in found["verdict"]["summary"]
     assert sum(stack["allocations"] for stack in found["stacks"]) > 100_000
