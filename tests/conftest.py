@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ from tests.every_call.program import compile_every_call
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+# A shell without job control makes what it starts in the background deaf to Ctrl-C, and that is handed down to every
+# program that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _root() -> str:
