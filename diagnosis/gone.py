@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import enum
-import errno
 import json
 import os
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from diagnosis.bpf_programs import loaded_programs
 from diagnosis.errors import LabError
 from diagnosis.process import PROC
 from diagnosis.targets import run_command
@@ -62,7 +61,7 @@ class Teardown:
     image: str
     run: Run = run_command
     proc: Path = PROC
-    programs: Callable[[], Mapping[int, str]] | None = None
+    programs: Callable[[], Mapping[int, str]] = loaded_programs
 
     def findings(self) -> list[Finding]:
         """At least one for each place; nothing is changed."""
@@ -134,7 +133,7 @@ class Teardown:
                 yield Finding("processes", State.LEFT, f"pid {pid}: {' '.join(words)}", f"kill {pid}")
 
     def _programs(self) -> Iterator[Finding]:
-        loaded = (self.programs or loaded_programs)()
+        loaded = self.programs()
         holders = _holders(self.proc)
         for number, name in sorted(loaded.items()):
             if name in PROGRAMS:
@@ -170,53 +169,6 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 def _reason(error: LabError) -> str:
     """The last line that says something: kubectl says first what it tried."""
     return next(line for line in reversed(str(error).splitlines()) if line)
-
-
-class _ProgramInfo(ctypes.Structure):
-    """The beginning of the kernel's struct bpf_prog_info, as far as the name. The kernel fills what fits."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("tag", ctypes.c_uint8 * 8),
-        ("lengths", ctypes.c_uint32 * 2),
-        ("instructions", ctypes.c_uint64 * 2),
-        ("load_time", ctypes.c_uint64),
-        ("created_by_uid", ctypes.c_uint32),
-        ("nr_map_ids", ctypes.c_uint32),
-        ("map_ids", ctypes.c_uint64),
-        ("name", ctypes.c_char * 16),
-    )
-
-
-def loaded_programs() -> dict[int, str]:
-    """The names of all eBPF programs that the kernel holds, by id.
-
-    Raises:
-        LabError: there is no libbpf here, or this user may not ask.
-    """
-    try:
-        libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    except OSError as error:
-        raise LabError(str(error)) from error
-    found: dict[int, str] = {}
-    number = ctypes.c_uint32(0)
-    while not libbpf.bpf_prog_get_next_id(number, ctypes.byref(number)):
-        fd = libbpf.bpf_prog_get_fd_by_id(number)
-        if fd < 0:
-            continue  # it has just gone
-        try:
-            info = _ProgramInfo()
-            if not libbpf.bpf_obj_get_info_by_fd(
-                fd, ctypes.byref(info), ctypes.byref(ctypes.c_uint32(ctypes.sizeof(info)))
-            ):
-                found[info.id] = info.name.decode()
-        finally:
-            os.close(fd)
-    # The end of the list is ENOENT.
-    if (code := ctypes.get_errno()) in (errno.EPERM, errno.EACCES):
-        raise LabError(f"the kernel does not list its eBPF programs: {os.strerror(code)}", "run it as root: sudo ...")
-    return found
 
 
 def _name(document: Mapping[str, Any]) -> str:

@@ -16,22 +16,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from diagnosis.bpf_programs import NAME_BYTES, loaded_programs, open_program
 from diagnosis.errors import LabError
 from diagnosis.objects import read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
 UPROBE_SOURCE = Path("/sys/bus/event_source/devices/uprobe")
 
-# By machine: the numbers of bpf() and perf_event_open().
-SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}
+# By machine: the number of perf_event_open().
+PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 
-# linux/bpf.h and linux/perf_event.h
-PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 11, 13, 15
-PROG_INFO_BYTES, PROG_NAME_AT, NAME_BYTES = 232, 64, 16
-ATTRIBUTE_BYTES = 128
+# linux/perf_event.h
 PERF_ATTR_SIZE_VER1 = 72
 PERF_FLAG_FD_CLOEXEC = 8
 PERF_EVENT_IOC_SET_BPF = 0x40042408
@@ -54,7 +52,7 @@ class LoadedProbes:
 
     def __init__(self, pid: int, path: Path, functions: Sequence[str]) -> None:
         elf = read_object(path, str(path))
-        programs = dict(_loaded_programs())
+        programs = {name: number for number, name in loaded_programs().items()}
         self._stack = ExitStack()
         self.count = 0
         with ExitStack() as stack:
@@ -68,7 +66,7 @@ class LoadedProbes:
                         continue
                     event = _open_uprobe(pid, path, offset, at_return=at_return)
                     stack.callback(os.close, event)
-                    program = _bpf(PROG_GET_FD_BY_ID, struct.pack("<I", number))
+                    program = open_program(number)
                     stack.callback(os.close, program)
                     fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program)
                     self.count += 1
@@ -87,34 +85,7 @@ class LoadedProbes:
 
 def is_loaded(program: str) -> bool:
     """Whether somebody has loaded a program of this name."""
-    return program[: NAME_BYTES - 1] in dict(_loaded_programs())
-
-
-def _loaded_programs() -> Iterator[tuple[str, int]]:
-    """Name and number of every program in the kernel."""
-    number = 0
-    while True:
-        attribute = ctypes.create_string_buffer(struct.pack("<II", number, 0), ATTRIBUTE_BYTES)
-        try:
-            _bpf_with(PROG_GET_NEXT_ID, attribute)
-            number = struct.unpack_from("<I", attribute, 4)[0]
-            program = _bpf(PROG_GET_FD_BY_ID, struct.pack("<I", number))
-        except FileNotFoundError:
-            return  # that was the last one; or one that is just being unloaded, with the rest behind it
-        try:
-            info = ctypes.create_string_buffer(PROG_INFO_BYTES)
-            _bpf(OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program, PROG_INFO_BYTES, ctypes.addressof(info)))
-            yield info.raw[PROG_NAME_AT : PROG_NAME_AT + NAME_BYTES].rstrip(b"\0").decode(), number
-        finally:
-            os.close(program)
-
-
-def _bpf(command: int, attribute: bytes) -> int:
-    return _bpf_with(command, ctypes.create_string_buffer(attribute, ATTRIBUTE_BYTES))
-
-
-def _bpf_with(command: int, attribute: ctypes.Array[ctypes.c_char]) -> int:
-    return _syscall(0, command, ctypes.byref(attribute), ATTRIBUTE_BYTES)
+    return program[: NAME_BYTES - 1] in loaded_programs().values()
 
 
 def _open_uprobe(pid: int, path: Path, offset: int, *, at_return: bool) -> int:
@@ -124,17 +95,13 @@ def _open_uprobe(pid: int, path: Path, offset: int, *, at_return: bool) -> int:
     attribute = ctypes.create_string_buffer(PERF_ATTR_SIZE_VER1)
     struct.pack_into("<IIQ", attribute, 0, kind, PERF_ATTR_SIZE_VER1, at_return << return_bit)
     struct.pack_into("<QQ", attribute, 56, ctypes.addressof(name), offset)
-    return _syscall(1, ctypes.byref(attribute), pid, -1, -1, PERF_FLAG_FD_CLOEXEC)
-
-
-def _syscall(which: int, *arguments: object) -> int:
     machine = platform.machine()
-    if machine not in SYSCALLS:
-        raise LabError(f"no system call numbers are known for {machine}", f"use {' or '.join(SYSCALLS)}")
-    result = int(_libc.syscall(SYSCALLS[machine][which], *arguments))
-    if result < 0:
+    if machine not in PERF_EVENT_OPEN:
+        raise LabError(f"no system call number is known for {machine}", f"use {' or '.join(PERF_EVENT_OPEN)}")
+    event = int(_libc.syscall(PERF_EVENT_OPEN[machine], ctypes.byref(attribute), pid, -1, -1, PERF_FLAG_FD_CLOEXEC))
+    if event < 0:
         number = ctypes.get_errno()
         if number in (errno.EPERM, errno.EACCES):
             raise LabError(f"the kernel does not let this user trace: {os.strerror(number)}", "run this as root")
         raise OSError(number, os.strerror(number))
-    return result
+    return event

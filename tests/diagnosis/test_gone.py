@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from diagnosis.bpf_programs import loaded_programs
 from diagnosis.errors import LabError
-from diagnosis.gone import State, Teardown, anything_left, loaded_programs
+from diagnosis.gone import State, Teardown, anything_left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
