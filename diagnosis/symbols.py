@@ -135,11 +135,15 @@ class _Module:
                 continue  # no symbols to be had here: the frame keeps its module and offset
         return caches
 
+    def _offset(self, address: int) -> int:
+        """Where in the file an address lies."""
+        return address - self._mapping.start + self._mapping.offset
+
     def follows_call(self, address: int) -> bool:
         """True where the instruction before an address is a call, so that it can be a return address."""
         if not self._file:
             return False
-        offset = address - self._mapping.start + self._mapping.offset
+        offset = self._offset(address)
         before = os.pread(self._file.fileno(), _LONGEST_CALL, max(0, offset - _LONGEST_CALL))
         return any(pattern.search(before) for pattern in _CALLS)
 
@@ -147,7 +151,7 @@ class _Module:
         """True where the code at a return address is the C library's that calls main and then exit."""
         if not self._file or not self._object or not self.name.startswith(START_MODULES):
             return False
-        offset = address - self._mapping.start + self._mapping.offset
+        offset = self._offset(address)
         own = self._object.address_of(offset)
         return own is not None and calls_exit(self._object, os.pread(self._file.fileno(), CODE_BYTES, offset), own)
 
@@ -155,7 +159,7 @@ class _Module:
         """The frame at a return address, with the functions inlined there, innermost first."""
         if not self._mapping.path.startswith("/"):  # generated code, the vdso
             return [Frame("", self.name or "[anonymous]", "", 0, address - self._mapping.start)]
-        offset = address - self._mapping.start + self._mapping.offset
+        offset = self._offset(address)
         # A return address is the instruction after the call: one byte back is inside the call.
         own = self._object.address_of(offset - 1) if self._object else None
         if self._object and own is not None:
@@ -182,6 +186,7 @@ class Symbolizer:
         self._process = process
         self._debug_files = debug_files
         self._known: dict[int, list[Frame]] = {}
+        self._starting: dict[int, bool] = {}
         self._modules: dict[Mapping, _Module] = {}
 
     def refresh(self) -> None:
@@ -194,6 +199,7 @@ class Symbolizer:
             if mapping not in self._modules:
                 self._modules[mapping] = _Module(self._process, mapping, self._debug_files)
                 self._known.clear()
+                self._starting.clear()
 
     def close(self) -> None:
         """Close the mapped files."""
@@ -244,10 +250,13 @@ class Symbolizer:
 
     def _starts(self, address: int, frame: Frame) -> bool:
         """True where a return address is in the code that starts a thread."""
-        module = self._find(address)
-        return (frame.function in START_FUNCTIONS and frame.function != "main") or (
-            module is not None and module.runs_main(address)
-        )
+        found = self._starting.get(address)
+        if found is None:
+            module = self._find(address)
+            found = self._starting[address] = (frame.function in START_FUNCTIONS and frame.function != "main") or (
+                module is not None and module.runs_main(address)
+            )
+        return found
 
     def _lookup(self, address: int) -> list[Frame]:
         module = self._module(address)
