@@ -95,16 +95,19 @@ def report(*arguments: object) -> dict[str, Any]:
 
 
 class Tracing:
-    """A trace in the background, with its probes in the target."""
+    """A trace in the background, whose window has begun: it says every now and then what it holds so far."""
 
     def __init__(self, pid: int, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [MEMLEAK_LAB, "trace", "--pid", str(pid), *arguments],
+            [MEMLEAK_LAB, "trace", "--pid", str(pid), "--interval", "0.2s", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: breakpoints(pid) == len(probed_addresses(pid)), "the probes are in, down to the last one")
+        assert self.process.stderr
+        assert any(line.startswith("after ") for line in self.process.stderr), "it ended before its window began"
+        probed = probed_addresses(pid)
+        assert breakpoints(pid, probed) == len(probed)
 
     def end(self, number: signal.Signals) -> str:
         self.process.send_signal(number)
@@ -123,11 +126,11 @@ def probed_addresses(pid: int) -> set[int]:
     }
 
 
-def breakpoints(pid: int) -> int:
-    """How many of them are a breakpoint (int3) now."""
+def breakpoints(pid: int, addresses: set[int]) -> int:
+    """How many of these are a breakpoint (int3) now."""
     found = 0
     with Path(f"/proc/{pid}/mem").open("rb") as memory:
-        for address in probed_addresses(pid):
+        for address in addresses:
             memory.seek(address)
             found += memory.read(1) == b"\xcc"
     return found
@@ -163,7 +166,7 @@ def test_ctrl_c_ends_the_window_with_a_report(keeper: Path) -> None:
         for _ in range(5):
             assert answer(process, "go") == "kept"
         output = tracing.end(signal.SIGINT)
-        assert breakpoints(process.pid) == 0
+        assert breakpoints(process.pid, probed_addresses(process.pid)) == 0
     assert tracing.process.returncode == 0
     assert output.splitlines()[0].endswith(";main;keep 5000")
 
@@ -174,7 +177,8 @@ def test_probes_go_with_a_tracer_that_is_killed(keeper: Path) -> None:
         assert answer(process) == "ready"
         tracing = Tracing(process.pid)
         tracing.end(signal.SIGKILL)
-        wait_until(lambda: breakpoints(process.pid) == 0, "the kernel takes the probes out")
+        probed = probed_addresses(process.pid)
+        wait_until(lambda: breakpoints(process.pid, probed) == 0, "the kernel takes the probes out")
         assert answer(process, "go") == "kept"
 
 
