@@ -74,19 +74,19 @@ format: $(VENV)/dev ## Format the code
 
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
-	$(SUDO) $(BIN)/python -m benchmarks.tracers $(ARGS)
+	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)
 
 .PHONY: bench-watch
 bench-watch: $(VENV)/dev ## What `memleak-lab watch` costs a loop of page faults
-	$(SUDO) $(BIN)/python -m benchmarks.watch $(ARGS)
+	$(SUDO) $(BIN)/python -m comparison.loops.watch $(ARGS)
 
 .PHONY: guide
 guide: $(VENV)/dev ## Run every tool on the same leak, and write what it says into docs/EBPF_GUIDE.md
-	$(SUDO) $(BIN)/python -m guide $(ARGS)
+	$(SUDO) $(BIN)/python -m comparison.guide $(ARGS)
 
 .PHONY: bench-service
 bench-service: $(VENV)/lab ## Throughput and latency of the service
-	$(BIN)/python -m benchmarks.service $(ARGS)
+	$(BIN)/python -m comparison.loops.service $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other commands made

@@ -9,8 +9,8 @@ import memleak
 import pytest
 from symbols import Elf, Image, RefusedError
 
-from diagnosis.objects import read_code, read_object
-from diagnosis.placement import CODE_BYTES, place
+from diagnosis.target.objects import read_code, read_object
+from diagnosis.target.placement import CODE_BYTES, place
 
 # As printed by 0.17 and by 0.23.
 OLD = [

@@ -1,10 +1,10 @@
-"""A recorded /proc: the tree that `diagnosis.process` reads, made of the lines that a test gives."""
+"""A recorded /proc: the tree that `diagnosis.target.process` reads, made of the lines that a test gives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diagnosis.process import Process
+from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
     from pathlib import Path

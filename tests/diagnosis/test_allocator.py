@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import Function
 
-from diagnosis.allocator import FUNCTIONS, find_allocators
-from diagnosis.errors import LabError
-from diagnosis.objects import read_object
-from diagnosis.process import Process
+from diagnosis.base.errors import LabError
+from diagnosis.target.allocator import FUNCTIONS, find_allocators
+from diagnosis.target.objects import read_object
+from diagnosis.target.process import Process
 from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.recorded import PID, record
 from tests.diagnosis.test_objects import ELF32_HEADER
@@ -18,7 +18,7 @@ from tests.diagnosis.test_objects import ELF32_HEADER
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diagnosis.allocator import Allocator
+    from diagnosis.target.allocator import Allocator
 
 PROGRAM = "1000-2000 r-xp 00000000 fd:01 130 /usr/bin/catalog\n"
 VDSO = "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"

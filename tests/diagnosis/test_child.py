@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis import child
-from diagnosis.child import PROJECT, Child
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from diagnosis.unprivileged import User, choose_user
+from diagnosis.base.errors import LabError
+from diagnosis.lab import child
+from diagnosis.lab.child import PROJECT, Child
+from diagnosis.lab.unprivileged import User, choose_user
+from diagnosis.target.process import Process
 from tests.diagnosis.waiting import wait_until
 
 if TYPE_CHECKING:

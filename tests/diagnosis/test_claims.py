@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from diagnosis.claims import Claims, ClaimsClient
-from diagnosis.errors import LabError
+from diagnosis.base.errors import LabError
+from diagnosis.lab.claims import Claims, ClaimsClient
 from tests.diagnosis.test_ledger import server
 
 if TYPE_CHECKING:

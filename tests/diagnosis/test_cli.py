@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from diagnosis import cli, cli_run, cli_trace, preflight
-from diagnosis.grade import Grade
-from diagnosis.lab import Outcome
-from diagnosis.lost import UNCOUNTED
-from diagnosis.preflight import Machine
-from diagnosis.tables import conclude
+from diagnosis.cli import main as cli
+from diagnosis.cli import run as cli_run
+from diagnosis.cli import trace as cli_trace
+from diagnosis.doctor import preflight
+from diagnosis.doctor.preflight import Machine
+from diagnosis.lab.grade import Grade
+from diagnosis.lab.run import Outcome
+from diagnosis.output.tables import conclude
+from diagnosis.report.lost import UNCOUNTED
 from tests.diagnosis.test_grade import BUSY, LEAKING, report
 from tests.diagnosis.test_ledger import BODY, READING, server
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from diagnosis.lab import RunOptions
+    from diagnosis.lab.run import RunOptions
 
     Command = Callable[..., tuple[int, str, str]]
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.bpf_programs import loaded_programs
-from diagnosis.errors import LabError
-from diagnosis.gone import State, Teardown, anything_left
+from diagnosis.base.errors import LabError
+from diagnosis.doctor.bpf_programs import loaded_programs
+from diagnosis.doctor.teardown_check import State, Teardown, anything_left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from diagnosis.gone import Finding
+    from diagnosis.doctor.teardown_check import Finding
 
 LABEL = "app.kubernetes.io/part-of"
 DIGEST = "@sha256:" + "0" * 64

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.grade import grade, grade_function, grade_rate
-from diagnosis.ledger import Quiet
-from diagnosis.report import LedgerWindow, Report, StackReport, Target, Truth
-from diagnosis.symbols import Frame
-from diagnosis.verdict import Verdict
+from diagnosis.lab.grade import grade, grade_function, grade_rate
+from diagnosis.lab.ledger import Quiet
+from diagnosis.report.report import LedgerWindow, Report, StackReport, Target, Truth
+from diagnosis.report.verdict import Verdict
+from diagnosis.target.symbols import Frame
 from tests.diagnosis.test_ledger import READING
 
 CHUNK = 65_536

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from diagnosis import ledger
-from diagnosis.errors import LabError
-from diagnosis.ledger import ALIGN_TRIES, LedgerClient, Quiet, align, parse
+from diagnosis.base.errors import LabError
+from diagnosis.lab import ledger
+from diagnosis.lab.ledger import ALIGN_TRIES, LedgerClient, Quiet, align, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from diagnosis.ledger import Reading
+    from diagnosis.lab.ledger import Reading
 
 BODY: dict[str, Any] = {
     "inserts": 32,

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from diagnosis.objects import Export, defines, read_code, read_object
-from diagnosis.process import Process
+from diagnosis.base.errors import LabError
+from diagnosis.target.objects import Export, defines, read_code, read_object
+from diagnosis.target.process import Process
 from tests.diagnosis.programs import compile_c
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diagnosis.objects import ElfObject
-    from diagnosis.process import Mapping
+    from diagnosis.target.objects import ElfObject
+    from diagnosis.target.process import Mapping
 
 
 # A shared object for i386, of a header and nothing else.

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.allocator import find_allocators
-from diagnosis.objects import read_code, read_object
-from diagnosis.placement import CODE_BYTES, Placement, place
-from diagnosis.process import Process
+from diagnosis.target.allocator import find_allocators
+from diagnosis.target.objects import read_code, read_object
+from diagnosis.target.placement import CODE_BYTES, Placement, place
+from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from diagnosis.objects import Export
+    from diagnosis.target.objects import Export
 
 RET = "c3"
 

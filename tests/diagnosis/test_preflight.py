@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis import preflight
-from diagnosis.preflight import Machine, check_machine
+from diagnosis.doctor import preflight
+from diagnosis.doctor.preflight import Machine, check_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from diagnosis.preflight import Check
+    from diagnosis.doctor.preflight import Check
 
 
 @pytest.fixture

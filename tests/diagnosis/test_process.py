@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from diagnosis.process import Mapping, Process, Resident
+from diagnosis.base.errors import LabError
+from diagnosis.target.process import Mapping, Process, Resident
 from tests.diagnosis.recorded import PID, end, record
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_names_and_paths_that_are_no_utf_8_do_no_harm(tmp_path: Path) -> None:
 def test_maps_of_another_user_say_that_root_is_needed() -> None:
     """A process that is not dumpable: nobody but root reads its maps."""
     asks = (
-        "import os; from diagnosis.process import Process; os.setresgid(65534, 65534, 65534);"
+        "import os; from diagnosis.target.process import Process; os.setresgid(65534, 65534, 65534);"
         " os.setresuid(65534, 65534, 65534); Process(1).maps()"
     )
     asked = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False)

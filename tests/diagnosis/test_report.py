@@ -8,23 +8,23 @@ import pytest
 from heap_trace import MAX_FRAMES, Lost
 from rich.console import Console
 
-from diagnosis.allocator import Allocator
-from diagnosis.claims import Claims, ClaimsWindow
-from diagnosis.ledger import Quiet
-from diagnosis.mapped import Counts
-from diagnosis.process import Resident
-from diagnosis.report import UNKNOWN, build_report
-from diagnosis.tables import print_report
-from diagnosis.tracer import Snapshot, Survivors
-from diagnosis.verdict import SAMPLES
-from diagnosis.window import Ending, Sample, Window
+from diagnosis.lab.claims import Claims, ClaimsWindow
+from diagnosis.lab.ledger import Quiet
+from diagnosis.output.tables import print_report
+from diagnosis.report.report import UNKNOWN, build_report
+from diagnosis.report.verdict import SAMPLES
+from diagnosis.target.allocator import Allocator
+from diagnosis.target.process import Resident
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Snapshot, Survivors
+from diagnosis.trace.window import Ending, Sample, Window
 from tests.diagnosis.traced import BASE, MAIN, MIB, MadeSymbolizer, MadeTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from diagnosis.report import Report
+    from diagnosis.report.report import Report
 
 SECONDS = 30.0
 LOOKS = 2 * SAMPLES + 1

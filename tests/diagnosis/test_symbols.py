@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import MAX_FRAMES
 
-from diagnosis.process import Process
-from diagnosis.symbols import Frame, SymbolizedStack, Symbolizer, demangle
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer, demangle
 from tests.diagnosis.programs import answer, compile_c, running
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis import tracer as tracers
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from diagnosis.tracer import Tracer
+from diagnosis.base.errors import LabError
+from diagnosis.target.process import Process
+from diagnosis.trace import tracer as tracers
+from diagnosis.trace.tracer import Tracer
 from tests.diagnosis.programs import answer, running
 from tests.diagnosis.waiting import wait_until
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from diagnosis.units import GIB, KIB, MIB, format_duration, format_size, parse_duration, parse_size
+from diagnosis.base.units import GIB, KIB, MIB, format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

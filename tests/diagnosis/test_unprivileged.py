@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis import unprivileged
-from diagnosis.child import PROJECT
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from diagnosis.unprivileged import User, choose_user, closed_ancestors, command_as
+from diagnosis.base.errors import LabError
+from diagnosis.lab import unprivileged
+from diagnosis.lab.child import PROJECT
+from diagnosis.lab.unprivileged import User, choose_user, closed_ancestors, command_as
+from diagnosis.target.process import Process
 from tests.diagnosis.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_a_checkout_that_the_user_cannot_read_is_one_line(checkout: Path) -> Non
 PARENT = textwrap.dedent("""
     import os, subprocess, sys
     from pathlib import Path
-    from diagnosis.unprivileged import User, command_as
+    from diagnosis.lab.unprivileged import User, command_as
     user = User("nobody", int(sys.argv[1]), int(sys.argv[2]))
     command = command_as(user, Path("/"), [sys.executable, "-c", "print('up', flush=True); input()"])
 """)
@@ -223,7 +223,7 @@ def test_a_command_whose_parent_has_ended_already_does_not_start() -> None:
     code = """
         if os.fork():
             os._exit(0)
-        starter = int(command[command.index("diagnosis.unprivileged") + 1])
+        starter = int(command[command.index("diagnosis.lab.unprivileged") + 1])
         while os.getppid() == starter:
             pass
         os.execv(command[0], command)

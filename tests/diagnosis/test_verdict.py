@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.verdict import SAMPLES, SMALLEST_LEAK_BYTES, Site, is_leak, judge, keeps_growing
+from diagnosis.report.verdict import SAMPLES, SMALLEST_LEAK_BYTES, Site, is_leak, judge, keeps_growing
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from diagnosis.claims import Claims
-from diagnosis.view import PLAIN_SECONDS, LiveView, Moment, PlainView, draw
+from diagnosis.lab.claims import Claims
+from diagnosis.lab.view import PLAIN_SECONDS, LiveView, Moment, PlainView, draw
 
 if TYPE_CHECKING:
-    from diagnosis.view import View
+    from diagnosis.lab.view import View
 
 MIB = 1 << 20
 CLAIMS = Claims(

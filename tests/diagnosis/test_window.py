@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis import window as windows
-from diagnosis.errors import LabError
-from diagnosis.ledger import parse
-from diagnosis.process import Resident
-from diagnosis.verdict import SAMPLES
-from diagnosis.window import SAMPLES_PER_WINDOW, Ending, measure
+from diagnosis.base.errors import LabError
+from diagnosis.lab.ledger import parse
+from diagnosis.report.verdict import SAMPLES
+from diagnosis.target.process import Resident
+from diagnosis.trace import window as windows
+from diagnosis.trace.window import SAMPLES_PER_WINDOW, Ending, measure
 from tests.diagnosis.test_ledger import BODY
 from tests.diagnosis.traced import BASE, MIB, MadeProcess, MadeSymbolizer, MadeTracer
 
 if TYPE_CHECKING:
-    from diagnosis.ledger import Reading
-    from diagnosis.window import Window
+    from diagnosis.lab.ledger import Reading
+    from diagnosis.trace.window import Window
 
 SECONDS = 10.0
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from heap_trace import Lost
 
-from diagnosis.mapped import Counts
-from diagnosis.process import Resident
-from diagnosis.symbols import Frame, SymbolizedStack
-from diagnosis.tracer import Snapshot, Survivors
+from diagnosis.target.process import Resident
+from diagnosis.target.symbols import Frame, SymbolizedStack
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Snapshot, Survivors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from diagnosis.allocator import Allocator
+    from diagnosis.target.allocator import Allocator
 
 MIB = 1 << 20
 BASE = 100 * MIB

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from guide import ig
-from guide.bcc import BccMemleak
-from guide.bpftrace import Bpftrace
-from guide.gadget import Gadget
-from guide.lab_trace import LabTrace
-from guide.perf import Perf
+from comparison.guide import ig
+from comparison.guide.bcc import BccMemleak
+from comparison.guide.bpftrace import Bpftrace
+from comparison.guide.gadget import Gadget
+from comparison.guide.lab_trace import LabTrace
+from comparison.guide.perf import Perf
 
 BCC = """Attaching to pid 22592, Ctrl+C to quit.
 [01:29:50] Top 10 stacks with outstanding allocations:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from guide.__main__ import CLAIMS, DOCUMENT, IG_OUTPUT, OUTPUTS
-from guide.document import fill, shape
-from guide.findings import Row, judge
-from guide.measure import Cost
-from guide.results import NOT_RUN, Results
-from guide.service import Scene
+from comparison.guide.__main__ import CLAIMS, DOCUMENT, IG_OUTPUT, OUTPUTS
+from comparison.guide.document import fill, shape
+from comparison.guide.findings import Row, judge
+from comparison.guide.measure import Cost
+from comparison.guide.results import NOT_RUN, Results
+from comparison.guide.service import Scene
+from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
-    from guide.findings import Finding
+    from comparison.guide.findings import Finding
 
 MIB = 1 << 20
 LEAKED = 96 * MIB

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from diagnosis.process import Process
+from diagnosis.target.process import Process
 from tests.diagnosis.waiting import wait_until
 
 if TYPE_CHECKING:

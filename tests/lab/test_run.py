@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.child import PROJECT
-from diagnosis.lost import UNCOUNTED
-from diagnosis.unprivileged import choose_user, command_as
+from diagnosis.lab.child import PROJECT
+from diagnosis.lab.unprivileged import choose_user, command_as
+from diagnosis.report.lost import UNCOUNTED
 from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
 

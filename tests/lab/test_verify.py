@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.child import Child
-from diagnosis.ledger import LedgerClient, align
-from diagnosis.mapped import Counts
-from diagnosis.process import Process
-from diagnosis.symbols import Symbolizer
-from diagnosis.tracer import Tracer, Tracing
-from diagnosis.unprivileged import choose_user
+from diagnosis.lab.child import Child
+from diagnosis.lab.ledger import LedgerClient, align
+from diagnosis.lab.unprivileged import choose_user
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Symbolizer
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Tracer, Tracing
 from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from diagnosis.tracer import Snapshot
+    from diagnosis.trace.tracer import Snapshot
 
 SETTINGS = {
     "LAB_SPEED": "600",  # a refresh every 13 ms

@@ -10,12 +10,12 @@ import pytest
 from heap_trace import Lost
 from prometheus_client.parser import text_string_to_metric_families
 
-from diagnosis.errors import LabError
-from diagnosis.exporter import MAX_SITES, TraceCollector, serve
-from diagnosis.mapped import Counts
-from diagnosis.process import Resident
-from diagnosis.symbols import Frame, SymbolizedStack
-from diagnosis.tracer import Snapshot
+from diagnosis.base.errors import LabError
+from diagnosis.output.exporter import MAX_SITES, TraceCollector, serve
+from diagnosis.target.process import Resident
+from diagnosis.target.symbols import Frame, SymbolizedStack
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from diagnosis.growth import GrowthSampler
-from diagnosis.process import Process
-from diagnosis.symbols import Symbolizer
-from diagnosis.watch import watch
+from diagnosis.base.errors import LabError
+from diagnosis.faults.growth import GrowthSampler
+from diagnosis.faults.watch import watch
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Symbolizer
 from tests.diagnosis.programs import answer, compile_c, running
 
 if TYPE_CHECKING:

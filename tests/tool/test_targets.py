@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from diagnosis.targets import pids_of_container, process_of_container, process_of_pod, run_command
+from diagnosis.base.errors import LabError
+from diagnosis.target.targets import pids_of_container, process_of_container, process_of_pod, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.allocator import find_allocators
-from diagnosis.process import Process
+from diagnosis.target.allocator import find_allocators
+from diagnosis.target.process import Process
 from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.waiting import wait_until
 
@@ -245,9 +245,9 @@ def test_bad_input_is_one_line_and_no_traceback(arguments: tuple[str, ...], said
 @pytest.mark.ebpf
 def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
     """An hour's samples, at a clock that runs as fast as the test can: as many are kept as of a minute."""
-    from diagnosis import window as windows  # noqa: PLC0415
-    from diagnosis.symbols import Symbolizer  # noqa: PLC0415
-    from diagnosis.tracer import Tracer  # noqa: PLC0415
+    from diagnosis.target.symbols import Symbolizer  # noqa: PLC0415
+    from diagnosis.trace import window as windows  # noqa: PLC0415
+    from diagnosis.trace.tracer import Tracer  # noqa: PLC0415
 
     looks = 0
     began = time.monotonic()

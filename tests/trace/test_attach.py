@@ -11,7 +11,7 @@ from heap_trace import Function, _attach_rank
 from tests.trace.tracing import Row, Target, count, wait_until
 
 if TYPE_CHECKING:
-    from diagnosis.tracer import Tracer
+    from diagnosis.trace.tracer import Tracer
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 

@@ -13,7 +13,7 @@ import pytest
 from tests.trace.tracing import PROGRAMS, Row, Target, count
 
 if TYPE_CHECKING:
-    from diagnosis.symbols import SymbolizedStack
+    from diagnosis.target.symbols import SymbolizedStack
     from tests.trace.conftest import Build, Trace
     from tests.trace.tracing import Closing
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import MAX_FRAMES, UNKNOWN_STACK, HeapTrace, Lost
 
-from diagnosis.allocator import find_allocators
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from diagnosis.tracer import Tracer
+from diagnosis.base.errors import LabError
+from diagnosis.target.allocator import find_allocators
+from diagnosis.target.process import Process
+from diagnosis.trace.tracer import Tracer
 from tests.trace.tracing import Row, Target, count, report_on
 
 if TYPE_CHECKING:
-    from diagnosis.report import Report
+    from diagnosis.report.report import Report
     from tests.trace.conftest import Build, Trace
     from tests.trace.tracing import Closing
 

@@ -10,7 +10,7 @@ import pytest
 from tests.trace.tracing import JEMALLOC, TCMALLOC, Row, Target, count
 
 if TYPE_CHECKING:
-    from diagnosis.symbols import SymbolizedStack
+    from diagnosis.target.symbols import SymbolizedStack
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing, Preloaded
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from diagnosis.tracer import Tracer
+from diagnosis.base.errors import LabError
+from diagnosis.target.process import Process
+from diagnosis.trace.tracer import Tracer
 from tests.trace.tracing import JEMALLOC, TCMALLOC, CompilationError, Row, Target, count, report_on
 
 if TYPE_CHECKING:

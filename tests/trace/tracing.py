@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import pytest
 from heap_trace import HeapTrace
 
-from diagnosis.mapped import Counts
-from diagnosis.process import Process
-from diagnosis.report import build_report
-from diagnosis.symbols import Symbolizer
-from diagnosis.tracer import Tracer, Tracing
-from diagnosis.window import measure
+from diagnosis.report.report import build_report
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Symbolizer
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Tracer, Tracing
+from diagnosis.trace.window import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
-    from diagnosis.report import Report
-    from diagnosis.symbols import SymbolizedStack
+    from diagnosis.report.report import Report
+    from diagnosis.target.symbols import SymbolizedStack
 
 PROGRAMS = Path(__file__).parent / "programs"
 FLAGS = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from guide.gadget import build, cannot_build
-from guide.session import Session
+from comparison.guide.gadget import build, cannot_build
+from comparison.guide.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.process import Process
-from diagnosis.symbols import Symbolizer
-from guide.service import Scene, held_service
+from comparison.guide.service import Scene, held_service
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Symbolizer
 from tests.every_call.program import MIB, ON_THE_HEAP, go, waiting
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from guide import ig
-from guide.gadget import cannot_build
-from guide.service import Scene
+from comparison.guide import ig
+from comparison.guide.gadget import cannot_build
+from comparison.guide.service import Scene
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.skipif(bool(ig.missing()), reason=ig.missing() or "ig")]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.targets import pids_of_container
+from diagnosis.target.targets import pids_of_container
 from tests.system.docker_cli import docker
 from tests.system.kubernetes.harness import deployed, push, recorded, remove_from_node, until
 from tests.system.tracing import COMMAND, memleak_lab

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.targets import process_of_pod
+from diagnosis.target.targets import process_of_pod
 from tests.grafana.screen import Screen, View
 from tests.system.kubernetes.checks import asking
 from tests.system.kubernetes.harness import deployed, until

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.grade import LEAKING_FUNCTION
-from guide.service import Scene, build_image, held_service
-from guide.session import Session
+from comparison.guide.service import Scene, build_image, held_service
+from comparison.guide.session import Session
+from diagnosis.lab.grade import LEAKING_FUNCTION
 from tests.every_call.program import MAPPED, MIB, ON_THE_HEAP, go, waiting
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ import os
 
 import pytest
 
-from benchmarks.contestants import LaunchedBcc
-from diagnosis.errors import LabError
-from diagnosis.process import Process
-from guide.loaded_probes import LoadedProbes
-from guide.measure import run_on_service
-from guide.perf import Perf
-from guide.service import Scene
-from guide.session import Session
+from comparison.guide.loaded_probes import LoadedProbes
+from comparison.guide.measure import run_on_service
+from comparison.guide.perf import Perf
+from comparison.guide.service import Scene
+from comparison.guide.session import Session
+from comparison.loops.contestants import LaunchedBcc
+from diagnosis.base.errors import LabError
+from diagnosis.target.process import Process
 
 pytestmark = pytest.mark.ebpf
 

@@ -1,0 +1,1 @@
+"""What everything else may use: the one exception, sizes and durations."""

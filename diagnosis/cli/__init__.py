@@ -1,0 +1,1 @@
+"""The command ``memleak-lab``: options in, exit status out."""

@@ -1,0 +1,117 @@
+"""The command ``memleak-lab``."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diagnosis.base.errors import LabError
+from diagnosis.cli.run import run_command
+from diagnosis.cli.trace import trace_command
+from diagnosis.cli.watch import watch_command
+from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
+from diagnosis.lab import ledger as ledgers
+from diagnosis.lab.grade import grade_function, grade_rate
+from diagnosis.output.tables import EXIT_WRONG, conclude, print_checks, report_console
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
+
+app = typer.Typer(
+    help="Find a native memory leak with eBPF, and hold the diagnosis against the truth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run_command)
+app.command("trace")(trace_command)
+app.command("watch")(watch_command)
+
+
+@app.command()
+def doctor(
+    *,
+    gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
+    image: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's imageName.")] = "memleak-demo",
+) -> None:
+    """Say what this machine lacks, with a remedy for each."""
+    if gone:
+        findings = Teardown(namespace, image).findings()
+        print_findings(report_console(), findings)
+        if anything_left(findings):
+            raise typer.Exit(EXIT_WRONG)
+        return
+    checks = check_machine(Machine())
+    print_checks(report_console(), checks)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(EXIT_WRONG)
+
+
+@app.command()
+def verify(
+    answer: Annotated[str, typer.Argument(help="A report file, or the name of a function.", metavar="ANSWER")],
+    ledger: Annotated[str, typer.Option(help="The service's ledger.", metavar="URL")] = DEFAULT_LEDGER,
+) -> None:
+    """Compare an answer with the leaker's own ledger: right or wrong, and by how much."""
+    client = ledgers.LedgerClient(ledger)
+    try:
+        reading = client.read()
+    finally:
+        client.close()
+    path = Path(answer)
+    if path.suffix == ".json" or os.path.exists(answer):  # noqa: PTH110 - Path.exists raises where a name is too long
+        function, rate = _read_answer(path)
+        conclude(report_console(), grade_rate(function, rate, reading))
+    else:
+        conclude(report_console(), grade_function(answer, reading))
+
+
+def _read_answer(path: Path) -> tuple[str, float]:
+    """The named function and its bytes per minute."""
+    try:
+        report = json.loads(path.read_text())
+        verdict = report["verdict"]
+        function = str(verdict["function"])
+        rates = [
+            float(stack["bytes_per_minute"])
+            for stack in report["stacks"]
+            if stack["frames"] and stack["frames"][0]["function"] == function
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
+    if not verdict["leak"]:
+        raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
+    return function, sum(rates)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM and SIGHUP end a run the way Ctrl-C does: by unwinding, so that nothing is left behind."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command. Exit status 0: done and right; 1: wrong or missing; 2: it could not be done; 130: stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        status = app(standalone_mode=False)
+    except LabError as error:
+        sys.stderr.write(f"memleak-lab: {error}\n")
+        sys.exit(EXIT_USAGE)
+    except typer.TyperException as error:
+        sys.stderr.write(f"memleak-lab: {error.format_message()}\n")
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        status = EXIT_INTERRUPTED
+    if status == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt
+        sys.stderr.write("memleak-lab: interrupted: everything it started is gone\n")
+    sys.exit(status or 0)

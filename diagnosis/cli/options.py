@@ -1,0 +1,55 @@
+"""The options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import parse_duration, parse_size
+from diagnosis.doctor.preflight import check_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diagnosis.doctor.preflight import Machine
+
+LONGEST_WINDOW_SECONDS = 86_400.0
+SHORTEST_WINDOW_SECONDS = 1.0
+
+
+def _typed(parse: Callable[[str], float]) -> Callable[[str], Any]:
+    def convert(text: str) -> float:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return convert
+
+
+def size_option(*names: str, text: str) -> Any:  # noqa: ANN401 - typer's own type
+    """An option whose value is a size in bytes."""
+    return typer.Option(*names, parser=_typed(parse_size), metavar="SIZE", help=text)
+
+
+def duration_option(*names: str, text: str) -> Any:  # noqa: ANN401
+    """An option whose value is a duration in seconds."""
+    return typer.Option(*names, parser=_typed(parse_duration), metavar="TIME", help=text)
+
+
+def check_window(name: str, seconds: float) -> None:
+    """Raise a LabError where a window cannot be that long."""
+    if not SHORTEST_WINDOW_SECONDS <= seconds <= LONGEST_WINDOW_SECONDS:
+        raise LabError(
+            f"{name} is {seconds:g} s: it must be from {SHORTEST_WINDOW_SECONDS:g} to {LONGEST_WINDOW_SECONDS:g} s",
+            f"try {name} 10s",
+        )
+
+
+def require_machine(machine: Machine) -> None:
+    """Raise a LabError for the first thing that this machine lacks."""
+    for check in check_machine(machine):
+        if not check.ok:
+            raise LabError(f"{check.name}: {check.found}", check.remedy)

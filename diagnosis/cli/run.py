@@ -1,0 +1,102 @@
+"""``memleak-lab run``: the whole lab on this machine."""
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from catalog_cache import Options
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import MIB, format_size
+from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
+from diagnosis.doctor.preflight import Machine
+from diagnosis.lab.chart import draw_chart, require_plotting
+from diagnosis.lab.run import RunOptions, run
+from diagnosis.lab.unprivileged import choose_user
+from diagnosis.lab.view import LiveView, PlainView
+from diagnosis.output.tables import conclude, print_report, report_console
+
+# A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
+REFRESHES_OF_A_TREND = 4
+
+
+def run_command(
+    *,
+    speed: Annotated[
+        float, typer.Option(help="The story runs this many times faster than real time: 0.1 to 1000.")
+    ] = 60.0,
+    duration: Annotated[
+        float,
+        duration_option("--duration", text="The story's time before the trace: 1h of it takes a minute at speed 60."),
+    ] = "1h",  # type: ignore[assignment] # typer parses the default as it parses the option
+    window: Annotated[float, duration_option("--window", text="How long to trace, in real time.")] = "10s",  # type: ignore[assignment]
+    chunk: Annotated[
+        int, size_option("--chunk", text="Size of one leaked block: 4KiB to 1MiB, a divisor of 1MiB.")
+    ] = "64KiB",  # type: ignore[assignment]
+    cap: Annotated[
+        int, size_option("--cap", text="The leak stops at this size; 0 is a service without a leak.")
+    ] = "2000MiB",  # type: ignore[assignment]
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
+    ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw claims against truth here (or FILE.png).", dir_okay=False),
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
+) -> None:
+    """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
+    try:
+        options = Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
+    except ValueError as error:
+        raise LabError(str(error), "see: memleak-lab run --help") from error
+    check_window("--window", window)
+    _check_trend(window, options)
+    _check_cap(duration, window, options)
+    for name, path in (("--report", report), ("--chart", chart)):
+        if path is not None and not os.access(path.resolve().parent, os.W_OK):
+            raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
+    if chart is not None:
+        require_plotting(chart)
+    console = report_console()
+    machine = Machine()
+    require_machine(machine)
+    user = choose_user(machine.environ, machine.euid)
+    view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
+    outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
+    print_report(console, outcome.report)
+    if report is not None:
+        report.write_text(outcome.report.to_json())
+    if chart is not None:
+        draw_chart(chart, outcome.moments, outcome.report)
+    conclude(console, outcome.grade)
+
+
+def _check_trend(window: float, options: Options) -> None:
+    """Raise a LabError for a window in which the leak takes too few steps to be seen."""
+    needed = REFRESHES_OF_A_TREND * options.period_seconds / options.speed
+    if options.cap_bytes and window < needed:
+        raise LabError(
+            f"--window is {window:g} s: at speed {options.speed:g} the leak grows every"
+            f" {options.period_seconds / options.speed:g} s, and a trend takes {REFRESHES_OF_A_TREND} such steps",
+            f"--window {needed:g}s, or a higher --speed",
+        )
+
+
+def _check_cap(duration: float, window: float, options: Options) -> None:
+    """Raise a LabError for a leak that comes to its end before the window does: there would be no trend to see."""
+    leaking = duration + window * options.speed - options.start_delay_seconds
+    leaked = int(leaking / options.period_seconds) * options.refresh_bytes
+    if not 0 < options.cap_bytes <= leaked:
+        return
+    room = math.ceil(options.cap_bytes / options.refresh_bytes) * options.period_seconds + options.start_delay_seconds
+    longest = math.ceil((room - duration) / options.speed) - 1
+    enough = f"--cap {math.ceil(leaked / MIB * 1.1)}MiB"
+    raise LabError(
+        f"--cap is {format_size(options.cap_bytes)}: the leak comes to {format_size(leaked)} by the window's end",
+        f"--window {longest}s, or {enough}"
+        if longest >= max(SHORTEST_WINDOW_SECONDS, REFRESHES_OF_A_TREND * options.period_seconds / options.speed)
+        else f"{enough}, or a shorter --duration",
+    )

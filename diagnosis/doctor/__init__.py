@@ -1,0 +1,1 @@
+"""What this machine lacks before a trace, and what a teardown has left after one."""

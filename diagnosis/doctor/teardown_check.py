@@ -1,0 +1,219 @@
+"""What of the lab is still there after a teardown: in the cluster, in Docker, on this machine, and what removes it."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from diagnosis.base.errors import LabError
+from diagnosis.doctor.bpf_programs import loaded_programs
+from diagnosis.target.process import PROC
+from diagnosis.target.targets import run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from diagnosis.target.targets import Run
+
+PART_OF = "app.kubernetes.io/part-of"
+LAB = "memleak-lab"
+# Inspektor Gadget's own namespace and label. What is there without the lab's label is somebody else's.
+GADGET_NAMESPACE = "gadget"
+GADGET = "inspektor-gadget"
+CLUSTERWIDE = "namespaces,clusterroles,clusterrolebindings"
+MODULES = ("service", "service.visitors")
+# The functions of native/trace's eBPF programs: the kernel knows a program by its function's first 15 characters.
+PROGRAMS = frozenset({"heap_session", "heap_entry", "heap_return", "page_fault"})
+
+
+class State(enum.StrEnum):
+    """What was found in one place."""
+
+    GONE = "gone"
+    LEFT = "LEFT"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place, or one thing that is left there. ``remedy`` removes it."""
+
+    place: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Teardown:
+    """Whose remains are looked for: the stack's namespace and its image's repository name. Where, has stand-ins."""
+
+    namespace: str
+    image: str
+    run: Run = run_command
+    proc: Path = PROC
+    programs: Callable[[], Mapping[int, str]] = loaded_programs
+
+    def findings(self) -> list[Finding]:
+        """At least one for each place; nothing is changed."""
+        places: Mapping[str, Callable[[], Iterable[Finding]]] = {
+            "cluster": self._cluster,
+            "images on nodes": self._node_images,
+            "Docker": self._docker,
+            "images in Docker": self._docker_images,
+            "processes": self._processes,
+            "eBPF programs": self._programs,
+        }
+        found: list[Finding] = []
+        for place, look in places.items():
+            try:
+                left = list(look())
+            except LabError as error:
+                found.append(Finding(place, State.UNSEEN, f"not looked at: {_reason(error)}"))
+                continue
+            found += left or [Finding(place, State.GONE, "nothing is left")]
+        return found
+
+    def _cluster(self) -> Iterator[Finding]:
+        """The namespace, with whatever is in it, and what belongs to no namespace."""
+        selector = f"{PART_OF} in ({LAB},{GADGET})"
+        labelled = self._kubectl("get", CLUSTERWIDE, "--selector", selector)
+        spaces = self._kubectl("get", "namespaces")
+        foreign = any(
+            _name(one) == GADGET_NAMESPACE and one["metadata"].get("labels", {}).get(PART_OF) != LAB for one in spaces
+        )
+        named = [one for one in spaces if _name(one) == self.namespace]
+        seen = set()
+        for one in [*named, *labelled]:
+            kind, name = one["kind"].lower(), _name(one)
+            ours = name == self.namespace if kind == "namespace" else name.startswith(f"{self.namespace}-")
+            gadgets = not foreign and name.partition("-")[0] == GADGET_NAMESPACE
+            if (ours or gadgets) and (kind, name) not in seen:
+                seen.add((kind, name))
+                yield Finding("cluster", State.LEFT, f"{kind} {name}", f"kubectl delete {kind} {name}")
+
+    def _node_images(self) -> Iterator[Finding]:
+        for node in self._kubectl("get", "nodes"):
+            for image in node["status"].get("images", []):
+                for name in image.get("names") or []:
+                    if self._is_image(name):
+                        yield Finding(
+                            "images on nodes",
+                            State.LEFT,
+                            f"{name} on {_name(node)}",
+                            f"crictl rmi {name}    # there; on kind: docker exec {_name(node)} crictl rmi ...",
+                        )
+
+    def _docker(self) -> Iterator[Finding]:
+        for kind, listing, remove in (
+            ("container", ("ps", "--all", "--format", "{{.Names}}"), "docker rm --force --volumes"),
+            ("network", ("network", "ls", "--format", "{{.Name}}"), "docker network rm"),
+        ):
+            for name in self.run(["docker", *listing, "--filter", f"label={PART_OF}={LAB}"]).split():
+                if name == self.namespace or name.startswith(f"{self.namespace}-"):
+                    yield Finding("Docker", State.LEFT, f"{kind} {name}", f"{remove} {name}")
+
+    def _docker_images(self) -> Iterator[Finding]:
+        for name in sorted(set(self.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split())):
+            if self._is_image(name):
+                yield Finding("images in Docker", State.LEFT, name, f"docker image rm {name}")
+
+    def _processes(self) -> Iterator[Finding]:
+        for pid, words in sorted(_commands(self.proc)):
+            if pid not in _own_line(self.proc) and _is_labs(words):
+                yield Finding("processes", State.LEFT, f"pid {pid}: {' '.join(words)}", f"kill {pid}")
+
+    def _programs(self) -> Iterator[Finding]:
+        loaded = self.programs()
+        holders = _holders(self.proc)
+        for number, name in sorted(loaded.items()):
+            if name in PROGRAMS:
+                pids = sorted(holders.get(number, ()))
+                held = f"held by pid {', '.join(map(str, pids))}" if pids else "held by no process of this machine"
+                remedy = f"kill {' '.join(map(str, pids))}" if pids else "rm what is pinned under /sys/fs/bpf"
+                yield Finding("eBPF programs", State.LEFT, f"{name} (id {number}), {held}", remedy)
+
+    def _kubectl(self, *arguments: str) -> list[dict[str, Any]]:
+        return list(json.loads(self.run(["kubectl", *arguments, "--output", "json"]))["items"])
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a reference is of the lab's repository, in whatever registry."""
+        path = name.partition("@")[0].rpartition("/")[2]
+        return path.partition(":")[0] == self.image.rpartition("/")[2]
+
+
+def anything_left(findings: Sequence[Finding]) -> bool:
+    """Whether something has to be removed still."""
+    return any(finding.state is State.LEFT for finding in findings)
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """One line each, and what removes it."""
+    colours = {State.GONE: "green", State.LEFT: "red", State.UNSEEN: "yellow"}
+    for finding in findings:
+        remedy = f": {finding.remedy}" if finding.remedy else ""
+        mark = f"[{colours[finding.state]}]{finding.state:<7}[/]"
+        text = escape(finding.text + remedy)
+        console.print(f"{mark} {finding.place:<18} {text}", highlight=False, soft_wrap=True)
+
+
+def _reason(error: LabError) -> str:
+    """The last line that says something: kubectl says first what it tried."""
+    return next(line for line in reversed(str(error).splitlines()) if line)
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    return str(document["metadata"]["name"])
+
+
+def _commands(proc: Path) -> Iterator[tuple[int, list[str]]]:
+    for entry in proc.iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            yield int(entry.name), words
+
+
+def _is_labs(words: Sequence[str]) -> bool:
+    if any(Path(word).name == LAB for word in words[:2]):
+        return True
+    # `python -m service`, and with the interpreter's own options before.
+    return any(option == "-m" and module in MODULES for option, module in pairwise(words[1:5]))
+
+
+def _own_line(proc: Path) -> set[int]:
+    """This process and those above it: `sudo memleak-lab doctor` is no remains."""
+    pids, pid = set(), os.getpid()
+    while pid > 1 and pid not in pids:
+        pids.add(pid)
+        try:
+            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            break
+        pid = int(fields[1])
+    return pids
+
+
+def _holders(proc: Path) -> dict[int, set[int]]:
+    """Which processes hold a file descriptor on an eBPF program or on a link to it, by the program's id."""
+    found: dict[int, set[int]] = {}
+    for info in proc.glob("[0-9]*/fdinfo/*"):
+        try:
+            text = info.read_text()
+        except (OSError, UnicodeDecodeError):
+            continue  # closed, ended, or not for this user
+        for line in text.splitlines():
+            if line.startswith("prog_id:"):
+                found.setdefault(int(line.split()[1]), set()).add(int(info.parts[-3]))
+    return found

@@ -1,0 +1,1 @@
+"""Who grows, without any probe: samples of page faults beside resident memory."""

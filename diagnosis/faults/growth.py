@@ -1,0 +1,107 @@
+"""Where memory becomes resident: samples of page faults, put to names.
+
+One fault in a hundred is taken with its stack, and the faults as such are counted, so the bytes that a stack touched
+are estimated as its share of the samples times the faults that there were. A share that rests on n samples is off by
+about n ** 0.5 of them. Faults are not growth: memory that is mapped, touched and given back faults every time, and so
+what grew is read from /proc, and the samples say only by whose code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heap_trace import TraceError, is_privilege_error
+from heap_trace.page_faults import PageFaults
+
+from diagnosis.base.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heap_trace.page_faults import FaultStack, Totals
+
+    from diagnosis.target.symbols import Frame, Symbolizer
+
+PAGE_BYTES = 4096
+PERIOD = 100
+
+# The first pid namespace has a fixed inode number: PROC_PID_INIT_INO of the kernel.
+FIRST_PID_NAMESPACE = "pid:[4026531836]"
+
+
+@dataclass(frozen=True)
+class TouchedStack:
+    """A stack under which memory became resident: an estimate in bytes, and one standard error of it."""
+
+    frames: tuple[Frame, ...]
+    touched_bytes: float
+    error_bytes: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class FaultWindow:
+    """The samples of one window: counts by process and stack, the stacks, and the faults that there were in all."""
+
+    samples: Mapping[tuple[int, int], int]
+    stacks: Mapping[int, FaultStack]
+    totals: Totals
+
+    @property
+    def bytes_per_sample(self) -> float:
+        """What one sample stands for: the faults that there were, over the samples taken."""
+        taken = sum(self.samples.values()) + self.totals.lost
+        return self.totals.faults * PAGE_BYTES / taken if taken else 0.0
+
+    def touched_by(self, pid: int) -> float:
+        """Bytes that one process touched for the first time, estimated."""
+        return sum(count for (owner, _), count in self.samples.items() if owner == pid) * self.bytes_per_sample
+
+    def stacks_of(self, pid: int, symbolizer: Symbolizer) -> list[TouchedStack]:
+        """The stacks of one process, the ones that touched most first."""
+        merged: defaultdict[tuple[Frame, ...], int] = defaultdict(int)
+        for (owner, stack), count in self.samples.items():
+            if owner == pid:
+                found = self.stacks.get(stack)
+                # Different instructions of one line are one place to a reader.
+                merged[symbolizer.symbolize_fault(found).frames if found else ()] += count
+        scale = self.bytes_per_sample
+        return sorted(
+            (TouchedStack(frames, count * scale, math.sqrt(count) * scale, count) for frames, count in merged.items()),
+            key=lambda stack: -stack.samples,
+        )
+
+
+class GrowthSampler:
+    """Samples page faults for as long as it is open.
+
+    Args:
+        pid: the one process to sample; 0 for all of the machine.
+
+    Raises:
+        LabError: the kernel refuses, or this runs in a pid namespace of its own, where the numbers would not match.
+    """
+
+    def __init__(self, pid: int = 0, own_namespace: Path = Path("/proc/self/ns/pid")) -> None:
+        if str(own_namespace.readlink()) != FIRST_PID_NAMESPACE:
+            raise LabError(
+                "this runs in a pid namespace of its own, where pids are not the kernel's",
+                "run it on the machine itself, or with hostPID: true or --pid=host",
+            )
+        try:
+            self._faults = PageFaults(period=PERIOD, pid=pid)
+        except TraceError as error:
+            remedy = "run this command as root" if is_privilege_error(error) else "run: memleak-lab doctor"
+            raise LabError(f"page faults cannot be sampled: {error}", remedy) from error
+
+    def read(self) -> FaultWindow:
+        """Everything since the start."""
+        return FaultWindow(self._faults.samples(), self._faults.stacks(), self._faults.totals())
+
+    def close(self) -> None:
+        """Stop sampling."""
+        self._faults.close()

@@ -1,0 +1,102 @@
+"""``trace --light``: which code makes a process grow, at no cost to it.
+
+No allocator call is probed. Page faults are sampled with their stacks, and resident memory is read from /proc. That
+finds the code that touches new memory first, which for a leak is the code that fills what it never frees; it cannot
+tell how many blocks there are, nor what was freed and used again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import format_duration, format_size
+from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.report import Target, Truth
+from diagnosis.report.verdict import SAMPLES, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diagnosis.faults.growth import TouchedStack
+    from diagnosis.target.process import Process
+    from diagnosis.target.symbols import Symbolizer
+
+LOOKS = 2 * SAMPLES
+
+
+@dataclass(frozen=True)
+class LightReport:
+    """One window of sampling: estimated bytes by stack, beside the growth that the kernel counted."""
+
+    target: Target
+    window_seconds: float
+    stacks: tuple[TouchedStack, ...]
+    truth: Truth
+    verdict: Verdict
+
+    def to_json(self) -> str:
+        """The report as JSON, with a line end."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Callable[[float], bool]) -> LightReport:
+    """Sample one process for a while.
+
+    Raises:
+        LabError: it ended, or page faults cannot be sampled.
+    """
+    with ExitStack() as stack:
+        sampler = GrowthSampler(process.pid)
+        stack.callback(sampler.close)
+        symbolizer.refresh()
+        began = time.monotonic()
+        resident = [process.resident()]
+        for look in range(1, LOOKS + 1):
+            going_on = pause(max(0.0, began + seconds * look / LOOKS - time.monotonic()))
+            resident.append(process.resident())
+            symbolizer.refresh()
+            if not going_on:
+                break
+        window = sampler.read()
+        took = time.monotonic() - began
+    stacks = tuple(window.stacks_of(process.pid, symbolizer))
+    truth = Truth(
+        resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
+    )
+    anonymous = [each.anonymous_bytes for each in resident]
+    verdict = _judge(stacks, [size - anonymous[0] for size in anonymous], took)
+    return LightReport(Target(process.pid, process.command), took, stacks, truth, verdict)
+
+
+def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) -> Verdict:
+    grew = f"its own memory changed by {format_size(growth[-1])} in {format_duration(seconds)}"
+    if growth[-1] < SMALLEST_LEAK_BYTES or not keeps_growing(growth):
+        return Verdict(leak=False, function="", caller="", summary=f"No growth found: {grew}, and not steadily.")
+    if not stacks or not stacks[0].frames:
+        raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
+    # memset and the like are not the place to look: the first function of the program's own is.
+    own = _own_frames(stacks[0])
+    worst = stacks[0]
+    return Verdict(
+        leak=True,
+        function=own[0],
+        caller=own[1],
+        summary=(
+            f"SUSPECT: {grew}, steadily; {own[0]}, called from {own[1] or 'an unknown place'}, touched"
+            f" {format_size(worst.touched_bytes)} of new memory"
+            f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples)."
+            f" To be exact, and to see what is freed: trace without --light"
+        ),
+    )
+
+
+def _own_frames(stack: TouchedStack) -> tuple[str, str]:
+    """The first function outside the C library and its caller, or the first two at all."""
+    own = [frame.name for frame in stack.frames if not frame.module.startswith(("libc.so", "ld-linux"))]
+    names = own or [frame.name for frame in stack.frames]
+    return names[0], names[1] if len(names) > 1 else ""

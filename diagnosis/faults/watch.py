@@ -1,0 +1,102 @@
+"""Finds whom to trace: which processes of the machine grow, and by whose code."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.faults.growth import GrowthSampler
+from diagnosis.target.process import PROC, Process
+from diagnosis.target.symbols import Symbolizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from diagnosis.faults.growth import FaultWindow, TouchedStack
+
+# Less than this in a window is noise: the kernel itself counts resident memory in batches of some dozen pages.
+SMALLEST_GROWTH_BYTES = 1 << 20
+SHOWN_STACKS = 3
+
+
+@dataclass(frozen=True)
+class Grower:
+    """A process that grew. Sizes in bytes; ``touched_bytes`` is an estimate from samples, the others are counted."""
+
+    pid: int
+    command: str
+    resident_bytes: int
+    growth_bytes: int
+    touched_bytes: float
+    stacks: tuple[TouchedStack, ...]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One watched window: the processes that grew, the ones that grew most first."""
+
+    seconds: float
+    processes: int
+    faults: int
+    lost: int
+    growers: tuple[Grower, ...]
+
+
+def all_pids(proc: Path = PROC) -> list[int]:
+    """Every process."""
+    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+
+
+def watch(
+    pids: Callable[[], Iterable[int]], seconds: float, shown: int, pause: Callable[[float], object], proc: Path = PROC
+) -> Watch:
+    """Watch processes for a while.
+
+    Args:
+        pids: which ones; asked at both ends of the window.
+        seconds: how long.
+        shown: for how many of the processes that grew most the code is looked up.
+        pause: waits for a number of seconds.
+        proc: where procfs is mounted.
+
+    Raises:
+        LabError: page faults cannot be sampled.
+    """
+    with ExitStack() as stack:
+        sampler = GrowthSampler()
+        stack.callback(sampler.close)
+        before = _resident(pids(), proc)
+        pause(seconds)
+        window = sampler.read()
+        after = _resident(pids(), proc)
+    grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
+    most = sorted(
+        (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES), key=lambda pid: -grown[pid]
+    )
+    growers = [_grower(pid, after[pid], grown[pid], window, proc) for pid in most[:shown]]
+    return Watch(seconds, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
+
+
+def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:
+    """Anonymous resident bytes: what a program takes for itself, and not the files that it reads."""
+    found = {}
+    for pid in pids:
+        try:
+            found[pid] = Process(pid, proc).resident().anonymous_bytes
+        except LabError:
+            continue  # a kernel thread, or gone
+    return found
+
+
+def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Path) -> Grower | None:
+    try:
+        process = Process(pid, proc)
+        with Symbolizer(process) as symbolizer:
+            symbolizer.refresh()
+            stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
+        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
+    except (LabError, FileNotFoundError, ProcessLookupError):
+        return None  # gone meanwhile

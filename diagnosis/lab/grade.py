@@ -1,0 +1,85 @@
+"""Right or wrong, and by how much: a diagnosis against the leaker's own ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.base.units import format_size
+
+if TYPE_CHECKING:
+    from diagnosis.lab.ledger import Reading
+    from diagnosis.report.report import LedgerWindow, Report
+
+# The answer: native/leak/src/catalog_cache.c takes the memory here, and forgets it in the caller.
+LEAKING_FUNCTION = "catalog_cache_insert"
+FORGETTING_FUNCTION = "catalog_cache_refresh"
+
+# A rate read off a dashboard or out of another tool's window is right within this share of the ledger's.
+RATE_TOLERANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Whether an answer is right, and a line that says why."""
+
+    right: bool
+    text: str
+
+
+def grade(report: Report, ledger: LedgerWindow) -> Grade:
+    """Hold a report against the ledger of the same window: the function, the bytes and the calls have to be right."""
+    verdict = report.verdict
+    if not ledger.bytes:
+        if verdict.leak:
+            return Grade(right=False, text=f"WRONG: nothing leaked, and {verdict.function} was named")
+        return Grade(right=True, text="RIGHT: nothing leaked in this window, and no leak was named")
+    found = report.outstanding_of(LEAKING_FUNCTION)
+    if not verdict.leak or verdict.function != LEAKING_FUNCTION:
+        named = verdict.function or "no function"
+        return Grade(
+            right=False,
+            text=f"WRONG: {named} was named; {LEAKING_FUNCTION} leaked {format_size(ledger.bytes)}",
+        )
+    difference = found.outstanding_bytes - ledger.bytes
+    calls = found.allocations - ledger.calls
+    if difference or calls:
+        return Grade(
+            right=False,
+            text=f"WRONG: the function is right, its bytes differ by {difference:+,} and its calls by {calls:+,} from"
+            f" the ledger's {ledger.bytes:,} bytes in {ledger.calls:,} calls",
+        )
+    return Grade(
+        right=True,
+        text=f"RIGHT: {LEAKING_FUNCTION}, {ledger.bytes:,} bytes in {ledger.calls:,} calls, as the ledger has it",
+    )
+
+
+def grade_function(name: str, reading: Reading) -> Grade:
+    """Hold the name of a function against the ledger."""
+    leaked = f"{format_size(reading.insert_bytes)} in {reading.inserts:,} calls so far"
+    if not reading.insert_bytes:
+        return Grade(right=False, text="WRONG: nothing has leaked yet, so no function has")
+    if name.removesuffix("()") == LEAKING_FUNCTION:
+        return Grade(right=True, text=f"RIGHT: {LEAKING_FUNCTION} leaked {leaked}")
+    if name.removesuffix("()") == FORGETTING_FUNCTION:
+        return Grade(
+            right=True,
+            text=f"RIGHT: {FORGETTING_FUNCTION} forgets what {LEAKING_FUNCTION}, which it calls, took: {leaked}",
+        )
+    return Grade(right=False, text=f"WRONG: {name} did not leak {leaked}")
+
+
+def grade_rate(name: str, bytes_per_minute: float, reading: Reading) -> Grade:
+    """Hold a function and its rate, from a report without a ledger, against the ledger's average so far."""
+    named = grade_function(name, reading)
+    if not named.right:
+        return named
+    true = reading.leaked_bytes_per_minute
+    off = bytes_per_minute / true - 1
+    text = (
+        f"{name} at {format_size(bytes_per_minute)} a minute; the ledger's average is {format_size(true)} ({off:+.1%})"
+    )
+    if abs(off) > RATE_TOLERANCE:
+        return Grade(right=False, text=f"WRONG by more than {RATE_TOLERANCE:.0%}: {text}")
+    return Grade(right=True, text=f"RIGHT: {text}")

@@ -1,0 +1,124 @@
+"""The leaker's own ledger, and a way to read it and the tracer at the same moment.
+
+The ledger is the truth that a diagnosis is graded by. It counts in the leaking process, the tracer counts in the
+kernel. What aligns the two is silence, on the clock that both share (CLOCK_MONOTONIC): the ledger keeps the stretches
+of time in which no refresh was under way, with the counts that held throughout. A reading of the tracer that began and
+ended within one such stretch belongs to its counts, to the byte, however long the ledger takes to answer afterwards.
+Where a refresh came in between, the tracer is read again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from diagnosis.base.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+# A refresh of 1 MiB takes about a millisecond and comes every 13 ms at speed 600: most readings fall into a silence.
+ALIGN_TRIES = 100
+TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A stretch of time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that held throughout."""
+
+    since_ns: int
+    until_ns: int
+    inserts: int
+    insert_bytes: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the ledger: counts since the service started. ``elapsed_seconds`` are the story's."""
+
+    inserts: int
+    insert_failures: int
+    insert_bytes: int
+    entries_live: int
+    bytes_live: int
+    refreshes: int
+    elapsed_seconds: float
+    phase: str
+    speed: float
+    chunk_bytes: int
+    cap_bytes: int
+    quiet_intervals: tuple[Quiet, ...]
+
+    @property
+    def leaked_bytes_per_minute(self) -> float:
+        """The average rate so far, in bytes per minute of real time."""
+        minutes = self.elapsed_seconds / self.speed / 60
+        return self.insert_bytes / minutes if minutes else 0.0
+
+
+class LedgerClient:
+    """Reads the ledger over HTTP, on one connection.
+
+    Args:
+        url: such as ``http://127.0.0.1:9091/ledger``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    def read(self) -> Reading:
+        """One reading.
+
+        Raises:
+            LabError: the ledger does not answer as a ledger.
+        """
+        try:
+            answer = self._client.get(self.url)
+            answer.raise_for_status()
+            return parse(answer.json())
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+            raise LabError(
+                f"no ledger at {self.url}: {str(error) or type(error).__name__}",
+                "name the service's: --ledger http://127.0.0.1:9091/ledger",
+            ) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def parse(body: Mapping[str, Any]) -> Reading:
+    """A reading from the JSON of ``/ledger``; what else it says is left out.
+
+    Raises:
+        KeyError: a field is missing.
+    """
+    fields = {name: body[name] for name in Reading.__dataclass_fields__}
+    quiet = tuple(Quiet(**interval) for interval in body["quiet_intervals"])
+    return Reading(**{**fields, "quiet_intervals": quiet})
+
+
+def align(
+    read: Callable[[], Reading], take: Callable[[], T], clock_ns: Callable[[], int] = time.monotonic_ns
+) -> tuple[Quiet, T]:
+    """Take something at a moment for which the ledger's counts are known: returns these, and what was taken.
+
+    Raises:
+        LabError: a refresh came in between at every try.
+    """
+    for _ in range(ALIGN_TRIES):
+        began = clock_ns()
+        taken = take()
+        ended = clock_ns()
+        for quiet in read().quiet_intervals:
+            if quiet.since_ns <= began and ended <= quiet.until_ns:
+                return quiet, taken
+    raise LabError(
+        f"the ledger moved during each of {ALIGN_TRIES} readings", "run the service at a lower --speed, on this machine"
+    )

@@ -1,0 +1,137 @@
+"""The whole lab on this machine: a service that leaks and denies it, its visitors, a trace, a verdict, the truth."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.child import Child
+from diagnosis.lab.claims import ClaimsClient, ClaimsWindow
+from diagnosis.lab.grade import grade
+from diagnosis.lab.ledger import LedgerClient
+from diagnosis.lab.view import Moment
+from diagnosis.report.report import build_report
+from diagnosis.target.process import Process
+from diagnosis.target.symbols import Symbolizer
+from diagnosis.trace.tracer import Tracer
+from diagnosis.trace.window import measure
+
+if TYPE_CHECKING:
+    from diagnosis.lab.claims import Claims
+    from diagnosis.lab.grade import Grade
+    from diagnosis.lab.unprivileged import User
+    from diagnosis.lab.view import View
+    from diagnosis.report.report import Report
+
+LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes. ``duration_seconds`` are the story's, before the trace; ``window_seconds`` are real."""
+
+    speed: float
+    duration_seconds: float
+    window_seconds: float
+    chunk_bytes: int
+    cap_bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The report of a run, and whether it agrees with the ledger."""
+
+    report: Report
+    grade: Grade
+    moments: tuple[Moment, ...]
+
+
+class _Lab:
+    """The running parts of a lab, and the looks taken at them."""
+
+    def __init__(self, options: RunOptions, service: Child, view: View) -> None:
+        self._options, self._service, self._view = options, service, view
+        event = service.first_event()
+        self.http = str(event["http"])
+        self.process = Process(service.pid)
+        self.claims = ClaimsClient(self.http, str(event["metrics"]))
+        self.ledger = LedgerClient(f"http://{event['ledger']}/ledger")
+        self._resident_at_start = self.process.resident().total_bytes
+        self.step = "watching"
+        self._next_look = 0.0
+        self.moments: list[Moment] = []
+
+    def look(self) -> tuple[float, Claims]:
+        """Show the moment; returns the story's time and the claims."""
+        self._service.check()
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        claims, reading, resident = self.claims.read(), self.ledger.read(), self.process.resident()
+        moment = Moment(
+            seconds=time.monotonic(),
+            story=reading.elapsed_seconds,
+            story_end=self._options.duration_seconds,
+            phase=reading.phase,
+            claims=claims,
+            resident_bytes=resident.total_bytes,
+            resident_growth=resident.total_bytes - self._resident_at_start,
+            step=self.step,
+        )
+        self.moments.append(moment)
+        self._view.show(moment)
+        return reading.elapsed_seconds, claims
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, looking meanwhile where there is time for it."""
+        until = time.monotonic() + seconds
+        if self._next_look < until:
+            self.look()
+        time.sleep(max(0.0, until - time.monotonic()))
+        return True
+
+    def watch(self) -> None:
+        """Wait until the story has come to the point where the diagnosis begins."""
+        while (story := self.look()[0]) < self._options.duration_seconds:
+            left = (self._options.duration_seconds - story) / self._options.speed
+            time.sleep(min(LOOK_SECONDS, left))
+
+    def close(self) -> None:
+        self.claims.close()
+        self.ledger.close()
+
+
+def run(options: RunOptions, user: User, view: View) -> Outcome:
+    """Run the lab. When this returns or raises, no process and no probe of it is left.
+
+    Raises:
+        LabError: a part of it failed.
+    """
+    settings = {
+        "LAB_SPEED": f"{options.speed:g}",
+        "LAB_CHUNK_BYTES": str(options.chunk_bytes),
+        "LAB_CAP_BYTES": str(options.cap_bytes),
+        "LAB_HOST": "127.0.0.1",
+        "LAB_HTTP_PORT": "0",
+        "LAB_METRICS_PORT": "0",
+        "LAB_LEDGER_PORT": "0",
+    }
+    with ExitStack() as stack:
+        service = stack.enter_context(Child("service", settings, user))
+        stack.enter_context(view)
+        lab = _Lab(options, service, view)
+        stack.callback(lab.close)
+        stack.enter_context(Child("service.visitors", {"LAB_TARGET_URL": f"http://{lab.http}"}, user))
+        view.say(f"The service is pid {service.pid}, user {user.name}, at http://{lab.http}/health")
+        lab.watch()
+        view.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
+        lab.step = "tracing"
+        with Tracer(lab.process) as tracer, Symbolizer(lab.process) as symbolizer:
+            claims_start = lab.look()[1]
+            window = measure(tracer, symbolizer, options.window_seconds, ledger=lab.ledger, pause=lab.pause)
+            claims = ClaimsWindow(claims_start, lab.look()[1])
+            report = build_report(tracer, replace(window, claims=claims), symbolizer)
+    if report.ledger is None:
+        raise LabError("the window has no ledger")
+    return Outcome(report, grade(report, report.ledger), tuple(lab.moments))

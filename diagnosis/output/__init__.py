@@ -1,0 +1,1 @@
+"""A report as tables, folded stacks or metrics."""

@@ -1,0 +1,128 @@
+"""The tracer's numbers for Prometheus.
+
+Labels are `command`, `function`, `caller` and `module`: the innermost frame, the one that called it, and the object
+that the innermost one is in. There are at most `MAX_SITES` of them; what comes later is counted under `[other]`, so
+that a program with a thousand call sites costs Prometheus no more than one with fifty.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from diagnosis.base.errors import LabError
+from diagnosis.report.report import UNKNOWN
+from diagnosis.trace.counts import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.tracer import Snapshot, Tracer
+
+MAX_SITES = 50
+OTHER = ("[other]", "", "")
+LABELS = ("command", "function", "caller", "module")
+
+
+class TraceCollector(Collector):
+    """Reads the tracer at each scrape. Counts are since the collector was made."""
+
+    def __init__(self, tracer: Tracer, symbolizer: Symbolizer) -> None:
+        self._tracer, self._symbolizer = tracer, symbolizer
+        self._command = PurePosixPath(tracer.process.command.split(" ", 1)[0]).name
+        self._first: Snapshot = tracer.snapshot()
+        self._sites: dict[int, tuple[str, str, str]] = {}
+        self._shown: set[tuple[str, str, str]] = set()
+        self._lock = Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: asking would read the tracer."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One reading."""
+        with self._lock:
+            return list(self._collect())
+
+    def _collect(self) -> Iterable[Metric]:
+        outstanding = GaugeMetricFamily(
+            "memleak_outstanding_bytes", "Bytes allocated under the trace and not freed yet.", labels=LABELS
+        )
+        allocations = CounterMetricFamily("memleak_allocations", "Blocks allocated.", labels=LABELS)
+        frees = CounterMetricFamily("memleak_frees", "Blocks freed that were allocated under the trace.", labels=LABELS)
+        for site, counts in self._by_site().items():
+            labels = (self._command, *site)
+            outstanding.add_metric(labels, counts.outstanding_bytes)
+            allocations.add_metric(labels, counts.allocations)
+            frees.add_metric(labels, counts.frees)
+        lost = CounterMetricFamily(
+            "memleak_lost_events", "Events that were not counted, or not under their stack.", labels=("command", "kind")
+        )
+        for kind, count in self._tracer.lost().items():
+            lost.add_metric((self._command, kind.name.lower()), count)
+        yield from (outstanding, allocations, frees, lost)
+        resident = GaugeMetricFamily(
+            "memleak_resident_bytes", "Resident memory as the kernel counts it.", labels=("command",)
+        )
+        try:
+            resident.add_metric((self._command,), self._tracer.process.resident().total_bytes)
+        except LabError:
+            return  # it has ended: it holds nothing, and saying 0 would look like a fall
+        yield resident
+
+    def _by_site(self) -> dict[tuple[str, str, str], Counts]:
+        totals: defaultdict[tuple[str, str, str], Counts] = defaultdict(Counts)
+        changes = self._tracer.snapshot().since(self._first)
+        # The largest first, so that they have the labels while there are some to give; a site keeps its own.
+        for stack, counts in sorted(changes.items(), key=lambda item: -item[1].outstanding_bytes):
+            site = self._site(stack)
+            totals[site] = totals[site] + counts
+        return totals
+
+    def _site(self, stack: int) -> tuple[str, str, str]:
+        if stack not in self._sites:
+            frames = self._symbolizer.symbolize(self._tracer.frames(stack)).frames
+            site = (
+                frames[0].name if frames else UNKNOWN,
+                frames[1].name if len(frames) > 1 else "",
+                frames[0].module if frames else "",
+            )
+            if site not in self._shown and len(self._shown) >= MAX_SITES:
+                site = OTHER
+            self._shown.add(site)
+            self._sites[stack] = site
+        return self._sites[stack]
+
+
+def serve(tracer: Tracer, symbolizer: Symbolizer, address: str) -> Callable[[], None]:
+    """Serve the metrics at HOST:PORT; returns what stops it.
+
+    Raises:
+        LabError: the address is none, or is taken.
+    """
+    host, separator, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not separator or not host or not port.isdecimal() or int(port) > 65_535:
+        raise LabError(f"--listen {address} is no address", "write --listen 127.0.0.1:9435")
+    registry = CollectorRegistry()
+    registry.register(TraceCollector(tracer, symbolizer))
+    try:
+        server, thread = start_http_server(int(port), addr=host, registry=registry)
+    except OSError as error:
+        raise LabError(f"--listen {address}: {error.strerror}", "choose a free port of this machine") from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop

@@ -1,0 +1,188 @@
+"""The report and the preflight as tables on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from diagnosis.base.units import format_duration, format_size
+from diagnosis.report.lost import UNCOUNTED
+from diagnosis.target.allocator import find_allocators
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diagnosis.doctor.preflight import Check
+    from diagnosis.faults.growth import TouchedStack
+    from diagnosis.faults.light import LightReport
+    from diagnosis.faults.watch import Watch
+    from diagnosis.lab.claims import ClaimsWindow
+    from diagnosis.lab.grade import Grade
+    from diagnosis.report.report import Report, StackReport
+    from diagnosis.target.process import Process
+    from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.tracer import Snapshot, Tracer
+
+SHOWN_STACKS = 5
+
+EXIT_WRONG = 1
+
+PIPE_WIDTH = 120
+
+
+def report_console() -> Console:
+    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_checks(console: Console, checks: Sequence[Check]) -> None:
+    """One line a check, and the remedy where something is missing."""
+    for check in checks:
+        mark = "[green]ok     [/]" if check.ok else "[red]MISSING[/]"
+        remedy = f": {check.remedy}" if check.remedy else ""
+        # What libbpf and the kernel say can hold brackets.
+        console.print(f"{mark} {check.name:<18} {escape(check.found + remedy)}", highlight=False, soft_wrap=True)
+
+
+def print_report(console: Console, report: Report, shown: int = SHOWN_STACKS) -> None:
+    """The stacks that hold most, then claims against truth, then the verdict."""
+    console.print()
+    console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
+    console.print("bytes outstanding by call stack, the innermost function first", style="italic")
+    for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
+        _print_stack(console, stack)
+    if report.claims is not None:
+        console.print(_against(report, report.claims))
+    counted = () if any(report.lost[kind] for kind in UNCOUNTED) else ("Every event was counted.",)
+    for note in (*counted, *report.notes):
+        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
+    style = "bold red" if report.verdict.leak else "bold green"
+    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_stack(console: Console, stack: StackReport) -> None:
+    share = stack.share_of_resident_growth
+    figures = [
+        f"{format_size(stack.outstanding_bytes)} outstanding",
+        f"{stack.allocations:,} allocations",
+        f"{stack.frees:,} frees",
+        f"leak ratio {stack.leak_ratio:.1%}",
+        f"{format_size(stack.bytes_per_minute)} a minute",
+        f"oldest {format_duration(stack.oldest_seconds)}",
+    ]
+    if share is not None:
+        figures.append(f"{share:.1%} of the growth")
+    console.print("  " + ", ".join(figures), style="bold", highlight=False, soft_wrap=True)
+    for frame in stack.frames:
+        place = f"{frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else frame.module
+        console.print(f"      {frame.name:<32} {place}", highlight=False, soft_wrap=True, markup=False)
+    if stack.broken:
+        console.print("      ... and no further: built without frame pointers", style="dim", highlight=False)
+
+
+def _against(report: Report, claims: ClaimsWindow) -> Table:
+    truth = report.truth
+    table = Table(title="claims against truth", title_justify="left")
+    for name in ("", "it claims", "the kernel knows"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else "no leak found")
+    table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
+    claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
+    table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
+    return table
+
+
+def conclude(console: Console, result: Grade) -> None:
+    """Say right or wrong, and end with the exit status that says the same."""
+    style = "bold green" if result.right else "bold red"
+    console.print(result.text, style=style, highlight=False, soft_wrap=True, markup=False)
+    if not result.right:
+        raise typer.Exit(EXIT_WRONG)
+
+
+def print_top(
+    console: Console, tracer: Tracer, symbolizer: Symbolizer, first: Snapshot, shown: int = SHOWN_STACKS
+) -> None:
+    """What is outstanding now, a line for each of the stacks that hold most."""
+    now = tracer.snapshot()
+    changes = sorted(now.since(first).items(), key=lambda item: -item[1].outstanding_bytes)
+    console.print(f"after {format_duration(now.seconds - first.seconds)}:", style="bold", highlight=False)
+    for stack, counts in changes[:shown]:
+        frames = symbolizer.symbolize(tracer.frames(stack)).frames
+        names = " < ".join(frame.name for frame in frames[:3]) or "[unknown stack]"
+        console.print(
+            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {names}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def print_placements(console: Console, process: Process, *, at_entry: bool) -> None:
+    """Where each probe goes, and why."""
+    for allocator in find_allocators(process, at_entry=at_entry):
+        table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
+        for name in ("function", "offset in file", "instruction", "kernel", "why"):
+            table.add_column(name)
+        for placed in allocator.probes:
+            placement = placed.placement
+            table.add_row(
+                f"{placed.name}+{placement.delta}",
+                f"{placed.probe.offset:#x}",
+                placement.instruction,
+                "emulates" if placement.emulated else "steps over",
+                placement.reason,
+            )
+        console.print(table)
+        for line in allocator.blind_spots:
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS) -> None:
+    """The stacks that touched most new memory, and the verdict."""
+    console.print()
+    console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
+    console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
+    for stack in report.stacks[:shown]:
+        _print_touched(console, stack)
+    style = "bold red" if report.verdict.leak else "bold green"
+    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_watch(console: Console, watched: Watch) -> None:
+    """The processes that grew, with their code, and the command that traces the first of them."""
+    for grower in watched.growers:
+        console.print(
+            f"pid {grower.pid} grew by {format_size(grower.growth_bytes)}"
+            f" ({format_size(grower.growth_bytes / watched.seconds * 60)} a minute)"
+            f" to {format_size(grower.resident_bytes)}: {grower.command}",
+            style="bold",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        for stack in grower.stacks:
+            _print_touched(console, stack)
+    lost = f", {watched.lost:,} samples were lost" if watched.lost else ""
+    console.print(
+        f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False
+    )
+    if watched.growers:
+        console.print(f"memleak-lab trace --pid {watched.growers[0].pid}", highlight=False, markup=False)
+    else:
+        console.print("No process grew. Watch for longer: memleak-lab watch --duration 10m", highlight=False)
+
+
+def _print_touched(console: Console, stack: TouchedStack) -> None:
+    names = " < ".join(frame.name for frame in stack.frames[:4]) or "[unknown stack]"
+    console.print(
+        f"  {format_size(stack.touched_bytes):>10} ± {format_size(stack.error_bytes):<10} {names}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

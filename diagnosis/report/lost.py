@@ -1,0 +1,75 @@
+"""What a report does not know: every kind is counted, and said in a line with its remedy. Nothing is silently zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heap_trace import MAX_FRAMES, Lost
+
+from diagnosis.trace.window import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from diagnosis.target.symbols import SymbolizedStack
+    from diagnosis.trace.counts import Counts
+    from diagnosis.trace.window import Window
+
+_REMEDIES = {
+    Lost.THREAD: "calls were not seen: the kernel had no memory for a thread's state. Free memory, and trace again",
+    Lost.RETURN: "calls never returned to their probe: their blocks are missing. Is another tracer at work?",
+    Lost.READ: "results of posix_memalign could not be read: their blocks are missing. Trace again",
+    Lost.BLOCKS: "blocks are missing: the block map is full. Raise --max-blocks, or leave small ones out: --min-size",
+    Lost.FREE: "blocks were handed out again without a free that was seen: they count as freed",
+    Lost.STACK: "blocks are counted without their stack, which could not be taken",
+    Lost.STACKS: "blocks are counted without their stack: the stack map is full. Trace for a shorter time",
+    Lost.MAPPING: "mmap or munmap calls are missing: the ring was full. Trace for a shorter time",
+}
+
+# These are missing from the numbers; all other kinds are missing from the stacks only.
+UNCOUNTED = tuple(kind.name.lower() for kind in Lost if kind not in (Lost.FREE, Lost.STACK, Lost.STACKS))
+
+DEEP = "deep_stack"
+BROKEN = "broken_stack"
+EXIT = "exit"
+EXEC = "exec"
+CHILD = "child"
+
+
+def count_lost(
+    window: Window, changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack]
+) -> dict[str, int]:
+    """How many of each kind. Stacks that are cut short count once for each allocation under them."""
+
+    def allocations(under: Callable[[SymbolizedStack], bool]) -> int:
+        return sum(counts.allocations for stack, counts in changes.items() if under(symbolized[stack]))
+
+    return {
+        **{kind.name.lower(): count for kind, count in window.lost.items()},
+        DEEP: allocations(lambda stack: stack.depth >= MAX_FRAMES),
+        BROKEN: allocations(lambda stack: stack.cut_short),
+        EXIT: int(window.ending is Ending.EXITED),
+        EXEC: int(window.ending is Ending.EXECED),
+        CHILD: len(window.children),
+    }
+
+
+def explain_lost(lost: Mapping[str, int], window: Window) -> Iterator[str]:
+    """A line for each kind that is not zero."""
+    for kind, remedy in _REMEDIES.items():
+        if count := lost[kind.name.lower()]:
+            yield f"{count:,} {remedy}."
+    if count := lost[DEEP]:
+        yield f"{count:,} allocations have deeper stacks than the {MAX_FRAMES} frames kept: the outermost are missing."
+    if count := lost[BROKEN]:
+        yield (
+            f"{count:,} allocations have stacks that are cut short: code in between was built without frame pointers."
+            f" Build it with -fno-omit-frame-pointer."
+        )
+    if lost[EXIT]:
+        yield "The process ended during the window: the numbers are of the time before."
+    if lost[EXEC]:
+        yield "The process became another program (exec): the numbers are of the time before. Trace it again."
+    if window.children:
+        pids = ", ".join(map(str, window.children))
+        yield f"Child processes have heaps of their own, which are not in these numbers. Trace each by its pid: {pids}."

@@ -1,0 +1,193 @@
+"""The report of one traced window: what was taken and kept, by whom, beside what was claimed and what was true."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
+from diagnosis.report.verdict import Site, judge
+from diagnosis.trace.counts import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diagnosis.lab.claims import ClaimsWindow
+    from diagnosis.lab.ledger import Quiet
+    from diagnosis.report.verdict import Verdict
+    from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
+    from diagnosis.trace.tracer import Snapshot, Tracer
+    from diagnosis.trace.window import Window
+
+UNKNOWN = "[unknown stack]"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The traced process."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """One call stack over the window, frames innermost first.
+
+    ``broken`` says that the frames end early: code in between keeps no frame pointer. ``leak_ratio`` is the share of
+    the bytes taken that were not given back, ``share_of_resident_growth`` is None where resident memory did not grow.
+    """
+
+    frames: tuple[Frame, ...]
+    broken: bool
+    outstanding_bytes: int
+    allocations: int
+    frees: int
+    leak_ratio: float
+    bytes_per_minute: float
+    oldest_seconds: float
+    share_of_resident_growth: float | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Resident memory of the process at both ends of the window, as the kernel counts it, in bytes."""
+
+    resident_bytes_start: int
+    resident_bytes_end: int
+    anonymous_bytes_start: int
+    anonymous_bytes_end: int
+
+    @property
+    def growth(self) -> int:
+        """By how many bytes resident memory grew."""
+        return self.resident_bytes_end - self.resident_bytes_start
+
+
+@dataclass(frozen=True)
+class LedgerWindow:
+    """What the leaker's own ledger counted between the two ends of the window."""
+
+    bytes: int
+    calls: int
+    start: Quiet
+    end: Quiet
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything known about one traced window.
+
+    ``claims`` and ``ledger`` are None for a process that has none. ``lost`` counts what is missing from the numbers or
+    from the stacks, by kind; ``notes`` says each in a line, with a remedy.
+    """
+
+    target: Target
+    window_seconds: float
+    stacks: tuple[StackReport, ...]
+    claims: ClaimsWindow | None
+    truth: Truth
+    ledger: LedgerWindow | None
+    lost: Mapping[str, int]
+    notes: tuple[str, ...]
+    verdict: Verdict
+
+    def outstanding_of(self, function: str) -> Counts:
+        """What the stacks whose innermost function this is hold together."""
+        total = Counts()
+        for stack in self.stacks:
+            if stack.frames and stack.frames[0].name == function:
+                # Bytes are kept as a difference: what was given back of them is not asked for.
+                total = total + Counts(stack.allocations, stack.outstanding_bytes, stack.frees, 0)
+        return total
+
+    def to_json(self) -> str:
+        """The report as JSON, with a line end."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
+    """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols."""
+    first, last = window.samples[0], window.samples[-1]
+    changes = last.snapshot.since(first.snapshot)
+    symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
+    truth = Truth(
+        first.resident.total_bytes,
+        last.resident.total_bytes,
+        first.resident.anonymous_bytes,
+        last.resident.anonymous_bytes,
+    )
+    stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
+    lost = count_lost(window, changes, symbolized)
+    return Report(
+        target=Target(tracer.process.pid, tracer.process.command),
+        window_seconds=window.seconds,
+        stacks=tuple(sorted(stacks, key=lambda stack: (-stack.outstanding_bytes, -stack.allocations))),
+        claims=window.claims,
+        truth=truth,
+        ledger=_ledger(window),
+        lost=lost,
+        notes=(
+            *explain_lost(lost, window),
+            *(line for allocator in tracer.allocators for line in allocator.blind_spots),
+        ),
+        verdict=judge(
+            _sites(changes, symbolized, window),
+            window_seconds=window.seconds,
+            resident_growth=truth.growth,
+            lost=sum(lost[kind] for kind in UNCOUNTED),
+        ),
+    )
+
+
+def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: Truth) -> StackReport:
+    survivors = window.survivors.get(stack)
+    outstanding = counts.outstanding_bytes
+    return StackReport(
+        frames=symbolized.frames,
+        broken=symbolized.cut_short,
+        outstanding_bytes=outstanding,
+        allocations=counts.allocations,
+        frees=counts.frees,
+        leak_ratio=max(0.0, outstanding / counts.allocated_bytes) if counts.allocated_bytes else 0.0,
+        bytes_per_minute=outstanding / window.seconds * 60,
+        oldest_seconds=survivors.oldest_seconds if survivors else 0.0,
+        share_of_resident_growth=outstanding / truth.growth if truth.growth > 0 else None,
+    )
+
+
+def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window) -> list[Site]:
+    stacks: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for stack in changes:
+        names = [frame.name for frame in symbolized[stack].frames[:2]] or [UNKNOWN]
+        stacks[names[0], names[1] if len(names) > 1 else ""].append(stack)
+    nothing = Counts()
+
+    def outstanding(snapshot: Snapshot, members: list[int]) -> int:
+        return sum(snapshot.counts.get(stack, nothing).outstanding_bytes for stack in members)
+
+    first = window.samples[0].snapshot
+    return [
+        Site(
+            function,
+            caller,
+            outstanding=tuple(
+                outstanding(sample.snapshot, members) - outstanding(first, members) for sample in window.samples
+            ),
+            allocations=sum(changes[stack].allocations for stack in members),
+            frees=sum(changes[stack].frees for stack in members),
+            oldest_seconds=max(
+                (window.survivors[stack].oldest_seconds for stack in members if stack in window.survivors), default=0.0
+            ),
+        )
+        for (function, caller), members in stacks.items()
+    ]
+
+
+def _ledger(window: Window) -> LedgerWindow | None:
+    start, end = window.ledger_start, window.ledger_end
+    if start is None or end is None:
+        return None
+    return LedgerWindow(end.insert_bytes - start.insert_bytes, end.inserts - start.inserts, start, end)

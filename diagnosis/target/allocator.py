@@ -1,0 +1,169 @@
+"""Which functions of which mapped file serve a process's heap, and where their probes go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from heap_trace import Function, Probe
+
+from diagnosis.base.errors import LabError
+from diagnosis.target.objects import defines, read_code, read_object
+from diagnosis.target.placement import CODE_BYTES, place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from diagnosis.target.objects import ElfObject
+    from diagnosis.target.placement import Placement
+    from diagnosis.target.process import Mapping, Process
+
+# By exported name; several names can share one address, which is then probed once.
+FUNCTIONS = {
+    "malloc": Function.MALLOC,
+    "calloc": Function.CALLOC,
+    "realloc": Function.REALLOC,
+    "reallocarray": Function.REALLOCARRAY,
+    "aligned_alloc": Function.ALIGNED_ALLOC,
+    "memalign": Function.ALIGNED_ALLOC,
+    "posix_memalign": Function.POSIX_MEMALIGN,
+    "valloc": Function.MALLOC,
+    "pvalloc": Function.MALLOC,
+    "free": Function.FREE,
+    "mmap": Function.MMAP,
+    "mmap64": Function.MMAP,
+    "mremap": Function.MREMAP,
+    "munmap": Function.MUNMAP,
+}
+
+# How many of its first arguments are read: enter() of native/trace/src/heap_account.bpf.h.
+ARGUMENTS_READ = {
+    Function.MALLOC: 1,
+    Function.CALLOC: 2,
+    Function.REALLOC: 2,
+    Function.REALLOCARRAY: 3,
+    Function.ALIGNED_ALLOC: 2,
+    Function.POSIX_MEMALIGN: 3,
+    Function.FREE: 1,
+    Function.MMAP: 3,
+    Function.MREMAP: 4,
+    Function.MUNMAP: 2,
+}
+
+# What makes an object an allocator.
+REQUIRED = frozenset({"malloc", "free"})
+
+# `operator new(unsigned long)`, as compilers spell it.
+CPP_NEW = "_Znwm"
+
+
+@dataclass(frozen=True)
+class PlacedProbe:
+    """One probe and the choice behind it."""
+
+    name: str
+    probe: Probe
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """One file that serves a process's heap: its name in the process, a path that opens it, and the probes for it.
+
+    ``blind_spots`` are lines that say what of it is not traced.
+    """
+
+    name: str
+    path: Path
+    probes: tuple[PlacedProbe, ...]
+    blind_spots: tuple[str, ...] = ()
+
+
+def find_allocators(process: Process, *, at_entry: bool = False) -> tuple[Allocator, ...]:
+    """Every mapped object that exports an allocator: the C library, and one that was preloaded in its place.
+
+    Whichever of them a call goes to, it is the outermost call that counts, so that one allocator may serve itself from
+    another. A statically linked program has no such object: there the functions are found by its symbol table.
+
+    Args:
+        process: whose.
+        at_entry: place each probe at its function's first instruction.
+
+    Raises:
+        LabError: there is no allocator to probe; the text says which kind of process this is.
+    """
+    mappings = {mapping.file: mapping for mapping in process.maps() if mapping.executable and _is_file(mapping)}
+    found = []
+    for mapping in mappings.values():
+        try:
+            path = process.open_path(mapping)
+            if _is_libc(mapping) or defines(path, REQUIRED):
+                found.append(_allocator(process, mapping, path, read_object(path, mapping.path), at_entry=at_entry))
+        except LabError:
+            if _is_libc(mapping):
+                raise
+            # Not to be read, and not the C library: it serves no heap that could be told from here.
+    return tuple(found) or (_static_allocator(process, mappings.values(), at_entry=at_entry),)
+
+
+def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject, *, at_entry: bool) -> Allocator:
+    if elf.bits != 64:
+        raise LabError(f"pid {process.pid} is a {elf.bits}-bit process", "trace a 64-bit build of it")
+    if missing := REQUIRED - elf.exports.keys():
+        names = " and ".join(sorted(missing))
+        raise LabError(f"{mapping.path} does not export {names}", "run the program with an unchanged glibc")
+    name = PurePosixPath(mapping.path).name
+    # A return probe on operator new would be in the way of the exception that it throws when there is no memory.
+    blind = (
+        f"C++ new and delete of {name} are not traced: it serves them without malloc. Trace without it preloaded."
+        if CPP_NEW in elf.exports
+        else ""
+    )
+    return Allocator(mapping.path, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
+
+
+def _static_allocator(process: Process, mappings: Iterable[Mapping], *, at_entry: bool) -> Allocator:
+    for mapping in mappings:
+        try:
+            path = process.open_path(mapping)
+            elf = read_object(path, mapping.path, table=".symtab")
+        except LabError:
+            continue
+        if elf.exports.keys() >= REQUIRED:
+            return _allocator(process, mapping, path, elf, at_entry=at_entry)
+    raise _refusal(process)
+
+
+def _is_file(mapping: Mapping) -> bool:
+    return mapping.path.startswith("/") and mapping.inode != 0
+
+
+def _is_libc(mapping: Mapping) -> bool:
+    return PurePosixPath(mapping.path).name.startswith(("libc.so", "libc-2.", "ld-musl-", "libc.musl-"))
+
+
+def _refusal(process: Process) -> LabError:
+    names = {PurePosixPath(mapping.path).name for mapping in process.maps() if mapping.executable and mapping.path}
+    if not names - {"[vdso]", "[vsyscall]"}:
+        return LabError(f"pid {process.pid} has no program mapped (a kernel thread?)", "choose a process of a program")
+    return LabError(
+        f"pid {process.pid} has no C library mapped and no malloc in its symbol table: it is statically linked and "
+        f"stripped, or has no C heap",
+        "keep the symbols of the build (no strip, no -s), or link it with a shared C library",
+    )
+
+
+def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe, ...]:
+    placed: dict[int, PlacedProbe] = {}
+    for name, function in FUNCTIONS.items():
+        export = elf.exports.get(name)
+        if export is None or export.address in placed:
+            continue
+        code = read_code(path, elf, export, CODE_BYTES)
+        placement = place(code, elf.machine, arguments=ARGUMENTS_READ[function], at_entry=at_entry)
+        offset = elf.offset_of(export.address + placement.delta)
+        if offset is not None:
+            placed[export.address] = PlacedProbe(name, Probe(function, offset), placement)
+    return tuple(placed.values())

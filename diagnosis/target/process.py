@@ -1,0 +1,178 @@
+"""What /proc says about one process: its name, its memory and what it has mapped."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diagnosis.base.errors import LabError
+
+PROC = Path("/proc")
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One line of /proc/PID/maps: addresses and offset in bytes. ``path`` is "" for anonymous memory."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: str
+    inode: int
+    path: str
+
+    @property
+    def executable(self) -> bool:
+        """True where code can run."""
+        return "x" in self.permissions
+
+    @property
+    def file(self) -> tuple[str, int]:
+        """What tells one mapped file from another: device and inode. A path can name another file by now."""
+        return self.device, self.inode
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Bytes of a process that are in memory: all of them, and the anonymous ones (heap, stacks)."""
+
+    total_bytes: int
+    anonymous_bytes: int
+
+
+class Process:
+    """A running process.
+
+    Args:
+        pid: as this machine numbers it.
+        proc: where procfs is mounted.
+
+    Raises:
+        LabError: there is no such process.
+    """
+
+    def __init__(self, pid: int, proc: Path = PROC) -> None:
+        self.pid = pid
+        self._root = proc / str(pid)
+        if pid < 1 or not (self._root / "status").exists():
+            raise LabError(f"pid {pid} does not exist", "list the processes with: ps -e -o pid,args")
+
+    @cached_property
+    def command(self) -> str:
+        """The command line, or the name in brackets for a kernel thread.
+
+        Raises:
+            LabError: the process has ended.
+        """
+        try:
+            words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
+        text = b" ".join(words).decode(errors="replace").strip()
+        return text or f"[{self._read('comm').strip()}]"
+
+    def program(self) -> tuple[str, ...]:
+        """What tells the program in this process from the one before an exec: where its code and stack begin.
+
+        Empty when the process has ended.
+        """
+        fields = self._stat()
+        return (fields[23], fields[25]) if fields and fields[0] not in "ZX" else ()
+
+    def children(self) -> tuple[int, ...]:
+        """The processes that this one started and that still run."""
+        found: list[int] = []
+        for path in self._root.glob("task/*/children"):
+            try:
+                found += map(int, path.read_text().split())
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # the thread has ended
+        return tuple(sorted(found))
+
+    def _stat(self) -> list[str]:
+        """The fields of /proc/PID/stat after the name in parentheses, which may hold anything."""
+        try:
+            return self._read("stat").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+
+    def _read(self, name: str) -> str:
+        """One of the process's files. The names and paths in it are whatever bytes the process chose."""
+        return (self._root / name).read_bytes().decode(errors="replace")
+
+    def alive(self) -> bool:
+        """True while the process runs: a zombie's memory is gone already."""
+        fields = self._stat()
+        return bool(fields) and fields[0] not in "ZX"
+
+    def resident(self) -> Resident:
+        """Resident memory now.
+
+        Raises:
+            LabError: the process has ended.
+        """
+        try:
+            lines = self._read("status").split("\n")
+        except (FileNotFoundError, ProcessLookupError):
+            lines = []
+        kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if key in _RSS}
+        if len(kib) < len(_RSS):
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
+        return Resident(kib["VmRSS"] * KIB, kib["RssAnon"] * KIB)
+
+    def maps(self) -> tuple[Mapping, ...]:
+        """Every mapping, by rising address.
+
+        Raises:
+            LabError: the process has ended or belongs to somebody else.
+        """
+        try:
+            # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
+            lines = self._read("maps").split("\n")
+        except PermissionError as error:
+            raise LabError(f"the mappings of pid {self.pid} cannot be read", "run this command as root") from error
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
+        mappings = tuple(_parse_mapping(line) for line in lines if line)
+        if not mappings and not self.alive():  # a zombie's maps are empty, as a kernel thread's are
+            raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
+        return mappings
+
+    def open_path(self, mapping: Mapping) -> Path:
+        """A path that opens the mapped file itself: also in a container, and after it was replaced on disk.
+
+        The link below map_files names the file that is mapped. Where this user may not follow it, the file is looked
+        up by its name below the process's own root directory, and has to be the same file still.
+
+        Raises:
+            LabError: neither way leads to the mapped file.
+        """
+        link = self._root / "map_files" / f"{mapping.start:x}-{mapping.end:x}"
+        if os.access(link, os.R_OK):
+            return link
+        path = self._root / "root" / mapping.path.removesuffix(_DELETED).lstrip("/")
+        try:
+            same = path.stat().st_ino == mapping.inode
+        except OSError as error:
+            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
+        if not same:
+            raise LabError(f"{mapping.path} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
+        if not os.access(path, os.R_OK):
+            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read", _AS_ROOT)
+        return path
+
+
+_RSS = ("VmRSS", "RssAnon")
+_DELETED = " (deleted)"
+_AS_ROOT = "run this command as root, or restart the process"
+
+
+def _parse_mapping(line: str) -> Mapping:
+    fields = line.split(maxsplit=5)
+    start, _, end = fields[0].partition("-")
+    path = fields[5] if len(fields) > 5 else ""
+    return Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)

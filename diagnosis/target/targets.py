@@ -1,0 +1,135 @@
+"""Whom to trace: from a pid, a container's name or a pod to one process of this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.target.process import PROC, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    Run = Callable[[Sequence[str]], str]
+
+# Docker's and containerd's ids: 64 hexadecimal digits, of which people type the first twelve or so.
+_ID = re.compile(r"[0-9a-f]{12,64}")
+COMMAND_SECONDS = 20.0
+
+
+def run_command(command: Sequence[str]) -> str:
+    """The output of a command.
+
+    Raises:
+        LabError: it is not installed, or failed; the text holds what it said.
+    """
+    if not shutil.which(command[0]):
+        raise LabError(f"{command[0]} is not installed", "name the process itself: --pid")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{' '.join(command)} did not answer in {COMMAND_SECONDS:g} s") from error
+    if done.returncode:
+        raise LabError(f"{' '.join(command)}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def process_of_container(name: str, run: Run = run_command, proc: Path = PROC) -> Process:
+    """The main process of a container, by its name in Docker or containerd, or by its id.
+
+    Raises:
+        LabError: there is no such container, or it has no process here.
+    """
+    return _main_process(pids_of_named_container(name, run, proc), proc)
+
+
+def pids_of_named_container(name: str, run: Run = run_command, proc: Path = PROC) -> list[int]:
+    """Every process of a container, by its name in Docker or containerd, or by its id.
+
+    Raises:
+        LabError: there is no such container, or it has no process here.
+    """
+    for container in _container_ids(name, run):
+        if pids := pids_of_container(container, proc):
+            return pids
+    raise LabError(f"no container '{name}' runs on this machine", "list them with: docker ps, or crictl ps")
+
+
+def process_of_pod(name: str, run: Run = run_command, proc: Path = PROC) -> Process:
+    """The main process of a pod's first container, or of the one named.
+
+    Args:
+        name: NAMESPACE/POD or NAMESPACE/POD/CONTAINER.
+        run: runs kubectl.
+        proc: where procfs is mounted.
+
+    Raises:
+        LabError: there is no such pod, or its node is another machine.
+    """
+    parts = name.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise LabError(f"--pod {name} is no pod", "write --pod NAMESPACE/POD or NAMESPACE/POD/CONTAINER")
+    namespace, pod, *container = parts
+    found = json.loads(run(["kubectl", "get", "pod", "--namespace", namespace, pod, "--output", "json"]))
+    statuses = {status["name"]: status for status in found.get("status", {}).get("containerStatuses", [])}
+    first = found["spec"]["containers"][0]["name"]
+    chosen = container[0] if container else first
+    if chosen not in statuses:
+        raise LabError(f"pod {namespace}/{pod} has no running container '{chosen}'", f"it has: {', '.join(statuses)}")
+    identity = str(statuses[chosen].get("containerID", "")).rpartition("//")[2]
+    if pids := pids_of_container(identity, proc) if identity else []:
+        return _main_process(pids, proc)
+    node = found["spec"].get("nodeName", "no node yet")
+    raise LabError(f"pod {namespace}/{pod} runs on node {node}, not here", f"run this command on {node}, as root")
+
+
+def pids_of_container(identity: str, proc: Path = PROC) -> list[int]:
+    """Every process whose control group holds a container's id.
+
+    Not the pid that the container's runtime names: where the node is itself a container, as with kind, that pid is
+    one of another pid namespace.
+    """
+    found = []
+    for entry in proc.iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            groups = (entry / "cgroup").read_text()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if identity in groups:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def _container_ids(name: str, run: Run) -> list[str]:
+    """What the runtimes on this machine call by this name; a name that looks like an id is one."""
+    found = [name] if _ID.fullmatch(name) else []
+    for command in (
+        ["docker", "inspect", "--type", "container", "--format", "{{.Id}}", name],
+        ["crictl", "ps", "--quiet", "--name", f"^{re.escape(name)}$"],
+    ):
+        try:
+            found += run(command).split()
+        except LabError:
+            continue  # this runtime is not here, or does not know the name: the next one may
+    return found
+
+
+def _main_process(pids: Sequence[int], proc: Path) -> Process:
+    """The process that holds most: a container's first one is often a shell or an init."""
+    processes = []
+    for pid in pids:
+        try:
+            process = Process(pid, proc)
+            processes.append((process.resident().anonymous_bytes, process))
+        except LabError:
+            continue  # it has just ended
+    if not processes:
+        raise LabError("the container's processes have ended", "start it again, and trace it while it runs")
+    return max(processes, key=lambda each: each[0])[1]
