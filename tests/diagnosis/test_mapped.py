@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 from heap_trace import MappingEvent, MappingKind
 
-from diagnosis.trace.mapped import PAGE_BYTES, Counts, MappedRanges
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.mapped import PAGE_BYTES, MappedRanges
 
 PAGE = PAGE_BYTES
 BASE = 0x7F0000000000
