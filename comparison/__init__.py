@@ -1,1 +1,1 @@
-"""Tools against each other: on loops (``make bench``) and on the service (``make guide``)."""
+"""Memory tools measured against each other: on loops (``make bench``) and on the service (``make guide``)."""

@@ -1,4 +1,4 @@
-"""`python -m guide`: every tool on the same leak, and the results in docs/EBPF_GUIDE.md. Needs root."""
+"""`make guide`: every tool on the same leak, and the results in docs/EBPF_GUIDE.md. Needs root."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparison.guide import ig
-from comparison.guide.bpftrace import Bpftrace
 from comparison.guide.claims import claims_and_truth
 from comparison.guide.document import fill, shape
-from comparison.guide.gadget import Gadget
-from comparison.guide.lab_trace import LabTrace
 from comparison.guide.measure import run_on_loop, run_on_service
-from comparison.guide.perf import Perf
 from comparison.guide.results import Results
 from comparison.guide.service import Scene, build_image
-from comparison.loops.contestants import LaunchedBcc
+from comparison.tools.bcc import LaunchedBcc
+from comparison.tools.bpftrace import Bpftrace
+from comparison.tools.gadget import Gadget
+from comparison.tools.lab_trace import LabTrace
+from comparison.tools.perf import Perf
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from comparison.guide.tool import Tool
+    from comparison.tools.tool import Tool
 
 DOCUMENT = PROJECT / "docs/EBPF_GUIDE.md"
 KIB = 1024

@@ -5,25 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diagnosis.base.units import MIB
 from diagnosis.lab.grade import LEAKING_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from comparison.guide.service import Scene
-
-MIB = 1 << 20
+    from comparison.tools.tool import Row
 
 # A stack counts as the leak if its bytes are this near to the ledger's: page faults are sampled, mappings are rounded.
 NEAR = 0.05
-
-
-@dataclass(frozen=True)
-class Row:
-    """One call stack as a tool reported it: functions, innermost first, and bytes outstanding."""
-
-    functions: tuple[str, ...]
-    outstanding_bytes: int
 
 
 @dataclass(frozen=True)

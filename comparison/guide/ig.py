@@ -9,10 +9,10 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from comparison.guide.gadget import GADGET, cannot_build
 from comparison.guide.loaded_probes import LoadedProbes, is_loaded
 from comparison.guide.service import held_service
-from comparison.guide.session import Session
+from comparison.tools.gadget import GADGET, cannot_build
+from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
 

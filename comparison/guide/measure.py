@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from comparison.guide.findings import judge
 from comparison.guide.service import held_service
-from comparison.guide.session import Session
 from comparison.loops.contestants import Attached, Nothing
 from comparison.loops.loads import SMALL, compile_programs
+from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from comparison.guide.findings import Finding
     from comparison.guide.service import Scene
-    from comparison.guide.tool import Tool
     from comparison.loops.contestants import Contestant
+    from comparison.tools.tool import Tool
 
 # Under a heavy load a tool may attach too late, or the service may be held in the middle of a refresh.
 TRIES = 3

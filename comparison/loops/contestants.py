@@ -8,25 +8,21 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from comparison.guide.bcc import BccMemleak
-from comparison.guide.bpftrace import Bpftrace
-from comparison.guide.lab_trace import LabTrace
-from comparison.guide.session import Session
-from comparison.loops.loads import PROGRAMS, Running
+from comparison.loops.loads import Running
+from comparison.tools.bcc import LaunchedBcc
+from comparison.tools.bpftrace import Bpftrace
+from comparison.tools.lab_trace import LabTrace
+from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from comparison.guide.tool import Tool
     from comparison.loops.loads import Load
+    from comparison.tools.tool import Tool
 
 KEEPER = "keep_block"
-
-# The Python that the distribution's BCC belongs to.
-BCC_PYTHON = "/usr/bin/python3"
-BCC_LAUNCHER = PROGRAMS / "bcc_memleak.py"
 
 
 @dataclass(frozen=True)
@@ -151,14 +147,6 @@ class Heaptrack:
         return sum(map(int, rows))
 
 
-class LaunchedBcc(BccMemleak):
-    """BCC's memleak through this project's launcher, which makes it attach every time."""
-
-    def command(self, pid: int, folder: Path) -> Sequence[str]:
-        """The guide's command, launched."""
-        return [BCC_PYTHON, str(BCC_LAUNCHER), *super().command(pid, folder)]
-
-
 EXACT = Attached("memleak-lab trace", LabTrace())
 BCC = Attached("BCC memleak", LaunchedBcc(), preload_option="--obj={}")
 CONTESTANTS: tuple[Contestant, ...] = (
@@ -171,5 +159,3 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Attached("bpftrace, native/bpftrace", Bpftrace(), preload_option=None),
     Heaptrack(),
 )
-
-__all__ = ["BCC", "CONTESTANTS", "EXACT", "Contestant", "Run"]

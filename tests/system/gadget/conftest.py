@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comparison.guide.gadget import build, cannot_build
-from comparison.guide.session import Session
+from comparison.tools.gadget import build, cannot_build
+from comparison.tools.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from comparison.guide import ig
-from comparison.guide.gadget import cannot_build
 from comparison.guide.service import Scene
+from comparison.tools.gadget import cannot_build
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.skipif(bool(ig.missing()), reason=ig.missing() or "ig")]
 

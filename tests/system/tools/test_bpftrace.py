@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comparison.guide.service import Scene, build_image, held_service
-from comparison.guide.session import Session
+from comparison.tools.session import Session
 from diagnosis.lab.grade import LEAKING_FUNCTION
 from tests.every_call.program import MAPPED, MIB, ON_THE_HEAP, go, waiting
 

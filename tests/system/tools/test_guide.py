@@ -8,10 +8,10 @@ import pytest
 
 from comparison.guide.loaded_probes import LoadedProbes
 from comparison.guide.measure import run_on_service
-from comparison.guide.perf import Perf
 from comparison.guide.service import Scene
-from comparison.guide.session import Session
-from comparison.loops.contestants import LaunchedBcc
+from comparison.tools.bcc import LaunchedBcc
+from comparison.tools.perf import Perf
+from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
 

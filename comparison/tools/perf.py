@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from comparison.guide.findings import Row
+from comparison.tools.tool import Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comparison.guide.findings import Row
+from comparison.tools.tool import Row
 from diagnosis.lab.child import PROJECT
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer

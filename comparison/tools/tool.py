@@ -1,14 +1,21 @@
-"""What the harness asks of a tool."""
+"""What is asked of a tool, and the rows that it reports."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from comparison.guide.findings import Row
+
+@dataclass(frozen=True)
+class Row:
+    """One call stack as a tool reported it: functions, innermost first, and bytes outstanding."""
+
+    functions: tuple[str, ...]
+    outstanding_bytes: int
 
 
 class Tool(Protocol):

@@ -7,7 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from comparison.guide.findings import MIB, Row
+from comparison.tools.tool import Row
+from diagnosis.base.units import MIB
 from diagnosis.lab.child import PROJECT
 
 if TYPE_CHECKING:

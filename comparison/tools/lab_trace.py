@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comparison.guide.findings import Row
+from comparison.tools.tool import Row
 from diagnosis.lab.child import PROJECT
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comparison.guide.findings import MIB, Row
+from comparison.tools.tool import Row
+from diagnosis.base.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 1
 PROGRAMS = ("memleak-bpfcc", "/usr/share/bcc/tools/memleak")
 SOURCES = Path("/usr/src")
+
+# The Python that the distribution's BCC belongs to.
+BCC_PYTHON = "/usr/bin/python3"
+BCC_LAUNCHER = Path(__file__).with_name("bcc_memleak.py")
 
 _REPORT = re.compile(r"^(?=\[\d\d:\d\d:\d\d\] )", re.MULTILINE)
 _STACK = re.compile(r"^\t(\d+) bytes in \d+ allocations from stack\n((?:\t\t.+\n?)*)", re.MULTILINE)
@@ -72,6 +77,14 @@ class BccMemleak:
         large = [match for match in _STACK.finditer(report) if int(match[1]) >= MIB]
         shown = sorted(large, key=lambda match: int(match[1]))[-2:]
         return "".join([report.partition("\n")[0], "\n", *(match[0] for match in shown)]).strip()
+
+
+class LaunchedBcc(BccMemleak):
+    """BCC's memleak through this project's launcher, which makes it attach every time."""
+
+    def command(self, pid: int, folder: Path) -> Sequence[str]:
+        """The guide's command, launched."""
+        return [BCC_PYTHON, str(BCC_LAUNCHER), *super().command(pid, folder)]
 
 
 def _functions(frames: str) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from comparison.guide import ig
-from comparison.guide.bcc import BccMemleak
-from comparison.guide.bpftrace import Bpftrace
-from comparison.guide.gadget import Gadget
-from comparison.guide.lab_trace import LabTrace
-from comparison.guide.perf import Perf
+from comparison.tools.bcc import BccMemleak
+from comparison.tools.bpftrace import Bpftrace
+from comparison.tools.gadget import Gadget
+from comparison.tools.lab_trace import LabTrace
+from comparison.tools.perf import Perf
 
 BCC = """Attaching to pid 22592, Ctrl+C to quit.
 [01:29:50] Top 10 stacks with outstanding allocations:

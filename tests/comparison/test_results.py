@@ -8,10 +8,11 @@ import pytest
 
 from comparison.guide.__main__ import CLAIMS, DOCUMENT, IG_OUTPUT, OUTPUTS
 from comparison.guide.document import fill, shape
-from comparison.guide.findings import Row, judge
+from comparison.guide.findings import judge
 from comparison.guide.measure import Cost
 from comparison.guide.results import NOT_RUN, Results
 from comparison.guide.service import Scene
+from comparison.tools.tool import Row
 from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""One module for each tool: how it is run on a process, and how its output is read."""
