@@ -11,16 +11,14 @@ import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.run import run_command
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_machine
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
 from diagnosis.lab.grade import grade_function, grade_rate
-from diagnosis.output.tables import EXIT_WRONG, conclude, print_checks, report_console
-
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+from diagnosis.output.tables import print_checks, report_console
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 

@@ -11,12 +11,14 @@ from catalog_cache import Options
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB, format_size
 from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
+from diagnosis.cli.status import conclude
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.chart import draw_chart, require_plotting
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
-from diagnosis.output.tables import conclude, print_report, report_console
+from diagnosis.output.document import report_as_json
+from diagnosis.output.tables import print_report, report_console
 
 # A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
 REFRESHES_OF_A_TREND = 4
@@ -66,9 +68,9 @@ def run_command(
     user = choose_user(machine.environ, machine.euid)
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
     outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
-    print_report(console, outcome.report)
+    print_report(console, outcome.report, claims=outcome.claims)
     if report is not None:
-        report.write_text(outcome.report.to_json())
+        report.write_text(report_as_json(outcome.report, outcome.claims, outcome.ledger))
     if chart is not None:
         draw_chart(chart, outcome.moments, outcome.report)
     conclude(console, outcome.grade)

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
@@ -17,11 +18,14 @@ from diagnosis.base.errors import LabError
 from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import sample
-from diagnosis.lab.ledger import LedgerClient
+from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
+from diagnosis.output.document import report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
 from diagnosis.output.tables import print_light, print_placements, print_report, print_top, report_console
 from diagnosis.report.report import Report, build_report
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW
+from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.targets import process_of_container, process_of_pod
@@ -85,7 +89,7 @@ def trace_command(
         )
     process = _find(pid, container, pod)
     if explain:
-        print_placements(report_console(), process, at_entry=at_entry)
+        print_placements(report_console(), process.pid, find_allocators(process, at_entry=at_entry))
         return
     require_machine(Machine())
     if light:
@@ -95,10 +99,10 @@ def trace_command(
     tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
-    report = trace.run(process, Console(stderr=True))
+    report, counted = trace.run(process, Console(stderr=True))
     match output:
         case Format.JSON:
-            sys.stdout.write(report.to_json())
+            sys.stdout.write(report_as_json(report, ledger=counted))
         case Format.FOLDED:
             outstanding = ((stack.frames, stack.outstanding_bytes) for stack in report.stacks)
             sys.stdout.writelines(f"{line}\n" for line in folded(report.target, outstanding))
@@ -141,7 +145,8 @@ class _Trace:
     listen: str | None
     ledger: str | None
 
-    def run(self, process: Process, console: Console) -> Report:
+    def run(self, process: Process, console: Console) -> tuple[Report, LedgerWindow | None]:
+        """The report, and what the ledger counted in its window where there is one."""
         stopped = _stop_on_signals()
         with ExitStack() as stack:
             tracer = stack.enter_context(Tracer(process, self.tracing))
@@ -154,8 +159,14 @@ class _Trace:
             until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
             console.print(f"tracing pid {process.pid} ({process.command}) {until}", highlight=False, markup=False)
             ticker = _Ticker(self, tracer, symbolizer, console, stopped)
-            window = measure(tracer, symbolizer, self.seconds, ledger=client, pause=ticker.pause)
-            return build_report(tracer, window, symbolizer)
+            measure_for = partial(
+                measure, tracer, symbolizer, self.seconds, sample_count=SAMPLES_PER_WINDOW, pause=ticker.pause
+            )
+            if client is None:
+                return build_report(tracer, measure_for(), symbolizer), None
+            alignment = Alignment(client.read)
+            report = build_report(tracer, measure_for(align=alignment), symbolizer)
+            return report, alignment.window()
 
 
 class _Ticker:

@@ -17,16 +17,16 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.report import Target, Truth
-from diagnosis.report.verdict import SAMPLES, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
+from diagnosis.report.site import call_site
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diagnosis.faults.growth import TouchedStack
+    from diagnosis.report.site import CallSite
     from diagnosis.target.process import Process
     from diagnosis.target.symbols import Symbolizer
-
-LOOKS = 2 * SAMPLES
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Call
         symbolizer.refresh()
         began = time.monotonic()
         resident = [process.resident()]
-        for look in range(1, LOOKS + 1):
-            going_on = pause(max(0.0, began + seconds * look / LOOKS - time.monotonic()))
+        for look in range(1, SAMPLES_PER_WINDOW + 1):
+            going_on = pause(max(0.0, began + seconds * look / SAMPLES_PER_WINDOW - time.monotonic()))
             resident.append(process.resident())
             symbolizer.refresh()
             if not going_on:
@@ -80,14 +80,14 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
     if not stacks or not stacks[0].frames:
         raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
     # memset and the like are not the place to look: the first function of the program's own is.
-    own = _own_frames(stacks[0])
     worst = stacks[0]
+    own = _own_site(worst)
     return Verdict(
         leak=True,
-        function=own[0],
-        caller=own[1],
+        function=own.function,
+        caller=own.caller,
         summary=(
-            f"SUSPECT: {grew}, steadily; {own[0]}, called from {own[1] or 'an unknown place'}, touched"
+            f"SUSPECT: {grew}, steadily; {own.function}, called from {own.caller or 'an unknown place'}, touched"
             f" {format_size(worst.touched_bytes)} of new memory"
             f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples)."
             f" To be exact, and to see what is freed: trace without --light"
@@ -95,8 +95,7 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
     )
 
 
-def _own_frames(stack: TouchedStack) -> tuple[str, str]:
+def _own_site(stack: TouchedStack) -> CallSite:
     """The first function outside the C library and its caller, or the first two at all."""
-    own = [frame.name for frame in stack.frames if not frame.module.startswith(("libc.so", "ld-linux"))]
-    names = own or [frame.name for frame in stack.frames]
-    return names[0], names[1] if len(names) > 1 else ""
+    own = [frame for frame in stack.frames if not frame.module.startswith(("libc.so", "ld-linux"))]
+    return call_site(own or stack.frames)

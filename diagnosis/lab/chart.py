@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB
+from diagnosis.report.site import call_site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def _draw_memory(axes: Axes, moments: Sequence[Moment]) -> None:
 def _draw_functions(axes: Axes, report: Report) -> None:
     held: defaultdict[str, int] = defaultdict(int)
     for stack in report.stacks:
-        held[stack.frames[0].name if stack.frames else "[unknown]"] += stack.outstanding_bytes
+        held[call_site(stack.frames).function] += stack.outstanding_bytes
     most = sorted(held.items(), key=lambda item: item[1])[-SHOWN_FUNCTIONS:]
     bars = axes.barh([name for name, _ in most], [size / MIB for _, size in most], color=TRUTH)
     axes.bar_label(bars, fmt="%.1f", padding=2)

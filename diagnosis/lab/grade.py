@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from diagnosis.base.units import format_size
 
 if TYPE_CHECKING:
-    from diagnosis.lab.ledger import Reading
-    from diagnosis.report.report import LedgerWindow, Report
+    from diagnosis.lab.ledger import LedgerWindow, Reading
+    from diagnosis.report.report import Report
 
 # The answer: native/leak/src/catalog_cache.c takes the memory here, and forgets it in the caller.
 LEAKING_FUNCTION = "catalog_cache_insert"

@@ -38,6 +38,16 @@ class Quiet:
 
 
 @dataclass(frozen=True)
+class LedgerWindow:
+    """What the ledger counted between the two ends of a traced window."""
+
+    bytes: int
+    calls: int
+    start: Quiet
+    end: Quiet
+
+
+@dataclass(frozen=True)
 class Reading:
     """One reading of the ledger: counts since the service started. ``elapsed_seconds`` are the story's."""
 
@@ -122,3 +132,32 @@ def align(
     raise LabError(
         f"the ledger moved during each of {ALIGN_TRIES} readings", "run the service at a lower --speed, on this machine"
     )
+
+
+class Alignment:
+    """Takes the samples at a window's ends at moments for which the ledger's counts are known, and keeps these.
+
+    Args:
+        read: reads the ledger.
+    """
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read = read
+        self._counts: list[Quiet] = []
+
+    def __call__(self, take: Callable[[], T]) -> T:
+        """Take a sample at such a moment.
+
+        Raises:
+            LabError: there is no ledger, or a refresh came in between at every try.
+        """
+        quiet, taken = align(self._read, take)
+        self._counts.append(quiet)
+        return taken
+
+    def window(self) -> LedgerWindow | None:
+        """What the ledger counted from the first moment to the last; None where there were not two."""
+        if len(self._counts) < 2:
+            return None
+        start, end = self._counts[0], self._counts[-1]
+        return LedgerWindow(end.insert_bytes - start.insert_bytes, end.inserts - start.inserts, start, end)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import Child
 from diagnosis.lab.claims import ClaimsClient, ClaimsWindow
 from diagnosis.lab.grade import grade
-from diagnosis.lab.ledger import LedgerClient
+from diagnosis.lab.ledger import Alignment, LedgerClient
 from diagnosis.lab.view import Moment
 from diagnosis.report.report import build_report
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.tracer import Tracer
@@ -22,6 +23,7 @@ from diagnosis.trace.window import measure
 if TYPE_CHECKING:
     from diagnosis.lab.claims import Claims
     from diagnosis.lab.grade import Grade
+    from diagnosis.lab.ledger import LedgerWindow
     from diagnosis.lab.unprivileged import User
     from diagnosis.lab.view import View
     from diagnosis.report.report import Report
@@ -42,9 +44,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report of a run, and whether it agrees with the ledger."""
+    """The report of a run, what the service claimed and its ledger counted meanwhile, and whether they agree."""
 
     report: Report
+    claims: ClaimsWindow
+    ledger: LedgerWindow
     grade: Grade
     moments: tuple[Moment, ...]
 
@@ -129,9 +133,18 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
         lab.step = "tracing"
         with Tracer(lab.process) as tracer, Symbolizer(lab.process) as symbolizer:
             claims_start = lab.look()[1]
-            window = measure(tracer, symbolizer, options.window_seconds, ledger=lab.ledger, pause=lab.pause)
+            alignment = Alignment(lab.ledger.read)
+            window = measure(
+                tracer,
+                symbolizer,
+                options.window_seconds,
+                sample_count=SAMPLES_PER_WINDOW,
+                pause=lab.pause,
+                align=alignment,
+            )
             claims = ClaimsWindow(claims_start, lab.look()[1])
-            report = build_report(tracer, replace(window, claims=claims), symbolizer)
-    if report.ledger is None:
+            report = build_report(tracer, window, symbolizer)
+    ledger = alignment.window()
+    if ledger is None:
         raise LabError("the window has no ledger")
-    return Outcome(report, grade(report, report.ledger), tuple(lab.moments))
+    return Outcome(report, claims, ledger, grade(report, ledger), tuple(lab.moments))

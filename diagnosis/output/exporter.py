@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from diagnosis.base.errors import LabError
-from diagnosis.report.report import UNKNOWN
+from diagnosis.report.site import call_site
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
@@ -91,11 +91,7 @@ class TraceCollector(Collector):
     def _site(self, stack: int) -> tuple[str, str, str]:
         if stack not in self._sites:
             frames = self._symbolizer.symbolize(self._tracer.frames(stack)).frames
-            site = (
-                frames[0].name if frames else UNKNOWN,
-                frames[1].name if len(frames) > 1 else "",
-                frames[0].module if frames else "",
-            )
+            site = (*call_site(frames), frames[0].module if frames else "")
             if site not in self._shown and len(self._shown) >= MAX_SITES:
                 site = OTHER
             self._shown.add(site)

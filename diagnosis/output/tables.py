@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.report.lost import UNCOUNTED
-from diagnosis.target.allocator import find_allocators
+from diagnosis.report.site import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +23,11 @@ if TYPE_CHECKING:
     from diagnosis.lab.claims import ClaimsWindow
     from diagnosis.lab.grade import Grade
     from diagnosis.report.report import Report, StackReport
-    from diagnosis.target.process import Process
+    from diagnosis.target.allocator import Allocator
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.tracer import Snapshot, Tracer
 
 SHOWN_STACKS = 5
-
-EXIT_WRONG = 1
 
 PIPE_WIDTH = 120
 
@@ -49,15 +46,17 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
         console.print(f"{mark} {check.name:<18} {escape(check.found + remedy)}", highlight=False, soft_wrap=True)
 
 
-def print_report(console: Console, report: Report, shown: int = SHOWN_STACKS) -> None:
-    """The stacks that hold most, then claims against truth, then the verdict."""
+def print_report(
+    console: Console, report: Report, shown: int = SHOWN_STACKS, *, claims: ClaimsWindow | None = None
+) -> None:
+    """The stacks that hold most, then claims against truth for a process that claims something, then the verdict."""
     console.print()
     console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
     console.print("bytes outstanding by call stack, the innermost function first", style="italic")
     for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
         _print_stack(console, stack)
-    if report.claims is not None:
-        console.print(_against(report, report.claims))
+    if claims is not None:
+        console.print(_against(report, claims))
     counted = () if any(report.lost[kind] for kind in UNCOUNTED) else ("Every event was counted.",)
     for note in (*counted, *report.notes):
         console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
@@ -97,12 +96,10 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     return table
 
 
-def conclude(console: Console, result: Grade) -> None:
-    """Say right or wrong, and end with the exit status that says the same."""
+def print_grade(console: Console, result: Grade) -> None:
+    """Right or wrong, and why."""
     style = "bold green" if result.right else "bold red"
     console.print(result.text, style=style, highlight=False, soft_wrap=True, markup=False)
-    if not result.right:
-        raise typer.Exit(EXIT_WRONG)
 
 
 def print_top(
@@ -114,19 +111,18 @@ def print_top(
     console.print(f"after {format_duration(now.seconds - first.seconds)}:", style="bold", highlight=False)
     for stack, counts in changes[:shown]:
         frames = symbolizer.symbolize(tracer.frames(stack)).frames
-        names = " < ".join(frame.name for frame in frames[:3]) or "[unknown stack]"
         console.print(
-            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {names}",
+            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {short_name(frames, 3)}",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
 
 
-def print_placements(console: Console, process: Process, *, at_entry: bool) -> None:
-    """Where each probe goes, and why."""
-    for allocator in find_allocators(process, at_entry=at_entry):
-        table = Table(title=f"probes of pid {process.pid} in {allocator.name}", title_justify="left")
+def print_placements(console: Console, pid: int, allocators: Sequence[Allocator]) -> None:
+    """Where each probe goes in a process's allocators, and why."""
+    for allocator in allocators:
+        table = Table(title=f"probes of pid {pid} in {allocator.name}", title_justify="left")
         for name in ("function", "offset in file", "instruction", "kernel", "why"):
             table.add_column(name)
         for placed in allocator.probes:
@@ -179,9 +175,9 @@ def print_watch(console: Console, watched: Watch) -> None:
 
 
 def _print_touched(console: Console, stack: TouchedStack) -> None:
-    names = " < ".join(frame.name for frame in stack.frames[:4]) or "[unknown stack]"
+    size, error = format_size(stack.touched_bytes), format_size(stack.error_bytes)
     console.print(
-        f"  {format_size(stack.touched_bytes):>10} ± {format_size(stack.error_bytes):<10} {names}",
+        f"  {size:>10} ± {error:<10} {short_name(stack.frames, 4)}",
         highlight=False,
         soft_wrap=True,
         markup=False,

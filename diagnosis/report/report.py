@@ -1,27 +1,24 @@
-"""The report of one traced window: what was taken and kept, by whom, beside what was claimed and what was true."""
+"""The report of one traced window: what was taken and kept, by whom, beside resident memory and the verdict."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
-from diagnosis.report.verdict import Site, judge
+from diagnosis.report.site import call_site
+from diagnosis.report.verdict import SiteHistory, judge
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from diagnosis.lab.claims import ClaimsWindow
-    from diagnosis.lab.ledger import Quiet
+    from diagnosis.report.site import CallSite
     from diagnosis.report.verdict import Verdict
     from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
     from diagnosis.trace.tracer import Snapshot, Tracer
     from diagnosis.trace.window import Window
-
-UNKNOWN = "[unknown stack]"
 
 
 @dataclass(frozen=True)
@@ -67,29 +64,17 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class LedgerWindow:
-    """What the leaker's own ledger counted between the two ends of the window."""
-
-    bytes: int
-    calls: int
-    start: Quiet
-    end: Quiet
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything known about one traced window.
 
-    ``claims`` and ``ledger`` are None for a process that has none. ``lost`` counts what is missing from the numbers or
-    from the stacks, by kind; ``notes`` says each in a line, with a remedy.
+    ``lost`` counts what is missing from the numbers or from the stacks, by kind; ``notes`` says each in a line, with a
+    remedy.
     """
 
     target: Target
     window_seconds: float
     stacks: tuple[StackReport, ...]
-    claims: ClaimsWindow | None
     truth: Truth
-    ledger: LedgerWindow | None
     lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
@@ -102,10 +87,6 @@ class Report:
                 # Bytes are kept as a difference: what was given back of them is not asked for.
                 total = total + Counts(stack.allocations, stack.outstanding_bytes, stack.frees, 0)
         return total
-
-    def to_json(self) -> str:
-        """The report as JSON, with a line end."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
@@ -125,9 +106,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
         stacks=tuple(sorted(stacks, key=lambda stack: (-stack.outstanding_bytes, -stack.allocations))),
-        claims=window.claims,
         truth=truth,
-        ledger=_ledger(window),
         lost=lost,
         notes=(
             *explain_lost(lost, window),
@@ -158,11 +137,12 @@ def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: i
     )
 
 
-def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window) -> list[Site]:
-    stacks: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+def _sites(
+    changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window
+) -> list[SiteHistory]:
+    stacks: defaultdict[CallSite, list[int]] = defaultdict(list)
     for stack in changes:
-        names = [frame.name for frame in symbolized[stack].frames[:2]] or [UNKNOWN]
-        stacks[names[0], names[1] if len(names) > 1 else ""].append(stack)
+        stacks[call_site(symbolized[stack].frames)].append(stack)
     nothing = Counts()
 
     def outstanding(snapshot: Snapshot, members: list[int]) -> int:
@@ -170,9 +150,8 @@ def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedSta
 
     first = window.samples[0].snapshot
     return [
-        Site(
-            function,
-            caller,
+        SiteHistory(
+            site,
             outstanding=tuple(
                 outstanding(sample.snapshot, members) - outstanding(first, members) for sample in window.samples
             ),
@@ -182,12 +161,5 @@ def _sites(changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedSta
                 (window.survivors[stack].oldest_seconds for stack in members if stack in window.survivors), default=0.0
             ),
         )
-        for (function, caller), members in stacks.items()
+        for site, members in stacks.items()
     ]
-
-
-def _ledger(window: Window) -> LedgerWindow | None:
-    start, end = window.ledger_start, window.ledger_end
-    if start is None or end is None:
-        return None
-    return LedgerWindow(end.insert_bytes - start.insert_bytes, end.inserts - start.inserts, start, end)

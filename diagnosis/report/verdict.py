@@ -11,11 +11,16 @@ from diagnosis.base.units import format_duration, format_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from diagnosis.report.site import CallSite
+
 # Below this a window's growth is not worth a name: a cache that warms up, a buffer that finds its size.
 SMALLEST_LEAK_BYTES = 64 * 1024
 
-# Fewer samples show no trend. A window takes many more, see diagnosis/trace/window.py.
+# Fewer samples show no trend.
 SAMPLES = 12
+
+# Twice what a verdict needs, so that a sample that comes late costs nothing.
+SAMPLES_PER_WINDOW = 2 * SAMPLES
 
 # A trend is a line through the samples that rises by several times what they scatter about it. Three and a quarter let
 # every leak pass that comes in four even steps or more, or beside short-lived blocks of a quarter of its growth. Of
@@ -27,14 +32,13 @@ OLD = 2 / 3
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place in the code that allocates: a function and its caller, over all stacks that share the two.
+class SiteHistory:
+    """What one call site did in a window, over all stacks that share it.
 
     ``outstanding`` are bytes at the samples of the window, the first one 0.
     """
 
-    function: str
-    caller: str
+    site: CallSite
     outstanding: tuple[int, ...]
     allocations: int
     frees: int
@@ -66,7 +70,7 @@ def keeps_growing(outstanding: Sequence[int]) -> bool:
     return slope > 0 and slope * times[-1] >= TREND_OVER_SCATTER * (max(about) - min(about))
 
 
-def is_leak(site: Site, window_seconds: float) -> bool:
+def is_leak(site: SiteHistory, window_seconds: float) -> bool:
     """True where a site's bytes keep growing and a block of the window's first third is still there."""
     return (
         site.growth >= SMALLEST_LEAK_BYTES
@@ -75,7 +79,7 @@ def is_leak(site: Site, window_seconds: float) -> bool:
     )
 
 
-def judge(sites: Sequence[Site], *, window_seconds: float, resident_growth: int, lost: int) -> Verdict:
+def judge(sites: Sequence[SiteHistory], *, window_seconds: float, resident_growth: int, lost: int) -> Verdict:
     """Name the leak, or say why there is none.
 
     Args:
@@ -90,24 +94,24 @@ def judge(sites: Sequence[Site], *, window_seconds: float, resident_growth: int,
     return _no_leak(sites, window_seconds, resident_growth, lost)
 
 
-def _leak(leaks: Sequence[Site], window_seconds: float, resident_growth: int) -> Verdict:
+def _leak(leaks: Sequence[SiteHistory], window_seconds: float, resident_growth: int) -> Verdict:
     worst = leaks[0]
-    called = f", called from {worst.caller}," if worst.caller else ""
+    called = f", called from {worst.site.caller}," if worst.site.caller else ""
     share = f", {worst.growth / resident_growth:.0%} of the growth in resident memory" if resident_growth > 0 else ""
     others = f" {len(leaks) - 1} further call sites grow as well." if len(leaks) > 1 else ""
     return Verdict(
         leak=True,
-        function=worst.function,
-        caller=worst.caller,
+        function=worst.site.function,
+        caller=worst.site.caller,
         summary=(
-            f"WARNING: {worst.function}{called} leaks {format_size(worst.growth / window_seconds * 60)} a minute: "
+            f"WARNING: {worst.site.function}{called} leaks {format_size(worst.growth / window_seconds * 60)} a minute: "
             f"{worst.allocations:,} allocations against {worst.frees:,} frees in {format_duration(window_seconds)}, "
             f"{format_size(worst.growth)} outstanding{share}.{others}"
         ),
     )
 
 
-def _no_leak(sites: Sequence[Site], window_seconds: float, resident_growth: int, lost: int) -> Verdict:
+def _no_leak(sites: Sequence[SiteHistory], window_seconds: float, resident_growth: int, lost: int) -> Verdict:
     allocations, frees = sum(site.allocations for site in sites), sum(site.frees for site in sites)
     window = format_duration(window_seconds)
     if not allocations:
@@ -118,7 +122,7 @@ def _no_leak(sites: Sequence[Site], window_seconds: float, resident_growth: int,
             reasons = f"{window} is too short to see a trend in: trace for longer"
             return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")
         seen = "every event was counted" if not lost else f"{lost:,} events were not counted"
-        held = f"{format_size(max(0, most.growth))}, is held by {most.function}"
+        held = f"{format_size(max(0, most.growth))}, is held by {most.site.function}"
         change = f"resident memory changed by {format_size(resident_growth)}"
         reasons = (
             f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site kept"

@@ -8,22 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.lab.ledger import align
-from diagnosis.report.verdict import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from heap_trace import Lost
 
-    from diagnosis.lab.claims import ClaimsWindow
-    from diagnosis.lab.ledger import LedgerClient, Quiet
     from diagnosis.target.process import Resident
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
-
-# Twice what the verdict needs, so that a sample that comes late costs nothing.
-SAMPLES_PER_WINDOW = 2 * SAMPLES
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
@@ -56,9 +49,6 @@ class Window:
     lost: Mapping[Lost, int]
     ending: Ending = Ending.COMPLETE
     children: tuple[int, ...] = ()
-    claims: ClaimsWindow | None = None
-    ledger_start: Quiet | None = None
-    ledger_end: Quiet | None = None
 
     @property
     def seconds(self) -> float:
@@ -68,20 +58,26 @@ class Window:
 
 @dataclass
 class _Sampler:
-    """When to look, and which looks to keep."""
+    """When to take a sample, and which samples to keep."""
 
     seconds: float | None
+    wanted: int
     interval: float
 
     @classmethod
-    def over(cls, seconds: float | None) -> _Sampler:
-        return cls(seconds, seconds / SAMPLES_PER_WINDOW if seconds is not None else OPEN_INTERVAL_SECONDS)
+    def over(cls, seconds: float | None, wanted: int) -> _Sampler:
+        return cls(seconds, wanted, seconds / wanted if seconds is not None else OPEN_INTERVAL_SECONDS)
 
     def thin(self, samples: list[Sample]) -> None:
-        """Drop every second look of a window that is getting long. The first one stays: all else is counted from it."""
-        if self.seconds is None and len(samples) > 2 * SAMPLES_PER_WINDOW:
+        """Drop every second sample of a long open window. The first one stays: all else is counted from it."""
+        if self.seconds is None and len(samples) > 2 * self.wanted:
             del samples[1::2]
             self.interval *= 2
+
+
+def _take(take: Callable[[], Sample]) -> Sample:
+    """Take a sample at any moment."""
+    return take()
 
 
 def measure(
@@ -89,8 +85,9 @@ def measure(
     symbolizer: Symbolizer,
     seconds: float | None,
     *,
-    ledger: LedgerClient | None = None,
+    sample_count: int,
     pause: Callable[[float], bool],
+    align: Callable[[Callable[[], Sample]], Sample] = _take,
 ) -> Window:
     """Watch a traced process for a while, or until it ends or becomes another program.
 
@@ -98,11 +95,12 @@ def measure(
         tracer: with its probes in.
         symbolizer: keeps the process's files open, so that its stacks can be named also after its end.
         seconds: how long; None for until `pause` says so.
-        ledger: where the process keeps one; both ends of the window are then aligned with it.
+        sample_count: how many samples a window gets; one without an end keeps at most twice as many.
         pause: waits for a number of seconds, and says whether to go on.
+        align: takes the samples at both ends of the window, each at a moment of its own choice.
 
     Raises:
-        LabError: the process ended before it was looked at twice, or its ledger cannot be read.
+        LabError: the process ended before it was looked at twice, or `align` failed.
     """
     process = tracer.process
     program = process.program()
@@ -110,13 +108,9 @@ def measure(
     def look() -> Sample:
         return Sample(tracer.snapshot(), process.resident())
 
-    def end_point() -> tuple[Quiet | None, Sample]:
-        return align(ledger.read, look) if ledger else (None, look())
-
     symbolizer.refresh()
-    ledger_start, first = end_point()
-    ledger_end: Quiet | None = None
-    samples, sampler, ending = [first], _Sampler.over(seconds), Ending.COMPLETE
+    first = align(look)
+    samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
     end = None if seconds is None else first.snapshot.seconds + seconds
     while True:
@@ -133,8 +127,7 @@ def measure(
         try:
             if last:
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
-                ledger_end, sample = end_point()
-                samples.append(sample)
+                samples.append(align(look))
                 break
             samples.append(look())
         except LabError:
@@ -150,6 +143,4 @@ def measure(
         lost=tracer.lost(),
         ending=ending,
         children=children,
-        ledger_start=ledger_start,
-        ledger_end=ledger_end,
     )

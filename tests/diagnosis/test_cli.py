@@ -16,11 +16,13 @@ from diagnosis.cli import run as cli_run
 from diagnosis.cli import trace as cli_trace
 from diagnosis.doctor import preflight
 from diagnosis.doctor.preflight import Machine
+from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
 from diagnosis.lab.run import Outcome
-from diagnosis.output.tables import conclude
+from diagnosis.output.document import report_as_json
+from diagnosis.output.tables import print_grade
 from diagnosis.report.lost import UNCOUNTED
-from tests.diagnosis.test_grade import BUSY, LEAKING, report
+from tests.diagnosis.test_grade import BUSY, LEAKING, LEDGER, report
 from tests.diagnosis.test_ledger import BODY, READING, server
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from diagnosis.lab.run import RunOptions
 
     Command = Callable[..., tuple[int, str, str]]
+
+
+CLAIMS = Claims("healthy", "All systems operational.", 0.6, 1 << 25, {}, 0.001)
+CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +190,8 @@ def test_the_exit_status_of_a_run_is_that_of_its_grade(
     def run(options: RunOptions, *_: object) -> Outcome:
         asked.append(options)
         counted = dict.fromkeys(UNCOUNTED, 0)
-        return Outcome(replace(report(LEAKING, BUSY), lost=counted), Grade(right, "as the test says"), ())
+        seen = replace(report(LEAKING, BUSY), lost=counted)
+        return Outcome(seen, CLAIMS_WINDOW, LEDGER, Grade(right, "as the test says"), ())
 
     monkeypatch.setattr(cli_run, "run", run)
     file = tmp_path / "report.json"
@@ -249,7 +256,7 @@ def test_a_report_is_right_or_wrong_by_its_rate(
     rate = READING.leaked_bytes_per_minute * factor
     halves = [replace(LEAKING, bytes_per_minute=rate / 2)] * 2
     file = tmp_path / "report.json"
-    file.write_text(report(*halves, BUSY).to_json())
+    file.write_text(report_as_json(report(*halves, BUSY)))
     status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert (status, err) == (0 if said == "RIGHT" else 1, "")
     assert said in out
@@ -272,7 +279,7 @@ def test_a_file_that_is_no_report_is_one_line(
 
 def test_a_report_that_found_no_leak_has_no_answer_to_verify(memleak_lab: Command, ledger: str, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    file.write_text(report(BUSY, leak=False).to_json())
+    file.write_text(report_as_json(report(BUSY, leak=False)))
     status, _, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert status == 2
     assert "names no function: it found no leak" in err
@@ -290,5 +297,5 @@ def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None
 def test_what_is_concluded_is_printed_as_it_is() -> None:
     """Names of functions may hold brackets: they are no markup."""
     console = Console(record=True)
-    conclude(console, Grade(right=True, text="RIGHT: operator[] and [bold]"))
+    print_grade(console, Grade(right=True, text="RIGHT: operator[] and [bold]"))
     assert "operator[] and [bold]" in console.export_text()

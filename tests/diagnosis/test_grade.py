@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from diagnosis.lab.grade import grade, grade_function, grade_rate
-from diagnosis.lab.ledger import Quiet
-from diagnosis.report.report import LedgerWindow, Report, StackReport, Target, Truth
+from diagnosis.lab.ledger import LedgerWindow, Quiet
+from diagnosis.report.report import Report, StackReport, Target, Truth
 from diagnosis.report.verdict import Verdict
 from diagnosis.target.symbols import Frame
 from tests.diagnosis.test_ledger import READING
@@ -28,17 +28,13 @@ LEAKING = stack(160 * CHUNK, 160, "catalog_cache_insert", "catalog_cache_refresh
 BUSY = stack(512, 40, "_PyObject_Malloc", "catalog_cache_insert")
 
 
-def report(
-    *stacks: StackReport, leak: bool = True, function: str = "catalog_cache_insert", ledger: LedgerWindow = LEDGER
-) -> Report:
+def report(*stacks: StackReport, leak: bool = True, function: str = "catalog_cache_insert") -> Report:
     """A report with these stacks and this verdict."""
     return Report(
         target=Target(17, "python -m service"),
         window_seconds=10.0,
         stacks=stacks,
-        claims=None,
         truth=Truth(0, 0, 0, 0),
-        ledger=ledger,
         lost={},
         notes=(),
         verdict=Verdict(leak, function if leak else "", "", "a summary"),

@@ -14,7 +14,7 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab import ledger
-from diagnosis.lab.ledger import ALIGN_TRIES, LedgerClient, Quiet, align, parse
+from diagnosis.lab.ledger import ALIGN_TRIES, Alignment, LedgerClient, Quiet, align, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,3 +228,23 @@ def test_a_leaker_that_never_rests_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(LabError, match=rf"moved during each of {ALIGN_TRIES} readings: .*lower --speed"):
         align(story.read, lambda: None, story.clock)
     assert story.readings == ALIGN_TRIES
+
+
+def test_the_ledger_s_window_is_the_difference_between_its_ends() -> None:
+    """GIVEN a ledger that counts 24 calls of 1 MiB between two samples THEN these are the window's."""
+    inserts = itertools.count(100, 24)
+
+    def read() -> Reading:
+        calls = next(inserts)
+        quiet = {"since_ns": 0, "until_ns": 1 << 62, "inserts": calls, "insert_bytes": calls << 20}
+        return parse({**BODY, "quiet_intervals": [quiet]})
+
+    alignment = Alignment(read)
+    assert alignment.window() is None
+    assert alignment(lambda: "first") == "first"
+    assert alignment.window() is None, "the process ended before the other end of the window"
+    assert alignment(lambda: "last") == "last"
+    window = alignment.window()
+    assert window
+    assert (window.bytes, window.calls) == (24 << 20, 24)
+    assert (window.start.inserts, window.end.inserts) == (100, 124)

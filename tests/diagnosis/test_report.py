@@ -9,9 +9,11 @@ from heap_trace import MAX_FRAMES, Lost
 from rich.console import Console
 
 from diagnosis.lab.claims import Claims, ClaimsWindow
-from diagnosis.lab.ledger import Quiet
+from diagnosis.lab.ledger import LedgerWindow, Quiet
+from diagnosis.output.document import report_as_json
 from diagnosis.output.tables import print_report
-from diagnosis.report.report import UNKNOWN, build_report
+from diagnosis.report.report import build_report
+from diagnosis.report.site import UNKNOWN_STACK as UNKNOWN
 from diagnosis.report.verdict import SAMPLES
 from diagnosis.target.allocator import Allocator
 from diagnosis.target.process import Resident
@@ -129,19 +131,11 @@ def test_an_unknown_stack_has_a_name_too() -> None:
     assert reported(only).verdict.function == UNKNOWN
 
 
-def test_the_ledger_s_window_is_the_difference_of_its_ends() -> None:
-    start, end = Quiet(0, 9, 100, 1000 * MIB), Quiet(10, 19, 124, 1024 * MIB)
-    report = reported(window(ledger_start=start, ledger_end=end))
-    assert report.ledger
-    assert (report.ledger.bytes, report.ledger.calls) == (24 * MIB, 24)
-    assert reported(window()).ledger is None
-    assert reported(window(ledger_start=start)).ledger is None
-
-
 def test_the_json_has_every_field() -> None:
     quiet = Quiet(0, 9, 100, 1000 * MIB)
-    full = window(ledger_start=quiet, ledger_end=quiet, claims=ClaimsWindow(claims(BASE), claims(BASE)))
-    text = reported(full).to_json()
+    text = report_as_json(
+        reported(window()), ClaimsWindow(claims(BASE), claims(BASE)), LedgerWindow(0, 0, quiet, quiet)
+    )
     body = json.loads(text)
     assert text.endswith("}\n")
     assert set(body) == {
@@ -165,6 +159,11 @@ def test_the_json_has_every_field() -> None:
     assert set(body["ledger"]) == {"bytes", "calls", "start", "end"}
     assert set(body["verdict"]) == {"leak", "function", "caller", "summary"}
     assert {kind.name.lower() for kind in Lost} < set(body["lost"])
+
+
+def test_the_json_of_a_process_without_claims_and_ledger_says_so() -> None:
+    body = json.loads(report_as_json(reported(window())))
+    assert (body["claims"], body["ledger"]) == (None, None)
 
 
 # --- what is not known ---
@@ -223,15 +222,15 @@ def test_what_an_allocator_hides_is_said(tmp_path: Path) -> None:
 # --- on a terminal ---
 
 
-def printed(report: Report) -> str:
+def printed(report: Report, claimed: ClaimsWindow | None = None) -> str:
     console = Console(width=160)
     with console.capture() as capture:
-        print_report(console, report)
+        print_report(console, report, claims=claimed)
     return capture.get()
 
 
 def test_the_printed_report_shows_stacks_claims_and_verdict() -> None:
-    text = printed(reported(window(claims=ClaimsWindow(claims(30 * MIB), claims(31 * MIB)))))
+    text = printed(reported(window()), ClaimsWindow(claims(30 * MIB), claims(31 * MIB)))
     for said in (
         "pid 4711: made up",
         "24.0 MiB outstanding, 24 allocations, 0 frees, leak ratio 100.0%, 48.0 MiB a minute",

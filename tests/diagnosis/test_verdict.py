@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.report.verdict import SAMPLES, SMALLEST_LEAK_BYTES, Site, is_leak, judge, keeps_growing
+from diagnosis.report.site import CallSite
+from diagnosis.report.verdict import SAMPLES, SMALLEST_LEAK_BYTES, SiteHistory, is_leak, judge, keeps_growing
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -15,16 +16,16 @@ WINDOW = 30.0
 LOOKS = 25
 
 
-def site(*outstanding: float, function: str = "grow", caller: str = "main", oldest: float = WINDOW) -> Site:
+def site(*outstanding: float, function: str = "grow", caller: str = "main", oldest: float = WINDOW) -> SiteHistory:
     """A site whose oldest block is as old as the window."""
     held = tuple(map(int, outstanding))
-    return Site(function, caller, held, allocations=1000, frees=10, oldest_seconds=oldest)
+    return SiteHistory(CallSite(function, caller), held, allocations=1000, frees=10, oldest_seconds=oldest)
 
 
 STEADY = site(*(MIB * i for i in range(LOOKS)))
 
 
-def leak(each: Site) -> bool:
+def leak(each: SiteHistory) -> bool:
     assert is_leak(each, WINDOW) is judge([each], window_seconds=WINDOW, resident_growth=MIB, lost=0).leak
     return is_leak(each, WINDOW)
 
@@ -122,7 +123,7 @@ def test_without_a_trend_there_is_none() -> None:
 
 
 def test_a_leak_is_named_with_its_caller_its_rate_and_its_counts() -> None:
-    leaking = Site("insert", "refresh", tuple(MIB * i for i in range(LOOKS)), 1500, 12, WINDOW)
+    leaking = SiteHistory(CallSite("insert", "refresh"), tuple(MIB * i for i in range(LOOKS)), 1500, 12, WINDOW)
     verdict = judge([leaking], window_seconds=WINDOW, resident_growth=25 * MIB, lost=0)
     assert (verdict.leak, verdict.function, verdict.caller) == (True, "insert", "refresh")
     for said in ("WARNING", "insert, called from refresh,", "48.0 MiB a minute", "1,500 allocations", "12 frees"):
@@ -132,7 +133,8 @@ def test_a_leak_is_named_with_its_caller_its_rate_and_its_counts() -> None:
 
 
 def test_the_largest_of_several_leaks_is_named_and_the_others_are_mentioned() -> None:
-    small = replace(STEADY, function="small", outstanding=tuple(each // 2 for each in STEADY.outstanding))
+    half = tuple(each // 2 for each in STEADY.outstanding)
+    small = replace(STEADY, site=CallSite("small", "main"), outstanding=half)
     verdict = judge([small, STEADY], window_seconds=WINDOW, resident_growth=MIB, lost=0)
     assert verdict.function == "grow"
     assert "1 further call site" in verdict.summary

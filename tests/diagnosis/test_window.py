@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.lab.ledger import parse
-from diagnosis.report.verdict import SAMPLES
+from diagnosis.report.verdict import SAMPLES, SAMPLES_PER_WINDOW
 from diagnosis.target.process import Resident
 from diagnosis.trace import window as windows
-from diagnosis.trace.window import SAMPLES_PER_WINDOW, Ending, measure
-from tests.diagnosis.test_ledger import BODY
+from diagnosis.trace.window import Ending, measure
 from tests.diagnosis.traced import BASE, MIB, MadeProcess, MadeSymbolizer, MadeTracer
 
 if TYPE_CHECKING:
-    from diagnosis.lab.ledger import Reading
-    from diagnosis.trace.window import Window
+    from collections.abc import Callable
+
+    from diagnosis.trace.window import Sample, Window
 
 SECONDS = 10.0
 
@@ -44,7 +43,9 @@ class Pause:
 
 def watch(tracer: Any, seconds: float | None = SECONDS, **options: Any) -> Window:  # noqa: ANN401 - stand-ins
     symbolizer: Any = MadeSymbolizer()
-    measured = measure(tracer, symbolizer, seconds, **{"pause": tracer.clock.wait, **options})
+    measured = measure(
+        tracer, symbolizer, seconds, **{"sample_count": SAMPLES_PER_WINDOW, "pause": tracer.clock.wait, **options}
+    )
     assert symbolizer.refreshed, "files are held open while the process runs"
     return measured
 
@@ -118,24 +119,28 @@ def test_the_children_of_the_process_are_known(tracer: MadeTracer) -> None:
     assert watch(tracer).children == (4712, 4713)
 
 
-class MadeLedger:
-    """Counts with the tracer: one insert a look, in silence ever since."""
+def test_the_samples_at_both_ends_are_taken_as_the_caller_aligns_them(tracer: MadeTracer) -> None:
+    aligned: list[Sample] = []
 
-    def __init__(self, tracer: MadeTracer) -> None:
-        self._tracer = tracer
+    def align(take: Callable[[], Sample]) -> Sample:
+        take()  # at a moment that will not do
+        aligned.append(take())
+        return aligned[-1]
 
-    def read(self) -> Reading:
-        looks = self._tracer.process.looks
-        quiet = {"since_ns": 0, "until_ns": 1 << 62, "inserts": looks, "insert_bytes": looks * MIB}
-        return parse({**BODY, "quiet_intervals": [quiet]})
+    window = watch(tracer, align=align)
+    assert [window.samples[0], window.samples[-1]] == aligned
 
 
-def test_both_ends_are_aligned_with_a_ledger(tracer: MadeTracer) -> None:
-    window = watch(tracer, ledger=MadeLedger(tracer))
-    assert window.ledger_start
-    assert window.ledger_end
-    assert window.ledger_start.inserts == window.samples[0].snapshot.counts[1].allocations
-    assert window.ledger_end.inserts == window.samples[-1].snapshot.counts[1].allocations
+def test_a_process_that_ends_is_not_aligned_at_its_end(tracer: MadeTracer) -> None:
+    tracer.process = MadeProcess(programs=lambda looks: ("first",) if looks < 5 else ())
+    aligned: list[Sample] = []
+
+    def align(take: Callable[[], Sample]) -> Sample:
+        aligned.append(take())
+        return aligned[-1]
+
+    assert watch(tracer, 3600.0, align=align).samples[0] == aligned[0]
+    assert len(aligned) == 1
 
 
 def test_whatever_a_pause_raises_ends_the_window(tracer: MadeTracer) -> None:

@@ -245,9 +245,10 @@ def test_bad_input_is_one_line_and_no_traceback(arguments: tuple[str, ...], said
 @pytest.mark.ebpf
 def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
     """An hour's samples, at a clock that runs as fast as the test can: as many are kept as of a minute."""
+    from diagnosis.report.verdict import SAMPLES_PER_WINDOW  # noqa: PLC0415
     from diagnosis.target.symbols import Symbolizer  # noqa: PLC0415
-    from diagnosis.trace import window as windows  # noqa: PLC0415
     from diagnosis.trace.tracer import Tracer  # noqa: PLC0415
+    from diagnosis.trace.window import measure  # noqa: PLC0415
 
     looks = 0
     began = time.monotonic()
@@ -260,7 +261,7 @@ def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
     with running(keeper) as process:
         assert answer(process) == "ready"
         with Tracer(Process(process.pid)) as tracer, Symbolizer(Process(process.pid)) as symbolizer:
-            window = windows.measure(tracer, symbolizer, None, pause=pause)
+            window = measure(tracer, symbolizer, None, sample_count=SAMPLES_PER_WINDOW, pause=pause)
     assert looks == 2_000
-    assert len(window.samples) <= 2 * windows.SAMPLES_PER_WINDOW + 2
+    assert len(window.samples) <= 2 * SAMPLES_PER_WINDOW + 2
     assert window.samples[0].snapshot.seconds >= began

@@ -20,6 +20,7 @@ import pytest
 from heap_trace import HeapTrace
 
 from diagnosis.report.report import build_report
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
@@ -282,7 +283,8 @@ def report_on(tracer: Tracer, *steps: Callable[[], object]) -> Report:
         return bool(left)
 
     with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
-        return build_report(tracer, measure(tracer, symbolizer, None, pause=pause), symbolizer)
+        window = measure(tracer, symbolizer, None, sample_count=SAMPLES_PER_WINDOW, pause=pause)
+        return build_report(tracer, window, symbolizer)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

@@ -1,0 +1,31 @@
+"""A call site: the function that allocates and its caller. The one definition for report, metrics and chart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diagnosis.target.symbols import Frame
+
+# The name of a stack that could not be taken, or of which no frame is known.
+UNKNOWN_STACK = "[unknown stack]"
+
+
+class CallSite(NamedTuple):
+    """A function and its caller, as a report names them. ``caller`` is "" where the stack ends with the function."""
+
+    function: str
+    caller: str
+
+
+def call_site(frames: Sequence[Frame]) -> CallSite:
+    """The call site of a stack's frames, innermost first."""
+    names = [frame.name for frame in frames[:2]] or [UNKNOWN_STACK]
+    return CallSite(names[0], names[1] if len(names) > 1 else "")
+
+
+def short_name(frames: Sequence[Frame], depth: int) -> str:
+    """The innermost functions of a stack, as one line."""
+    return " < ".join(frame.name for frame in frames[:depth]) or UNKNOWN_STACK
