@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 _REMEDIES = {
     Lost.THREAD: "calls were not seen: the kernel had no memory for a thread's state. Free memory, and trace again",
     Lost.RETURN: "calls never returned to their probe: their blocks are missing. Is another tracer at work?",
+    Lost.NESTED: "calls may be missing: they were taken for parts of a call that had never returned. Trace again",
+    Lost.STACKED: "calls on a signal's or coroutine's stack are missing: to trace them could have ended the process",
     Lost.READ: "results of posix_memalign could not be read: their blocks are missing. Trace again",
-    Lost.BLOCKS: "blocks are missing: the block map is full. Raise --max-blocks, or leave small ones out: --min-size",
+    Lost.BLOCKS: "blocks are counted, but not their frees: the table is full. Raise --max-blocks, or use --min-size",
     Lost.FREE: "blocks were handed out again without a free that was seen: they count as freed",
     Lost.STACK: "blocks are counted without their stack, which could not be taken",
     Lost.STACKS: "blocks are counted without their stack: the stack map is full. Trace for a shorter time",
+    Lost.FRAMES: "times a stack's frames could not be handed over: it may be shown without them",
+    Lost.OLDER: "frees of blocks from before the trace are counted without their function: the table is full",
     Lost.MAPPING: "mmap or munmap calls are missing: the ring was full. Trace for a shorter time",
 }
 
+_COUNTED = (Lost.BLOCKS, Lost.FREE, Lost.STACK, Lost.STACKS, Lost.FRAMES, Lost.OLDER)
+
 # These are missing from the numbers; all other kinds are missing from the stacks only.
-UNCOUNTED = tuple(kind.name.lower() for kind in Lost if kind not in (Lost.FREE, Lost.STACK, Lost.STACKS))
+UNCOUNTED = tuple(kind.name.lower() for kind in Lost if kind not in _COUNTED)
 
 DEEP = "deep_stack"
 BROKEN = "broken_stack"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from heap_trace import Function, Probe
+from heap_trace import Kind, Probe, Signature
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import defines, read_code, read_object
@@ -22,38 +22,27 @@ if TYPE_CHECKING:
 
 # By exported name; several names can share one address, which is then probed once.
 FUNCTIONS = {
-    "malloc": Function.MALLOC,
-    "calloc": Function.CALLOC,
-    "realloc": Function.REALLOC,
-    "reallocarray": Function.REALLOCARRAY,
-    "aligned_alloc": Function.ALIGNED_ALLOC,
-    "memalign": Function.ALIGNED_ALLOC,
-    "posix_memalign": Function.POSIX_MEMALIGN,
-    "valloc": Function.MALLOC,
-    "pvalloc": Function.MALLOC,
-    "free": Function.FREE,
-    "mmap": Function.MMAP,
-    "mmap64": Function.MMAP,
-    "mremap": Function.MREMAP,
-    "munmap": Function.MUNMAP,
-}
-
-# How many of its first arguments are read: enter() of native/trace/src/heap_account.bpf.h.
-ARGUMENTS_READ = {
-    Function.MALLOC: 1,
-    Function.CALLOC: 2,
-    Function.REALLOC: 2,
-    Function.REALLOCARRAY: 3,
-    Function.ALIGNED_ALLOC: 2,
-    Function.POSIX_MEMALIGN: 3,
-    Function.FREE: 1,
-    Function.MMAP: 3,
-    Function.MREMAP: 4,
-    Function.MUNMAP: 2,
+    "malloc": Signature(Kind.ALLOCATE, size=1),
+    "calloc": Signature(Kind.ALLOCATE, size=2, count=1),
+    "realloc": Signature(Kind.REALLOCATE, size=2, pointer=1),
+    "reallocarray": Signature(Kind.REALLOCATE, size=3, count=2, pointer=1),
+    "aligned_alloc": Signature(Kind.ALLOCATE, size=2),
+    "memalign": Signature(Kind.ALLOCATE, size=2),
+    "posix_memalign": Signature(Kind.ALLOCATE, size=3, pointer=1, stores_result=True),
+    "valloc": Signature(Kind.ALLOCATE, size=1),
+    "pvalloc": Signature(Kind.ALLOCATE, size=1),
+    "free": Signature(Kind.FREE, pointer=1),
+    "mmap": Signature(Kind.MMAP),
+    "mmap64": Signature(Kind.MMAP),
+    "mremap": Signature(Kind.MREMAP),
+    "munmap": Signature(Kind.MUNMAP),
 }
 
 # What makes an object an allocator.
 REQUIRED = frozenset({"malloc", "free"})
+
+# Exported by glibc and by no allocator that takes its place: blocks have glibc's headers.
+GLIBC_ONLY = "gnu_get_libc_version"
 
 # `operator new(unsigned long)`, as compilers spell it.
 CPP_NEW = "_Znwm"
@@ -157,13 +146,19 @@ def _refusal(process: Process) -> LabError:
 
 def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe, ...]:
     placed: dict[int, PlacedProbe] = {}
-    for name, function in FUNCTIONS.items():
+    glibc = GLIBC_ONLY in elf.exports
+    for name, signature in FUNCTIONS.items():
         export = elf.exports.get(name)
         if export is None or export.address in placed:
             continue
         code = read_code(path, elf, export, CODE_BYTES)
-        placement = place(code, elf.machine, arguments=ARGUMENTS_READ[function], at_entry=at_entry)
-        offset = elf.offset_of(export.address + placement.delta)
-        if offset is not None:
-            placed[export.address] = PlacedProbe(name, Probe(function, offset), placement)
+        placement = place(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
+        segment = elf.segment_of(export.address + placement.delta)
+        if segment is not None:
+            probe = Probe(
+                replace(signature, chunk_header=glibc),
+                export.address + placement.delta - segment.address + segment.offset,
+                (segment.offset, segment.offset + segment.size),
+            )
+            placed[export.address] = PlacedProbe(name, probe, placement)
     return tuple(placed.values())

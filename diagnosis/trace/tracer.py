@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import HeapTrace, TraceError, is_privilege_error
+from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators
@@ -20,24 +20,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from heap_trace import Lost
+    from heap_trace import Lost, MappingKind, SizeClass, Stack
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
+    from diagnosis.trace.mapped import MappedRange
 
 NANOSECONDS = 1_000_000_000
 
-# The ring of mapping events has room for 75,000: a process that maps all the time fills it between two distant looks.
+# The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames: a busy process fills either
+# between two distant samples.
 DRAIN_SECONDS = 0.1
 MAX_BLOCKS = 1 << 20
+MAX_STACKS = 1 << 18
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What every stack had taken and given back by a moment, in seconds of the monotonic clock."""
+    """What every stack had taken and given back by a moment, in seconds of the monotonic clock.
+
+    Attributes:
+        counts: heap blocks and anonymous mappings, by stack.
+        older: frees of blocks from before the trace, all together; None where it cannot be known.
+        older_sizes: the same by size class: see `heap_trace.HeapTrace.older_sizes`.
+        untracked: blocks whose free will not be known, and their bytes: they are among ``counts``.
+        apart: mapped files and reservations, by stack: address space, not memory.
+    """
 
     seconds: float
     counts: Mapping[int, Counts]
+    older: Older | None = None
+    older_sizes: tuple[SizeClass, ...] = ()
+    untracked: tuple[int, int] = (0, 0)
+    apart: Mapping[MappingKind, Mapping[int, Counts]] = field(default_factory=dict)
 
     def since(self, earlier: Snapshot) -> dict[int, Counts]:
         """What each stack did between two snapshots: stacks that did nothing are left out."""
@@ -47,11 +62,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Survivors:
-    """The blocks of one stack that still live: how many, their bytes, and the times at which they were taken."""
+    """The blocks of one stack that were taken in a window and still live.
+
+    ``oldest_seconds`` is the age of the one that was born first, also where realloc has moved it since;
+    ``third_blocks`` and ``third_bytes`` tell them by the third of the window in which they were born.
+    """
 
     blocks: int
     bytes: int
     oldest_seconds: float
+    third_blocks: tuple[int, ...] = (0, 0, 0)
+    third_bytes: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -60,19 +81,21 @@ class Tracing:
 
     Attributes:
         max_blocks: live heap blocks that can be tracked at a time.
+        max_stacks: different call stacks that are counted apart.
         min_bytes: smaller blocks are left out.
         allow_session: False for an entry and a return program, as on kernels before 6.13.
         at_entry: True for every probe at its function's entry, whatever it costs there.
     """
 
     max_blocks: int = MAX_BLOCKS
+    max_stacks: int = MAX_STACKS
     min_bytes: int = 0
     allow_session: bool = True
     at_entry: bool = False
 
 
 class Tracer:
-    """Probes in one process for as long as it is open. Use it as a context manager.
+    """Probes in one process for as long as it is open. Use it as a context manager. Any thread may read it.
 
     Raises:
         LabError: the process cannot be traced; the text holds what the kernel or libbpf said, and a remedy.
@@ -82,8 +105,8 @@ class Tracer:
         self.process = process
         self.allocators: tuple[Allocator, ...] = find_allocators(process, at_entry=tracing.at_entry)
         self._mapped = MappedRanges()
-        self._frames: dict[int, tuple[int, ...]] = {}
-        self._lock = Lock()  # the exporter reads from a thread of its own
+        self._stacks: dict[int, Stack] = {}
+        self._lock = Lock()  # of the two above
         self._closing = Event()
         self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
         with ExitStack() as stack:
@@ -91,19 +114,22 @@ class Tracer:
                 self._trace = stack.enter_context(
                     HeapTrace(
                         max_blocks=tracing.max_blocks,
+                        max_stacks=tracing.max_stacks,
                         min_bytes=tracing.min_bytes,
                         allow_session=tracing.allow_session,
                     )
                 )
                 for allocator in self.allocators:
-                    probes = [placed.probe for placed in allocator.probes]
-                    self._trace.attach(process.pid, str(allocator.path), probes)
+                    self._attach(allocator)
             except TraceError as error:
                 raise _explain(error, process) from error
-            # Said before it starts: an interruption can come before start() returns.
+            # Registered before it starts: an interruption can come before start() returns.
             stack.callback(self._stop_draining)
             self._drainer.start()
             self._close = stack.pop_all().close
+
+    def _attach(self, allocator: Allocator) -> None:
+        self._trace.attach(self.process.pid, str(allocator.path), [placed.probe for placed in allocator.probes])
 
     @property
     def uses_session(self) -> bool:
@@ -111,72 +137,97 @@ class Tracer:
         return self._trace.uses_session
 
     def _drain(self) -> None:
-        """Keep the ring of mapping events from filling up while nobody looks."""
+        """Keep the rings from filling up between snapshots."""
         while not self._closing.wait(DRAIN_SECONDS):
-            with self._lock:
-                if self._closing.is_set():
-                    return
-                try:
-                    self._mapped.apply(self._trace.mappings())
-                except TraceError:
-                    return  # the next snapshot meets the same error, and raises it where it can be handled
+            try:
+                with self._lock:
+                    self._read_rings()
+            except (TraceError, TraceClosedError):
+                return  # the next snapshot meets the same error, and raises it where it can be handled
+
+    def _read_rings(self) -> None:
+        self._mapped.apply(self._trace.mappings())
+        self._stacks.update(self._trace.new_stacks())
 
     def _stop_draining(self) -> None:
-        """After this nothing reads the ring any more, so that it can be closed."""
+        """After this nothing reads the rings any more."""
         self._closing.set()
-        with self._lock:
-            pass  # what was being read is read
         if self._drainer.is_alive():
             self._drainer.join()
 
     def snapshot(self) -> Snapshot:
         """The counts of every stack now."""
-        with self._lock:
-            return self._snapshot()
-
-    def _snapshot(self) -> Snapshot:
         seconds = time.monotonic()
         counts: defaultdict[int, Counts] = defaultdict(Counts)
-        for stack, value in self._trace.stacks().items():
-            self._frames[stack] = value.frames
+        untracked = untracked_bytes = 0
+        counters = self._trace.counters()
+        older = self._trace.older().values()
+        for stack, value in counters.items():
             counts[stack] = Counts(value.allocations, value.allocated_bytes, value.frees, value.freed_bytes)
-        self._mapped.apply(self._trace.mappings())
-        for stack, mapped in self._mapped.counts.items():
-            counts[stack] = counts[stack] + mapped
-        return Snapshot(seconds, counts)
+            untracked += value.untracked
+            untracked_bytes += value.untracked_bytes
+        with self._lock:
+            self._read_rings()
+            for stack, mapped in self._mapped.counts.items():
+                counts[stack] = counts[stack] + mapped
+            apart = {
+                kind: {stack: each + Counts() for stack, each in of_kind.items()}
+                for kind, of_kind in self._mapped.apart.items()
+            }
+        return Snapshot(
+            seconds,
+            counts,
+            Older(sum(each.frees for each in older), sum(each.bytes for each in older), sum(o.unsized for o in older)),
+            self._trace.older_sizes(),
+            (untracked, untracked_bytes),
+            apart,
+        )
 
     def survivors(self, since: Snapshot) -> dict[int, Survivors]:
         """What lives of the blocks taken after a snapshot, by stack. Reads every live block: for once in a while."""
-        with self._lock:
-            return self._survivors(since)
-
-    def _survivors(self, since: Snapshot) -> dict[int, Survivors]:
-        now_ns, since_ns = time.monotonic_ns(), int(since.seconds * NANOSECONDS)
-        found: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for block in self._trace.blocks().values():
-            if block.time_ns >= since_ns:
-                found[block.stack].append((block.bytes, block.time_ns))
-        self._mapped.apply(self._trace.mappings())
-        for stack, size, time_ns in self._mapped.survivors():
-            if time_ns >= since_ns:
-                found[stack].append((size, time_ns))
-        return {
+        since_ns, now_ns = int(since.seconds * NANOSECONDS), time.monotonic_ns()
+        found = {
             stack: Survivors(
-                len(blocks), sum(size for size, _ in blocks), (now_ns - min(at for _, at in blocks)) / NANOSECONDS
+                each.blocks,
+                each.bytes,
+                (now_ns - each.oldest_ns) / NANOSECONDS if each.oldest_ns else since_age(since_ns, now_ns),
+                each.third_blocks,
+                each.third_bytes,
             )
-            for stack, blocks in found.items()
+            for stack, each in self._trace.survivors(since_ns, now_ns).items()
         }
+        with self._lock:
+            self._read_rings()
+            mappings = [each for each in self._mapped.survivors() if each[2] >= since_ns]
+        for stack, size, time_ns in mappings:
+            found[stack] = _with_mapping(found.get(stack), size, time_ns, since_ns, now_ns)
+        return found
+
+    def older(self) -> Mapping[int, Older]:
+        """Frees of blocks from before the trace, by the address that the freeing call returns to; 0: not kept."""
+        return self._trace.older()
+
+    def ranges(self) -> list[MappedRange]:
+        """What was mapped under the trace and still is."""
+        with self._lock:
+            self._read_rings()
+            return self._mapped.ranges()
 
     def frames(self, stack: int) -> tuple[int, ...]:
         """The return addresses of a stack of a snapshot, innermost first; none for the unknown stack."""
-        return self._frames.get(stack, ())
+        found = self._stacks.get(stack)
+        return found.frames if found else ()
 
     def lost(self) -> Mapping[Lost, int]:
-        """How many events were not counted, or not under their own stack, by reason."""
+        """How many events were not counted, or not in full, by reason."""
         return self._trace.lost()
 
+    def detach(self) -> None:
+        """Detach the probes: the process runs at full speed again. What was counted can still be read."""
+        self._trace.detach()
+
     def close(self) -> None:
-        """Take the probes out."""
+        """Detach the probes, and free what was counted."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -186,6 +237,22 @@ class Tracer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def since_age(since_ns: int, now_ns: int) -> float:
+    """The age, in seconds, of a block that is older than the time asked about: at least that."""
+    return (now_ns - since_ns) / NANOSECONDS
+
+
+def _with_mapping(heap: Survivors | None, size: int, time_ns: int, since_ns: int, now_ns: int) -> Survivors:
+    """A stack's survivors with one mapping more."""
+    kept = heap or Survivors(0, 0, 0.0)
+    third = min(2, (time_ns - since_ns) * 3 // max(1, now_ns - since_ns))
+    blocks, sizes = list(kept.third_blocks), list(kept.third_bytes)
+    blocks[third] += 1
+    sizes[third] += size
+    oldest = max(kept.oldest_seconds, (now_ns - time_ns) / NANOSECONDS)
+    return Survivors(kept.blocks + 1, kept.bytes + size, oldest, tuple(blocks), tuple(sizes))
 
 
 def _explain(error: TraceError, process: Process) -> LabError:

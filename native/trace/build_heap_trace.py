@@ -28,7 +28,7 @@ ffi.set_source(
     "\n".join(
         f'#include "{header}.h"' for header in ("heap_trace", "loader", "page_faults", "page_faults_loader", "support")
     ),
-    sources=[str(SOURCES / f"{name}.c") for name in ("loader", "page_faults_loader", "support")],
+    sources=[str(SOURCES / f"{name}.c") for name in ("loader", "readings", "page_faults_loader", "support")],
     include_dirs=[str(SOURCES)],
     libraries=["bpf"],
     extra_compile_args=["-std=gnu17", "-O2", "-g", "-Wall", f"-ffile-prefix-map={Path.cwd()}=."],

@@ -4,29 +4,36 @@
  *
  * Three rules make it exact where tools with one slot per thread are not:
  *
- *  - The outermost call wins. malloc of 128 KiB and more calls mmap inside libc, realloc calls mremap, reallocarray
- *    jumps to realloc. Whatever an allocator calls on the same thread before it returns is its own business.
+ *  - The outermost call counts. malloc of 128 KiB and more calls mmap inside libc, realloc calls mremap, reallocarray
+ *    jumps to realloc. heap_call.h tells an allocator's own calls from the program's.
  *  - The size is kept from the entry, the stack is taken at the return: at the entry the caller has no frame yet, and
  *    unwinding by frame pointers would miss it.
- *  - A block leaves the books before its memory can be given out again: at the entry of free, realloc and munmap, not
- *    at their return, when another thread may already own the address.
+ *  - A block is removed from the table before its memory can be given out again: at the entry of free, realloc and
+ *    munmap, not at their return, when another thread may already own the address.
  *
  * This is the algorithm and its maps. It is included by an eBPF program, after the kernel's types and libbpf's helpers
- * (from linux/bpf.h or from vmlinux.h, as the program likes), and asks nobody who is calling: the program sees to it
- * that only the processes that it is meant for come here.
+ * (from linux/bpf.h or from vmlinux.h, as the program likes). It does not filter by pid: the program sees to it that
+ * only the processes that it is meant for come here.
  */
 #ifndef HEAP_ACCOUNT_BPF_H
 #define HEAP_ACCOUNT_BPF_H
 
+#include <bpf/bpf_core_read.h>
+
+#include "heap_cookie.h"
 #include "heap_trace.h"
 
 #define MAX_ERRNO 4095
 #define MAP_FAILED_FROM ((__u64)-MAX_ERRNO)
 #define PROT_NONE 0
+#define MAP_SHARED 0x01
+#define MAP_ANONYMOUS 0x20 /* on x86 and on arm64 */
 #define MREMAP_DONTUNMAP 4
 
-/* Well below the smallest block for which glibc makes a mapping of its own: 128 KiB, unless mallopt lowers it. */
-#define SMALLEST_MAPPED (64 * 1024)
+/* glibc's chunk header: the size in bytes, and flags in its low three bits. */
+#define CHUNK_FLAGS 7
+#define CHUNK_IS_MAPPED 2
+#define CHUNK_OVERHEAD 8 /* of a chunk; twice that where it is a mapping of its own */
 
 /* For a session program: 0 asks the kernel for the return of this call, 1 saves that trap. */
 #define WANT_RETURN 0
@@ -34,8 +41,6 @@
 
 /* Set by the loader before the program is verified: constants to the verifier, which drops the branches they rule out. */
 const volatile struct heap_settings settings SEC(".rodata.settings") = {};
-
-struct task_struct;
 
 /*
  * What a program decides before it includes this. The loader of one process's tracer sets the sizes itself, and needs
@@ -47,8 +52,11 @@ struct task_struct;
 #ifndef HEAP_MAX_STACKS
 #define HEAP_MAX_STACKS 1
 #endif
-#ifndef HEAP_STACKS_FLAGS
-#define HEAP_STACKS_FLAGS BPF_F_NO_PREALLOC
+#ifndef HEAP_MAX_OLDER
+#define HEAP_MAX_OLDER 4096
+#endif
+#ifndef HEAP_COUNTERS_FLAGS
+#define HEAP_COUNTERS_FLAGS BPF_F_NO_PREALLOC
 #endif
 
 /* A program that counts several processes names the current one by HEAP_PROCESS(): addresses are each one's own. */
@@ -64,26 +72,80 @@ typedef __u64 heap_key;
 #define HEAP_KEY(of) (of)
 #endif
 
-/* Called when a stack is seen first, while `scratch` holds it. */
-#ifndef HEAP_ON_NEW_STACK
-#define HEAP_ON_NEW_STACK(ctx, hash)
+/* Takes the current user stack: fills depth, ending and frames of `into`, and returns the number of frames. */
+#ifndef HEAP_TAKE_STACK
+#define HEAP_TAKE_STACK(ctx, into) take_stack_by_frame_pointers(ctx, into)
 #endif
 
-/* The allocator call that a thread is in: from its outermost entry to its return. */
-struct call {
-	__u64 sp;      /* stack pointer at the entry, where the return address lies on x86 */
-	__u64 bytes;
-	__u64 pointer; /* posix_memalign's result, the old block of realloc, the old range of mremap and munmap */
-	__u32 function;
-	__u32 flag;            /* realloc: `old` is set; mmap: the mapping is only a reservation */
-	struct heap_block old; /* realloc: the old block, out of the books until the outcome is known */
-};
+/*
+ * What happens to a stack that is seen first: its frames go to user space through a ring, where a stack takes 8 bytes a
+ * frame. A program without a user space of its own defines HEAP_ON_NEW_STACK(ctx, frames) instead.
+ */
+#ifndef HEAP_ON_NEW_STACK
+#define HEAP_PUBLISHES_STACKS
+#endif
+
+/* --- what heap_call.h asks of the kernel --- */
+
+/* Only what is read here; libbpf finds each field where the running kernel has it. */
+struct xol_area___heap {
+	unsigned long vaddr;
+} __attribute__((preserve_access_index));
+
+struct uprobes_state___heap {
+	struct xol_area___heap *xol_area;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___heap {
+	struct uprobes_state___heap uprobes_state;
+} __attribute__((preserve_access_index));
+
+struct task_struct___heap {
+	struct mm_struct___heap *mm;
+	unsigned long sas_ss_sp;
+	unsigned long sas_ss_size;
+} __attribute__((preserve_access_index));
+
+/* Where return probes make a call return to; 0 before the first of them. */
+static __always_inline __u64 trampoline(void)
+{
+	struct task_struct___heap *task = (void *)bpf_get_current_task_btf();
+	struct xol_area___heap *area = 0;
+
+	if (bpf_core_field_exists(area->vaddr))
+		area = BPF_CORE_READ(task, mm, uprobes_state.xol_area);
+	return area ? BPF_CORE_READ(area, vaddr) : 0;
+}
+
+static __always_inline int on_alternate_stack(__u64 sp)
+{
+	struct task_struct___heap *task = (void *)bpf_get_current_task_btf();
+	__u64 start = BPF_CORE_READ(task, sas_ss_sp);
+
+	return sp - start < BPF_CORE_READ(task, sas_ss_size);
+}
+
+struct heap_pending;
+static __always_inline void abandon(struct heap_pending *pending);
+
+#define HEAP_INLINE __always_inline
+#define HEAP_READ_WORD(address, word) bpf_probe_read_user(word, sizeof(*(word)), (const void *)(address))
+#define HEAP_ON_ALTERNATE_STACK(sp) on_alternate_stack(sp)
+#define HEAP_ABANDON(pending) abandon(pending)
+#ifdef __TARGET_ARCH_x86
+#define HEAP_RETURN_SLOTS 1
+#else
+#define HEAP_RETURN_SLOTS 0
+#endif
+#include "heap_call.h"
+
+/* --- the maps --- */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct call);
+	__type(value, struct heap_calls);
 } calls SEC(".maps");
 
 struct {
@@ -96,18 +158,43 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, HEAP_STACKS_FLAGS);
+	__uint(map_flags, HEAP_COUNTERS_FLAGS);
 	__uint(max_entries, HEAP_MAX_STACKS);
 	__type(key, __u64);
-	__type(value, struct heap_stack);
-} stacks SEC(".maps");
+	__type(value, struct heap_counters);
+} counters SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct heap_stack);
+	__type(value, struct heap_frames);
 } scratch SEC(".maps");
+
+/* By the address that the freeing call returns to; under 0 what found no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, HEAP_MAX_OLDER);
+	__type(key, __u64);
+	__type(value, struct heap_older);
+} older SEC(".maps");
+
+/* The same by size class. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HEAP_SIZE_CLASSES);
+	__type(key, __u32);
+	__type(value, struct heap_size_class);
+} older_sizes SEC(".maps");
+
+/* How far each probe's object reaches around it: written by the loader before the probe is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HEAP_MAX_PROBES);
+	__type(key, __u32);
+	__type(value, struct heap_code);
+} code SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -116,6 +203,13 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+#ifdef HEAP_PUBLISHES_STACKS
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22);
+} frames SEC(".maps");
+#endif
+
 #ifndef HEAP_WITHOUT_MAPPINGS
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -123,59 +217,103 @@ struct {
 } mappings SEC(".maps");
 #endif
 
-static __always_inline void lose(__u32 kind)
+static __always_inline void lose_many(__u32 kind, __u64 events)
 {
 	__u64 *count = bpf_map_lookup_elem(&lost, &kind);
 
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	if (count && events)
+		__sync_fetch_and_add(count, events);
 }
 
-/*
- * The hash under which the current user stack is kept, with its record made on first sight. A 64-bit hash, and not
- * bpf_get_stackid: that keeps one stack per bucket of a small table and drops or confuses the ones that collide.
- */
-static __always_inline __u64 current_stack(struct pt_regs *ctx)
+static __always_inline void lose(__u32 kind)
 {
+	lose_many(kind, 1);
+}
+
+/* --- stacks --- */
+
+static __always_inline __u32 take_stack_by_frame_pointers(struct pt_regs *ctx, struct heap_frames *into)
+{
+	long bytes = bpf_get_stack(ctx, into->frames, sizeof(into->frames), BPF_F_USER_STACK);
+
+	into->ending = 0;
+	into->depth = bytes < (long)sizeof(__u64) ? 0 : (__u64)bytes / sizeof(__u64);
+	return into->depth;
+}
+
+#ifdef HEAP_PUBLISHES_STACKS
+#define FRAMES_HEADER __builtin_offsetof(struct heap_frames, frames)
+
+static __always_inline void publish_stack(struct heap_counters *record, struct heap_frames *stack)
+{
+	__u32 depth = stack->depth;
+
+	if (depth > HEAP_MAX_FRAMES)
+		depth = HEAP_MAX_FRAMES;
+	/* Another processor may hand the same frames over: the second time says nothing new. */
+	if (bpf_ringbuf_output(&frames, stack, FRAMES_HEADER + depth * sizeof(__u64), BPF_RB_NO_WAKEUP))
+		lose(HEAP_LOST_FRAMES); /* until the stack is seen again */
+	else
+		record->published = 1;
+}
+#endif
+
+/*
+ * The counters of the current user stack, and its hash. A 64-bit hash, and not bpf_get_stackid: that keeps one stack per
+ * bucket of a small table and drops or confuses the ones that collide.
+ */
+static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, __u64 *stack_hash)
+{
+	static const struct heap_counters none;
+	__u64 hash = HEAP_UNKNOWN_STACK;
 	__u32 zero = 0;
-	struct heap_stack *stack = bpf_map_lookup_elem(&scratch, &zero);
+	struct heap_frames *stack = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 depth = stack ? HEAP_TAKE_STACK(ctx, stack) : 0;
 
-	if (!stack)
-		return HEAP_UNKNOWN_STACK;
-	long bytes = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), BPF_F_USER_STACK);
-	if (bytes < (long)sizeof(__u64)) {
+	*stack_hash = HEAP_UNKNOWN_STACK;
+	if (!stack || !depth) {
 		lose(HEAP_LOST_STACK);
-		return HEAP_UNKNOWN_STACK;
+		return bpf_map_lookup_elem(&counters, &hash);
 	}
-	stack->depth = (__u64)bytes / sizeof(__u64);
-
-	__u64 hash = stack->depth + (HEAP_PROCESS() << 8);
+	hash = depth + (HEAP_PROCESS() << 8);
 	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
-		if (i >= stack->depth)
+		if (i >= depth)
 			break;
 		hash = (hash ^ stack->frames[i]) * 0x9E3779B97F4A7C15ULL; /* 2^64 / golden ratio: odd, well mixed */
 		hash ^= hash >> 32;
 	}
 	if (hash == HEAP_UNKNOWN_STACK)
 		hash = 1;
-	if (bpf_map_lookup_elem(&stacks, &hash))
-		return hash;
+	stack->hash = hash;
 
-	stack->allocations = stack->allocated_bytes = stack->frees = stack->freed_bytes = 0;
-	/* Another thread may have been first: then its record stands, which is as good. */
-	bpf_map_update_elem(&stacks, &hash, stack, BPF_NOEXIST);
-	if (bpf_map_lookup_elem(&stacks, &hash)) {
-		HEAP_ON_NEW_STACK(ctx, hash);
-		return hash;
+	struct heap_counters *record = bpf_map_lookup_elem(&counters, &hash);
+	if (!record) {
+		/* Another thread may be first: then its record stands, which is as good. */
+		bpf_map_update_elem(&counters, &hash, &none, BPF_NOEXIST);
+		record = bpf_map_lookup_elem(&counters, &hash);
+		if (!record) {
+			lose(HEAP_LOST_STACKS);
+			hash = HEAP_UNKNOWN_STACK;
+			return bpf_map_lookup_elem(&counters, &hash);
+		}
+#ifndef HEAP_PUBLISHES_STACKS
+		HEAP_ON_NEW_STACK(ctx, stack);
+#endif
 	}
-	lose(HEAP_LOST_STACKS);
-	return HEAP_UNKNOWN_STACK;
+#ifdef HEAP_PUBLISHES_STACKS
+	if (!record->published)
+		publish_stack(record, stack);
+#endif
+	*stack_hash = hash;
+	return record;
 }
+
+/* --- blocks --- */
 
 static __always_inline void count_free(const struct heap_block *block)
 {
 	__u64 hash = block->stack;
-	struct heap_stack *stack = bpf_map_lookup_elem(&stacks, &hash);
+	struct heap_counters *stack = bpf_map_lookup_elem(&counters, &hash);
 
 	if (stack) {
 		__sync_fetch_and_add(&stack->frees, 1);
@@ -183,41 +321,100 @@ static __always_inline void count_free(const struct heap_block *block)
 	}
 }
 
-static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 bytes)
+/* Counts a new block. `born_ns` is its birth where it takes an older one's place. */
+static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 bytes, const __u64 *born_ns)
 {
 	struct heap_block block = {.bytes = bytes, .time_ns = bpf_ktime_get_ns()};
+	struct heap_counters *stack = current_stack(ctx, &block.stack);
 	heap_key key = HEAP_KEY(address);
 
-	block.stack = current_stack(ctx);
-	struct heap_stack *stack = bpf_map_lookup_elem(&stacks, &block.stack);
 	if (!stack)
 		return; /* cannot be: the unknown stack is there from the start */
-
-	long error = bpf_map_update_elem(&blocks, &key, &block, BPF_NOEXIST);
-	if (error) {
+	block.born_ns = born_ns ? *born_ns : block.time_ns;
+	if (bpf_map_update_elem(&blocks, &key, &block, BPF_NOEXIST)) {
 		struct heap_block *stale = bpf_map_lookup_elem(&blocks, &key);
 
-		if (!stale) {
+		if (stale) {
+			lose(HEAP_LOST_FREE);
+			count_free(stale);
+			*stale = block; /* this thread owns the address: nobody else writes the record */
+		} else {
 			lose(HEAP_LOST_BLOCKS);
-			return;
+			__sync_fetch_and_add(&stack->untracked, 1);
+			__sync_fetch_and_add(&stack->untracked_bytes, bytes);
 		}
-		lose(HEAP_LOST_FREE);
-		count_free(stale);
-		*stale = block; /* this thread owns the address: nobody else writes the record */
 	}
 	__sync_fetch_and_add(&stack->allocations, 1);
 	__sync_fetch_and_add(&stack->allocated_bytes, bytes);
 }
 
-static __always_inline void forget(__u64 address)
+/* Takes a block out of the table; returns 0 where it was not in it. */
+static __always_inline int take_block(__u64 address, struct heap_block *taken)
 {
 	heap_key key = HEAP_KEY(address);
 	struct heap_block *block = bpf_map_lookup_elem(&blocks, &key);
 
-	if (block) { /* else it is older than the trace */
-		count_free(block);
-		bpf_map_delete_elem(&blocks, &key);
+	if (!block)
+		return 0;
+	*taken = *block;
+	/* Two threads that free one block are a fault of the program: only one of them takes it. */
+	return !bpf_map_delete_elem(&blocks, &key);
+}
+
+/* The usable size of a block of glibc's, from its chunk's header; 0 where it is not known. */
+static __always_inline __u64 usable_bytes(__u64 address, __u64 cookie)
+{
+	__u64 header = 0;
+
+	if (!(cookie & HEAP_CHUNK_HEADER) ||
+	    bpf_probe_read_user(&header, sizeof(header), (const void *)(address - sizeof(header))))
+		return 0;
+	__u64 overhead = header & CHUNK_IS_MAPPED ? 2 * CHUNK_OVERHEAD : CHUNK_OVERHEAD;
+	__u64 chunk = header & ~(__u64)CHUNK_FLAGS;
+	return chunk > overhead && chunk < 1ULL << 47 ? chunk - overhead : 0;
+}
+
+static __always_inline __u32 size_class(__u64 bytes)
+{
+	__u32 log = 0;
+
+	for (__u32 step = 32; step; step >>= 1)
+		if (bytes >> log >> step)
+			log += step;
+	return (log << 2) + (log < 2 ? 0 : (__u32)(bytes >> (log - 2)) & 3);
+}
+
+/* Counts the free of a block that is older than the trace. With a minimum size, one that may be below it is left out. */
+static __always_inline void count_older(__u64 usable, __u64 return_address)
+{
+	static const struct heap_older none;
+	struct heap_size_class *sizes;
+	struct heap_older *record;
+	__u32 size;
+
+	if (settings.min_bytes && usable < settings.min_bytes)
+		return;
+	size = size_class(usable);
+	sizes = bpf_map_lookup_elem(&older_sizes, &size);
+	if (sizes) {
+		__sync_fetch_and_add(&sizes->frees, 1);
+		__sync_fetch_and_add(&sizes->bytes, usable);
 	}
+	record = bpf_map_lookup_elem(&older, &return_address);
+	if (!record) {
+		bpf_map_update_elem(&older, &return_address, &none, BPF_NOEXIST);
+		record = bpf_map_lookup_elem(&older, &return_address);
+	}
+	if (!record) {
+		lose(HEAP_LOST_OLDER);
+		return_address = 0;
+		record = bpf_map_lookup_elem(&older, &return_address);
+	}
+	if (!record)
+		return;
+	__sync_fetch_and_add(&record->frees, 1);
+	__sync_fetch_and_add(&record->bytes, usable);
+	__sync_fetch_and_add(&record->unsized, usable ? 0 : 1);
 }
 
 #ifdef HEAP_WITHOUT_MAPPINGS
@@ -237,181 +434,246 @@ static __always_inline void report_mapping(__u32 kind, __u64 address, __u64 byte
 	event->time_ns = bpf_ktime_get_ns();
 	event->kind = kind;
 	event->thread = (__u32)bpf_get_current_pid_tgid();
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }
 #endif
 
-/* Takes the old block of a realloc out of the books, and into the call. */
-static __always_inline void hold_old_block(struct call *call, __u64 address)
+/* --- calls --- */
+
+/* The old block of a realloc that failed, or whose end was not seen, is where it was. */
+static __always_inline void restore_block(const struct heap_pending *pending)
 {
-	heap_key key = HEAP_KEY(address);
-	struct heap_block *block = address ? bpf_map_lookup_elem(&blocks, &key) : 0;
+	heap_key key = HEAP_KEY(pending->pointer);
+	struct heap_block block = pending->old;
 
-	call->pointer = address;
-	call->flag = block != 0;
-	if (block) {
-		call->old = *block;
-		bpf_map_delete_elem(&blocks, &key);
-	}
-}
-
-static __always_inline void release_old_block(struct call *call, int freed)
-{
-	heap_key key = HEAP_KEY(call->pointer);
-
-	if (!call->flag)
-		return;
-	if (freed)
-		count_free(&call->old);
-	else if (bpf_map_update_elem(&blocks, &key, &call->old, BPF_NOEXIST))
+	if (pending->flag && bpf_map_update_elem(&blocks, &key, &block, BPF_NOEXIST))
 		lose(HEAP_LOST_BLOCKS);
 }
 
-/*
- * Whether a call can be left alone: its block is below the minimum, and comes from the heap. One that may call mmap or
- * mremap is followed to its end, or that call would pass for the outermost one.
- */
-static __always_inline int stays_in_heap(struct pt_regs *ctx, const struct call *call, __u32 function)
+static __always_inline void abandon(struct heap_pending *pending)
 {
-	switch (function) {
-	case HEAP_MALLOC:
-	case HEAP_CALLOC:
-		return call->bytes < SMALLEST_MAPPED;
-	case HEAP_REALLOC:
-	case HEAP_REALLOCARRAY:
-		return call->bytes < SMALLEST_MAPPED && !call->pointer;
-	case HEAP_ALIGNED_ALLOC:
-		return call->bytes + PT_REGS_PARM1(ctx) < SMALLEST_MAPPED;
-	case HEAP_POSIX_MEMALIGN:
-		return call->bytes + PT_REGS_PARM2(ctx) < SMALLEST_MAPPED;
-	}
-	return 0;
+	lose(HEAP_LOST_RETURN);
+	if (pending->nested >= HEAP_MAX_NESTED) /* only such a call can have had others than its own among them */
+		lose_many(HEAP_LOST_NESTED, pending->nested);
+	if (HEAP_COOKIE_KIND(pending->cookie) == HEAP_REALLOCATE)
+		restore_block(pending);
 }
 
-static __always_inline int enter(struct pt_regs *ctx, __u32 function)
-{
-	__u64 sp = PT_REGS_SP(ctx);
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+/* The arguments of a call by their positions, from 1 on. The verifier lets no register be chosen by a number. */
+struct arguments {
+	__u64 at[8];
+};
 
-	if (!call) {
+#define ARGUMENTS(ctx)                                                                                               \
+	{                                                                                                            \
+		{                                                                                                    \
+			0, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PT_REGS_PARM4(ctx),           \
+				PT_REGS_PARM5(ctx)                                                                   \
+		}                                                                                                    \
+	}
+
+/* The bytes that a call asks for. Where a product overflows the call fails, and frees nothing, unlike one of 0 bytes. */
+static __always_inline __u64 asked_bytes(const struct arguments *arguments, __u64 cookie)
+{
+	__u64 size = arguments->at[HEAP_COOKIE_SIZE(cookie) & 7];
+	__u64 count = HEAP_COOKIE_COUNT(cookie) ? arguments->at[HEAP_COOKIE_COUNT(cookie) & 7] : 1;
+
+	return size * count || !size || !count ? size * count : ~0ULL;
+}
+
+static __always_inline __u64 return_address(struct pt_regs *ctx)
+{
+#ifdef __TARGET_ARCH_x86
+	__u64 word = 0;
+
+	bpf_probe_read_user(&word, sizeof(word), (const void *)PT_REGS_SP(ctx));
+	return word;
+#else
+	return PT_REGS_RET(ctx);
+#endif
+}
+
+static __always_inline enum heap_mapping_kind mapping_kind(const struct arguments *arguments)
+{
+	if (arguments->at[3] == PROT_NONE)
+		return HEAP_RESERVED;
+	if (!(arguments->at[4] & MAP_ANONYMOUS))
+		return HEAP_FILE_MAPPED;
+	return arguments->at[4] & MAP_SHARED ? HEAP_SHARED : HEAP_MAPPED;
+}
+
+/* What the entry itself changes: a block that is given back, a range that goes. */
+static __always_inline void begin(struct heap_pending *call, const struct arguments *arguments)
+{
+	switch (HEAP_COOKIE_KIND(call->cookie)) {
+	case HEAP_REALLOCATE:
+		call->pointer = arguments->at[HEAP_COOKIE_POINTER(call->cookie) & 7];
+		call->bytes = asked_bytes(arguments, call->cookie);
+		call->flag = call->pointer && take_block(call->pointer, &call->old);
+		if (call->pointer && !call->flag)
+			call->old.bytes = usable_bytes(call->pointer, call->cookie);
+		break;
+	case HEAP_ALLOCATE:
+	case HEAP_RESIZE:
+		call->pointer = arguments->at[HEAP_COOKIE_POINTER(call->cookie) & 7];
+		call->bytes = asked_bytes(arguments, call->cookie);
+		break;
+	case HEAP_MMAP:
+		call->bytes = arguments->at[2];
+		call->flag = mapping_kind(arguments);
+		break;
+	case HEAP_MREMAP:
+		call->pointer = arguments->at[1];
+		call->bytes = arguments->at[3];
+		call->flag = HEAP_MAPPED;
+		/* With MREMAP_DONTUNMAP the pages go and the old range stays. */
+		report_mapping(HEAP_UNMAPPED, call->pointer,
+			       arguments->at[4] & MREMAP_DONTUNMAP ? 0 : arguments->at[2], 0);
+		break;
+	case HEAP_MUNMAP:
+		call->pointer = arguments->at[1];
+		call->bytes = arguments->at[2];
+		report_mapping(HEAP_UNMAPPED, call->pointer, call->bytes, 0);
+		break;
+	}
+}
+
+static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
+{
+	struct heap_calls *thread =
+		bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct heap_entry entry = {.sp = PT_REGS_SP(ctx), .probe = HEAP_COOKIE_PROBE(cookie)};
+	enum heap_verdict verdict = HEAP_OUTERMOST;
+	const struct arguments arguments = ARGUMENTS(ctx);
+	struct heap_pending *call;
+
+	if (!thread) {
 		lose(HEAP_LOST_THREAD);
 		return SKIP_RETURN;
 	}
-	if (call->function) {
-		/*
-		 * Stacks grow down: a call from inside the outer one is below its stack pointer, or at it after a tail call,
-		 * which is another function's (memalign's to aligned_alloc is not, here). Otherwise the same function at the
-		 * same place is a new call, and the old one's return was missed: its entry was probed before its return.
-		 */
-		if (sp < call->sp || (sp == call->sp && (function != call->function || function == HEAP_ALIGNED_ALLOC)))
-			return SKIP_RETURN;
-		lose(HEAP_LOST_RETURN);
-		call->function = HEAP_NONE;
+	entry.return_address = return_address(ctx);
+	struct heap_code *reach = bpf_map_lookup_elem(&code, &entry.probe);
+	if (reach) {
+		entry.code_start = PT_REGS_IP(ctx) - reach->before;
+		entry.code_end = PT_REGS_IP(ctx) + reach->after;
 	}
-	if (function == HEAP_FREE) {
-		__u64 address = PT_REGS_PARM1(ctx);
+	if (thread->depth) {
+		entry.trampoline = trampoline();
+		verdict = heap_judge_entry(thread, &entry);
+	}
+	if (HEAP_COOKIE_KIND(cookie) == HEAP_FREE) {
+		__u64 address = arguments.at[HEAP_COOKIE_POINTER(cookie) & 7];
+		struct heap_block block;
 
-		if (address)
-			forget(address);
+		/* Also an allocator's own free: a block in the table is one that the program was given. */
+		if (address && take_block(address, &block))
+			count_free(&block);
+		else if (address && verdict != HEAP_NESTED)
+			count_older(usable_bytes(address, cookie), entry.return_address);
 		return SKIP_RETURN; /* nothing is left to learn at its return */
 	}
-
-	call->sp = sp;
-	call->flag = 0;
-	switch (function) {
-	case HEAP_MALLOC:
-		call->bytes = PT_REGS_PARM1(ctx);
-		break;
-	case HEAP_CALLOC:
-		call->bytes = PT_REGS_PARM1(ctx) * PT_REGS_PARM2(ctx); /* where this overflows, calloc fails */
-		break;
-	case HEAP_REALLOC:
-		call->bytes = PT_REGS_PARM2(ctx);
-		hold_old_block(call, PT_REGS_PARM1(ctx));
-		break;
-	case HEAP_REALLOCARRAY:
-		call->bytes = PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx);
-		if (!call->bytes && PT_REGS_PARM2(ctx) && PT_REGS_PARM3(ctx))
-			call->bytes = ~0ULL; /* 2^64 and its multiples: that fails and frees nothing, unlike 0 bytes */
-		hold_old_block(call, PT_REGS_PARM1(ctx));
-		break;
-	case HEAP_ALIGNED_ALLOC:
-		call->bytes = PT_REGS_PARM2(ctx);
-		break;
-	case HEAP_POSIX_MEMALIGN:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM3(ctx);
-		break;
-	case HEAP_MMAP:
-		call->bytes = PT_REGS_PARM2(ctx);
-		call->flag = PT_REGS_PARM3(ctx) == PROT_NONE;
-		break;
-	case HEAP_MREMAP:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM3(ctx);
-		/* With MREMAP_DONTUNMAP the pages go and the old range stays. */
-		report_mapping(HEAP_UNMAPPED, call->pointer,
-			       PT_REGS_PARM4(ctx) & MREMAP_DONTUNMAP ? 0 : PT_REGS_PARM2(ctx), 0);
-		break;
-	case HEAP_MUNMAP:
-		call->pointer = PT_REGS_PARM1(ctx);
-		call->bytes = PT_REGS_PARM2(ctx);
-		report_mapping(HEAP_UNMAPPED, call->pointer, call->bytes, 0);
-		break;
-	default:
+	if (verdict == HEAP_NESTED)
+		return SKIP_RETURN;
+	call = verdict == HEAP_OUTERMOST ? heap_next_pending(thread, &entry) : 0;
+	if (!call && HEAP_COOKIE_KIND(cookie) == HEAP_MUNMAP) { /* it hardly ever fails */
+		report_mapping(HEAP_UNMAPPED, arguments.at[1], arguments.at[2], 0);
 		return SKIP_RETURN;
 	}
-	if (call->bytes < settings.min_bytes && stays_in_heap(ctx, call, function))
+	if (!call) {
+		lose(HEAP_LOST_STACKED);
 		return SKIP_RETURN;
-	call->function = function;
-	return WANT_RETURN;
+	}
+	call->cookie = cookie;
+	call->hijacked = !(cookie & HEAP_EXIT_PROBED);
+	begin(call, &arguments);
+	thread->depth++;
+	return call->hijacked ? WANT_RETURN : SKIP_RETURN;
 }
 
-static __always_inline int leave(struct pt_regs *ctx, __u32 function)
+static __always_inline void finish_mapping(struct pt_regs *ctx, const struct heap_pending *call, __u64 result)
 {
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
-	__u64 result = PT_REGS_RC(ctx), sp = PT_REGS_SP(ctx), address;
+	__u64 stack = HEAP_UNKNOWN_STACK;
 
-#ifdef __TARGET_ARCH_x86
-	sp -= sizeof(__u64); /* `ret` took the return address off the stack */
-#endif
-	/* Not the call that this thread's outermost entry began: a nested one, or one that was under way at the start. */
-	if (!call || call->function != function || call->sp != sp)
-		return 0;
-	call->function = HEAP_NONE;
+	if (result < MAP_FAILED_FROM) {
+		current_stack(ctx, &stack);
+		report_mapping(call->flag, result, call->bytes, stack);
+	} else if (HEAP_COOKIE_KIND(call->cookie) == HEAP_MREMAP) {
+		report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
+	}
+}
 
-	switch (function) {
-	case HEAP_REALLOC:
-	case HEAP_REALLOCARRAY:
-		/* It frees the old block where it succeeds, and where glibc is asked for nothing: realloc(p, 0). */
-		release_old_block(call, result || !call->bytes);
-		break;
-	case HEAP_POSIX_MEMALIGN:
+/* xallocx gives a block's size after the call: it is what was asked for, or nothing has changed. */
+static __always_inline void finish_resizing(struct pt_regs *ctx, const struct heap_pending *call, __u64 result)
+{
+	struct heap_block block;
+
+	if (result >= call->bytes && take_block(call->pointer, &block)) {
+		count_free(&block);
+		remember(ctx, call->pointer, call->bytes, &block.born_ns);
+	}
+}
+
+static __always_inline void finish_allocation(struct pt_regs *ctx, const struct heap_pending *call, __u64 result)
+{
+	const __u64 before_the_trace = 0, *born_ns = 0;
+
+	if (call->cookie & HEAP_STORES_RESULT) {
 		if ((__u32)result)
-			return 0;
-		if (bpf_probe_read_user(&result, sizeof(result), (void *)call->pointer)) {
+			return;
+		if (bpf_probe_read_user(&result, sizeof(result), (const void *)call->pointer)) {
 			lose(HEAP_LOST_READ);
-			return 0;
+			return;
 		}
+	}
+	if (HEAP_COOKIE_KIND(call->cookie) == HEAP_REALLOCATE && call->pointer) {
+		/* It frees the old block where it succeeds, and where glibc is asked for nothing: realloc(p, 0). */
+		if (!result && call->bytes) {
+			restore_block(call);
+		} else if (call->flag) {
+			born_ns = &call->old.born_ns;
+			count_free(&call->old);
+		} else {
+			/* With a minimum size the old block may as well be a small one of the trace. */
+			born_ns = settings.min_bytes ? 0 : &before_the_trace;
+			count_older(call->old.bytes, call->return_address);
+		}
+	}
+	if (result && call->bytes >= settings.min_bytes)
+		remember(ctx, result, call->bytes, born_ns);
+}
+
+static __always_inline int leave(struct pt_regs *ctx, __u64 cookie)
+{
+	const int by_exit = HEAP_COOKIE_KIND(cookie) == HEAP_EXIT;
+	struct heap_calls *thread = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
+	__u64 result = PT_REGS_RC(ctx), sp = PT_REGS_SP(ctx);
+
+	if (!thread || !thread->depth)
+		return 0;
+#ifdef __TARGET_ARCH_x86
+	if (!by_exit)
+		sp -= sizeof(__u64); /* `ret` took the return address off the stack */
+#endif
+	struct heap_pending *call = heap_finish(thread, sp, HEAP_COOKIE_PROBE(cookie), !by_exit);
+	if (!call)
+		return 0;
+	switch (HEAP_COOKIE_KIND(call->cookie)) {
+	case HEAP_ALLOCATE:
+	case HEAP_REALLOCATE:
+		finish_allocation(ctx, call, result);
+		break;
+	case HEAP_RESIZE:
+		finish_resizing(ctx, call, result);
 		break;
 	case HEAP_MMAP:
 	case HEAP_MREMAP:
-		/* Address space without access takes no memory: libc reserves 64 MiB of it for each thread's arena. */
-		if (result < MAP_FAILED_FROM && call->flag)
-			report_mapping(HEAP_RESERVED, result, call->bytes, 0);
-		else if (result < MAP_FAILED_FROM)
-			report_mapping(HEAP_MAPPED, result, call->bytes, current_stack(ctx));
-		else if (function == HEAP_MREMAP)
-			report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
-		return 0;
+		finish_mapping(ctx, call, result);
+		break;
 	case HEAP_MUNMAP:
 		if ((__u32)result)
 			report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
-		return 0;
+		break;
 	}
-	address = result;
-	if (address && call->bytes >= settings.min_bytes)
-		remember(ctx, address, call->bytes);
 	return 0;
 }
 

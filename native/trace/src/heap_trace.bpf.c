@@ -2,9 +2,9 @@
 /*
  * The heap tracer's programs: what is attached where. The accounting itself is in heap_account.bpf.h.
  *
- * The probes are opened for one process, so nothing here asks who is calling. A child of fork has memory of its own, and
- * the kernel takes the probes out of it. A child of vfork shares its parent's until it execs, and may not allocate: where
- * it does, the pair of programs counts it, and a session, which the kernel keeps to the process's own threads, does not.
+ * The probes are opened for one process, so nothing here filters by pid. A child of fork has memory of its own, and the
+ * kernel removes the probes from it. A child of vfork shares its parent's until it execs, and may not allocate: where it
+ * does, the pair of programs counts it, and a session, which the kernel keeps to the process's own threads, does not.
  */
 #include <linux/bpf.h>
 #include <linux/ptrace.h>
@@ -25,13 +25,21 @@ extern void bpf_preempt_enable(void) __ksym __weak;
  */
 #define UNDISTURBED(call)                          \
 	({                                         \
-		if (settings.preempt_control)               \
+		if (settings.preempt_control)      \
 			bpf_preempt_disable();     \
 		int result = call;                 \
-		if (settings.preempt_control)               \
+		if (settings.preempt_control)      \
 			bpf_preempt_enable();      \
 		result;                            \
 	})
+
+static __always_inline int begin_or_exit(struct pt_regs *ctx, __u64 cookie)
+{
+	if (HEAP_COOKIE_KIND(cookie) != HEAP_EXIT)
+		return UNDISTURBED(enter(ctx, cookie));
+	UNDISTURBED(leave(ctx, cookie));
+	return SKIP_RETURN;
+}
 
 /*
  * Kernels from 6.13: one program for both ends of a call, and no trap at the return of a call that needs none. Which
@@ -40,23 +48,22 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 SEC("uprobe")
 int heap_session(struct pt_regs *ctx)
 {
-	__u32 function = (__u32)bpf_get_attach_cookie(ctx);
+	__u64 cookie = bpf_get_attach_cookie(ctx);
 
 	if (PT_REGS_IP(ctx) == bpf_get_func_ip(ctx))
-		return UNDISTURBED(enter(ctx, function));
-	return UNDISTURBED(leave(ctx, function));
+		return begin_or_exit(ctx, cookie);
+	return UNDISTURBED(leave(ctx, cookie));
 }
 
 SEC("uprobe")
 int heap_entry(struct pt_regs *ctx)
 {
-	UNDISTURBED(enter(ctx, (__u32)bpf_get_attach_cookie(ctx)));
+	begin_or_exit(ctx, bpf_get_attach_cookie(ctx));
 	return 0;
 }
 
 SEC("uretprobe")
 int heap_return(struct pt_regs *ctx)
 {
-	UNDISTURBED(leave(ctx, (__u32)bpf_get_attach_cookie(ctx)));
-	return 0;
+	return UNDISTURBED(leave(ctx, bpf_get_attach_cookie(ctx)));
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the eBPF program and its loader share: the layout of every map value, and the kinds of traced calls.
+ * What the eBPF programs, their loader and the user-space model share: the layout of map values, and of probe cookies.
  */
 #ifndef HEAP_TRACE_H
 #define HEAP_TRACE_H
 
-/* PERF_MAX_STACK_DEPTH: the kernel's default limit on the frames of one stack. A program may keep fewer. */
+/* The frames kept of one stack. Longer ones are cut at the outer end. */
 #ifndef HEAP_MAX_FRAMES
 #define HEAP_MAX_FRAMES 127
 #endif
@@ -13,55 +13,90 @@
 /* The record of every allocation whose stack could not be taken or kept. */
 #define HEAP_UNKNOWN_STACK 0
 
-/* Which function a probe stands on. It is the probe's cookie, and decides where size and pointer are found. */
-enum heap_function {
+/* What a probed function does. */
+enum heap_kind {
 	HEAP_NONE = 0,
-	HEAP_MALLOC,         /* malloc, valloc, pvalloc: (size) */
-	HEAP_CALLOC,         /* (count, size) */
-	HEAP_REALLOC,        /* (old, size) */
-	HEAP_REALLOCARRAY,   /* (old, count, size) */
-	HEAP_ALIGNED_ALLOC,  /* aligned_alloc, memalign: (alignment, size) */
-	HEAP_POSIX_MEMALIGN, /* (&block, alignment, size) */
-	HEAP_FREE,           /* (block) */
-	HEAP_MMAP,           /* (address, length, ...) */
-	HEAP_MREMAP,         /* (old, old length, new length, ...) */
-	HEAP_MUNMAP,         /* (address, length) */
+	HEAP_ALLOCATE,   /* returns a new block, or stores it: malloc, calloc, posix_memalign, operator new */
+	HEAP_REALLOCATE, /* returns a new block in place of an old one: realloc, reallocarray, rallocx */
+	HEAP_FREE,       /* frees a block: free, operator delete, sdallocx */
+	HEAP_RESIZE,     /* changes a block's size where it is, and returns the size: xallocx */
+	HEAP_MMAP,       /* (address, length, protection, flags, file, ...) */
+	HEAP_MREMAP,     /* (old, old length, new length, flags, ...) */
+	HEAP_MUNMAP,     /* (address, length) */
+	HEAP_EXIT,       /* a `ret` of a function that has no return probe */
+};
+
+#define HEAP_MAX_PROBES 1024
+
+/* How far the code of a probe's object reaches before and after the probed instruction, in bytes. */
+struct heap_code {
+	unsigned long long before;
+	unsigned long long after;
 };
 
 /* Every event that was not counted, or not counted in full, by its reason. */
 enum heap_lost {
 	HEAP_LOST_THREAD,    /* no memory for the state of a thread: its call was not seen */
 	HEAP_LOST_RETURN,    /* a call that never returned to its probe */
+	HEAP_LOST_NESTED,    /* calls taken for such a call's own before that was known */
+	HEAP_LOST_STACKED,   /* a call on another stack than a pending call's: asking for its return could end the process */
 	HEAP_LOST_READ,      /* posix_memalign's result could not be read */
-	HEAP_LOST_BLOCKS,    /* the block map is full: an allocation not tracked */
+	HEAP_LOST_BLOCKS,    /* the table of blocks is full: counted, but its free will not be known */
 	HEAP_LOST_FREE,      /* a block handed out again whose free was not seen */
 	HEAP_LOST_STACK,     /* counted, but under the unknown stack: no stack could be taken */
-	HEAP_LOST_STACKS,    /* counted, but under the unknown stack: the stack map is full */
+	HEAP_LOST_STACKS,    /* counted, but under the unknown stack: the table of stacks is full */
+	HEAP_LOST_FRAMES,    /* times that a stack's frames could not be handed over yet: the ring was full */
 	HEAP_LOST_MAPPING,   /* the ring of mapping events was full */
+	HEAP_LOST_OLDER,     /* frees of older blocks whose function was not kept: the table is full */
 	HEAP_LOST_KINDS,
 };
 
 /* What the loader decides before the program is verified. */
 struct heap_settings {
-	unsigned long long min_bytes;      /* blocks below this are not looked at */
+	unsigned long long min_bytes;       /* smaller blocks are left out */
 	unsigned long long preempt_control; /* 1 where the kernel lets a program forbid preemption (6.10 and newer) */
 };
 
-/* One live heap block, under its address. */
+/* One live heap block, under its address. Times are CLOCK_MONOTONIC. */
 struct heap_block {
 	unsigned long long bytes;
 	unsigned long long stack;   /* hash of the stack that took it */
-	unsigned long long time_ns; /* CLOCK_MONOTONIC */
+	unsigned long long time_ns; /* when that was */
+	unsigned long long born_ns; /* earlier where realloc moved or resized it; 0: before the trace */
 };
 
-/* One call stack and what it did, under its hash. Outstanding bytes are allocated_bytes - freed_bytes. */
-struct heap_stack {
+/* What one stack did, under its hash. Outstanding bytes are allocated_bytes - freed_bytes. */
+struct heap_counters {
 	unsigned long long allocations;
 	unsigned long long allocated_bytes;
 	unsigned long long frees;
 	unsigned long long freed_bytes;
-	unsigned long long depth; /* frames that are set */
+	unsigned long long untracked; /* of the allocations: those whose free will not be known */
+	unsigned long long untracked_bytes;
+	unsigned long long published; /* its frames were handed over */
+};
+
+/* The frames of one stack, innermost first: return addresses. Handed over once, when it is seen first. */
+struct heap_frames {
+	unsigned long long hash;
+	unsigned int depth;
+	unsigned int ending; /* enum heap_ending */
 	unsigned long long frames[HEAP_MAX_FRAMES];
+};
+
+/* Frees of blocks that are older than the trace, under the address that the freeing call returns to. */
+struct heap_older {
+	unsigned long long frees;
+	unsigned long long bytes;   /* as far as the allocator tells: its usable size */
+	unsigned long long unsized; /* frees whose bytes are not known */
+};
+
+/* The same by size: a class is a quarter of a power of two, (log2 << 2) + the two bits below the highest one. */
+#define HEAP_SIZE_CLASSES 256
+
+struct heap_size_class {
+	unsigned long long frees;
+	unsigned long long bytes;
 };
 
 /*
@@ -69,10 +104,12 @@ struct heap_stack {
  * event, in the order in which the kernel saw them, and the arithmetic is done in user space.
  */
 enum heap_mapping_kind {
-	HEAP_MAPPED,   /* [address, address + bytes) is new */
-	HEAP_RESERVED, /* the range is new and cannot be accessed: it replaces what was there, and takes no memory */
-	HEAP_UNMAPPED, /* the range is about to go */
-	HEAP_RESTORED, /* the thread's last HEAP_UNMAPPED failed: the range stayed */
+	HEAP_MAPPED,      /* [address, address + bytes) is new, anonymous and private */
+	HEAP_SHARED,      /* new, anonymous and shared with children */
+	HEAP_RESERVED,    /* new, and cannot be accessed: it replaces what was there, and takes no memory yet */
+	HEAP_FILE_MAPPED, /* new, and of a file: it replaces what was there, and is address space only */
+	HEAP_UNMAPPED,    /* the range is about to go */
+	HEAP_RESTORED,    /* the thread's last HEAP_UNMAPPED failed: the range stayed */
 };
 
 struct heap_mapping {

@@ -1,46 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
-#include "heap_trace.h"
-#include "loader.h"
-#include "support.h"
+#include "loader_internal.h"
 
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FIRST_EVENTS 1024
+#define SESSION_ATTACH_TYPE 57 /* BPF_TRACE_UPROBE_SESSION, of kernel 6.13: Debian 12's headers do not know it */
 
-struct heap_trace {
-	struct bpf_object *object;
-	struct bpf_program *session, *entry, *exit;
-	struct ring_buffer *ring;
-	struct bpf_link **links;
-	int *link_fds; /* of links that this libbpf has no type for */
-	size_t n_links, n_link_fds;
-	int uses_session;
-	struct records stacks, blocks;
-	struct heap_mapping *events;
-	size_t n_events, events_capacity;
-};
+/* The kernel waits for a grace period at each uprobe that it removes: many at a time take no longer than one. */
+#define DETACHING_THREADS 32
 
 /* --- open --- */
 
-static int kernel_has_kfunc(const char *name)
+static struct btf *kernel_types(void)
 {
 	struct btf *kernel = btf__load_vmlinux_btf();
-	int id = libbpf_get_error(kernel) ? -1 : btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC);
 
-	if (!libbpf_get_error(kernel))
-		btf__free(kernel);
-	return id > 0;
+	return libbpf_get_error(kernel) ? NULL : kernel;
 }
 
-static int set_constants(struct bpf_object *object, const struct heap_trace_options *options)
+static int has_kfunc(const struct btf *kernel, const char *name)
+{
+	return kernel && btf__find_by_name_kind(kernel, name, BTF_KIND_FUNC) > 0;
+}
+
+/*
+ * Kernels before 6.13 load a session program, for they do not look at the attach type then, and refuse it at the attach.
+ * So the kernel's types are asked.
+ */
+static int has_sessions(const struct btf *kernel)
+{
+	int id = kernel ? btf__find_by_name_kind(kernel, "bpf_attach_type", BTF_KIND_ENUM) : -1;
+
+	if (id < 0)
+		return 0;
+	const struct btf_type *type = btf__type_by_id(kernel, (uint32_t)id);
+	const struct btf_enum *values = btf_enum(type);
+
+	for (int i = 0; i < btf_vlen(type); i++)
+		if (!strcmp(btf__name_by_offset(kernel, values[i].name_off), "BPF_TRACE_UPROBE_SESSION"))
+			return values[i].val == SESSION_ATTACH_TYPE;
+	return 0;
+}
+
+static int set_constants(struct bpf_object *object, const struct heap_trace_options *options, int preempt_control)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata.settings");
 	size_t size = 0;
@@ -49,35 +57,19 @@ static int set_constants(struct bpf_object *object, const struct heap_trace_opti
 	if (!settings || size != sizeof(*settings))
 		return -EINVAL;
 	settings->min_bytes = options->min_bytes;
-	settings->preempt_control = (unsigned long long)kernel_has_kfunc("bpf_preempt_disable");
+	settings->preempt_control = (unsigned long long)preempt_control;
 	return 0;
 }
 
-static int add_event(void *context, void *data, size_t size)
-{
-	struct heap_trace *trace = context;
-
-	(void)size;
-	if (trace->n_events == trace->events_capacity) {
-		size_t capacity = trace->events_capacity ? trace->events_capacity * 2 : FIRST_EVENTS;
-		struct heap_mapping *events = realloc(trace->events, capacity * sizeof(*events));
-
-		if (!events)
-			return -ENOMEM;
-		trace->events = events;
-		trace->events_capacity = capacity;
-	}
-	memcpy(&trace->events[trace->n_events++], data, sizeof(struct heap_mapping));
-	return 0;
-}
-
-/* The session program is not loaded with the others where the kernel does not know its attach type. */
-static int load(struct heap_trace *trace, const void *bytes, size_t size, const struct heap_trace_options *options,
-		int session)
+static int load(struct heap_trace *trace, const void *bytes, size_t size, const struct heap_trace_options *options)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "heap_trace");
+	struct btf *kernel = kernel_types();
+	int preempt_control = has_kfunc(kernel, "bpf_preempt_disable");
 	int error;
 
+	trace->uses_session = options->allow_session && has_sessions(kernel);
+	btf__free(kernel);
 	trace->object = bpf_object__open_mem(bytes, size, &open_options);
 	error = libbpf_get_error(trace->object);
 	if (error) {
@@ -87,66 +79,63 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	trace->session = bpf_object__find_program_by_name(trace->object, "heap_session");
 	trace->entry = bpf_object__find_program_by_name(trace->object, "heap_entry");
 	trace->exit = bpf_object__find_program_by_name(trace->object, "heap_return");
-	bpf_program__set_autoload(trace->session, session);
-	bpf_program__set_autoload(trace->entry, !session);
-	bpf_program__set_autoload(trace->exit, !session);
-	if (session)
-		bpf_program__set_expected_attach_type(trace->session, (enum bpf_attach_type)57 /* BPF_TRACE_UPROBE_SESSION */);
-	error = set_constants(trace->object, options);
+	bpf_program__set_autoload(trace->session, trace->uses_session);
+	bpf_program__set_autoload(trace->entry, !trace->uses_session);
+	bpf_program__set_autoload(trace->exit, !trace->uses_session);
+	if (trace->uses_session)
+		bpf_program__set_expected_attach_type(trace->session, (enum bpf_attach_type)SESSION_ATTACH_TYPE);
+	error = set_constants(trace->object, options, preempt_control);
 	if (error)
 		return trace_fail(error, "the eBPF object has no settings");
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
-	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "stacks"), options->max_stacks + 1);
+	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "counters"), options->max_stacks + 1);
 	error = bpf_object__load(trace->object);
 	return error ? trace_fail(error, "the kernel refuses the eBPF program") : 0;
 }
 
-static int map_fd(const struct heap_trace *trace, const char *name)
+int heap_trace_map_fd(const struct heap_trace *trace, const char *name)
 {
 	return bpf_object__find_map_fd_by_name(trace->object, name);
 }
 
-static void unload(struct heap_trace *trace)
+/* What has no place of its own is counted under the key 0: it has to be there before anything is. */
+static int add_catch_alls(struct heap_trace *trace)
 {
-	bpf_object__close(trace->object);
-	trace->object = NULL;
+	const uint64_t key = HEAP_UNKNOWN_STACK;
+	struct heap_counters no_counters = {0};
+	struct heap_older no_older = {0};
+
+	if (bpf_map_update_elem(heap_trace_map_fd(trace, "counters"), &key, &no_counters, BPF_ANY) ||
+	    bpf_map_update_elem(heap_trace_map_fd(trace, "older"), &key, &no_older, BPF_ANY))
+		return trace_fail(-errno, "the eBPF maps cannot be written");
+	return 0;
 }
 
 int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 		    const struct heap_trace_options *options)
 {
-	const uint64_t unknown = HEAP_UNKNOWN_STACK;
-	struct heap_stack nothing = {0};
 	struct heap_trace *trace = calloc(1, sizeof(*trace));
-	int error = -ENOMEM;
 
 	if (!trace)
-		return trace_fail(error, "no memory for the tracer");
+		return trace_fail(-ENOMEM, "no memory for the tracer");
+	pthread_mutex_init(&trace->attachments, NULL);
 	trace_begin();
-	trace->uses_session = options->allow_session;
-	error = trace->uses_session ? load(trace, object, size, options, 1) : -EINVAL;
-	if (error == -EINVAL) { /* no sessions: two programs do it on every kernel */
-		unload(trace);
-		trace->uses_session = 0;
-		error = load(trace, object, size, options, 0);
-	}
-	if (!error) {
-		error = bpf_map_update_elem(map_fd(trace, "stacks"), &unknown, &nothing, BPF_ANY) ? -errno : 0;
-		if (error)
-			trace_fail(error, "the stack map cannot be written");
-	}
-	if (!error) {
-		trace->ring = ring_buffer__new(map_fd(trace, "mappings"), add_event, trace, NULL);
-		error = trace->ring ? 0 : -errno;
-		if (error)
-			trace_fail(error, "the ring of mapping events cannot be opened");
-	}
+	int error = load(trace, object, size, options);
+	if (!error)
+		error = add_catch_alls(trace);
+	if (!error)
+		error = heap_trace_open_rings(trace);
 	if (error) {
 		heap_trace_close(trace);
 		return error;
 	}
 	*result = trace;
 	return 0;
+}
+
+int heap_trace_uses_session(const struct heap_trace *trace)
+{
+	return trace->uses_session;
 }
 
 /* --- attach --- */
@@ -158,22 +147,37 @@ struct link_create_uprobe_multi {
 	uint32_t count, multi_flags, pid;
 };
 
-static int attach_session(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
-			  size_t count)
+/* Gives each probe its number, and writes how far the code around it reaches. Returns its cookie, or 0. */
+static uint64_t number_probe(struct heap_trace *trace, const struct heap_trace_probe *probe)
 {
-	uint64_t offsets[count], cookies[count];
+	const struct heap_code reach = {
+		.before = probe->offset - probe->code_start,
+		.after = probe->code_end - probe->offset,
+	};
+	uint32_t number = trace->n_probes + 1;
+
+	if (probe->kind == HEAP_EXIT)
+		return HEAP_COOKIE(HEAP_EXIT, 0, 0, 0, 0, 0);
+	if (number >= HEAP_MAX_PROBES || bpf_map_update_elem(heap_trace_map_fd(trace, "code"), &number, &reach, BPF_ANY))
+		return 0;
+	trace->n_probes = number;
+	return HEAP_COOKIE(probe->kind, number, probe->size, probe->count, probe->pointer, probe->flags);
+}
+
+static int attach_session(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
+			  const uint64_t *cookies, size_t count)
+{
+	uint64_t offsets[count];
 	union {
 		struct link_create_uprobe_multi link;
 		char padding[sizeof(union bpf_attr)];
 	} attribute = {0};
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++)
 		offsets[i] = probes[i].offset;
-		cookies[i] = probes[i].function;
-	}
 	attribute.link = (struct link_create_uprobe_multi){
 		.prog_fd = (uint32_t)bpf_program__fd(trace->session),
-		.attach_type = 57, /* BPF_TRACE_UPROBE_SESSION */
+		.attach_type = SESSION_ATTACH_TYPE,
 		.path = (uintptr_t)path,
 		.offsets = (uintptr_t)offsets,
 		.cookies = (uintptr_t)cookies,
@@ -192,109 +196,116 @@ static int attach_session(struct heap_trace *trace, int pid, const char *path, c
 }
 
 static int attach_one(struct heap_trace *trace, struct bpf_program *program, int pid, const char *path,
-		      const struct heap_trace_probe *probe, int at_return)
+		      uint64_t offset, uint64_t cookie, int at_return)
 {
-	LIBBPF_OPTS(bpf_uprobe_opts, options, .bpf_cookie = probe->function, .retprobe = at_return);
+	LIBBPF_OPTS(bpf_uprobe_opts, options, .bpf_cookie = cookie, .retprobe = at_return);
 	struct bpf_link **links = realloc(trace->links, (trace->n_links + 1) * sizeof(struct bpf_link *));
 
 	if (!links)
 		return trace_fail(-ENOMEM, "no memory for a link");
 	trace->links = links;
-	struct bpf_link *link = bpf_program__attach_uprobe_opts(program, pid, path, probe->offset, &options);
+	struct bpf_link *link = bpf_program__attach_uprobe_opts(program, pid, path, offset, &options);
 	int error = libbpf_get_error(link);
 	if (error)
-		return trace_fail(error, "the probe at %s+0x%llx cannot be attached", path, (unsigned long long)probe->offset);
+		return trace_fail(error, "the probe at %s+0x%llx cannot be attached", path, (unsigned long long)offset);
 	trace->links[trace->n_links++] = link;
 	return 0;
 }
 
-int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
-		      size_t count)
+static int has_return(const struct heap_trace_probe *probe)
+{
+	return probe->kind != HEAP_FREE && probe->kind != HEAP_EXIT && !(probe->flags & HEAP_EXIT_PROBED);
+}
+
+static int attach_pair(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
+		       const uint64_t *cookies, size_t count)
 {
 	const size_t links_before = trace->n_links;
 	int error = 0;
 
-	trace_begin();
-	if (!count)
-		return trace_fail(-EINVAL, "no probes for %s", path);
-	if (trace->uses_session)
-		return attach_session(trace, pid, path, probes, count);
 	/* Returns first: an entry is then never counted without its return in place. */
 	for (size_t i = 0; i < count && !error; i++)
-		if (probes[i].has_return)
-			error = attach_one(trace, trace->exit, pid, path, &probes[i], 1);
+		if (has_return(&probes[i]))
+			error = attach_one(trace, trace->exit, pid, path, probes[i].offset, cookies[i], 1);
 	for (size_t i = 0; i < count && !error; i++)
-		error = attach_one(trace, trace->entry, pid, path, &probes[i], 0);
+		error = attach_one(trace, trace->entry, pid, path, probes[i].offset, cookies[i], 0);
 	while (error && trace->n_links > links_before)
 		bpf_link__destroy(trace->links[--trace->n_links]);
 	return error;
 }
 
-int heap_trace_uses_session(const struct heap_trace *trace)
+int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
+		      size_t count)
 {
-	return trace->uses_session;
-}
+	int error = 0;
 
-/* --- read --- */
-
-int heap_trace_read_stacks(struct heap_trace *trace, const uint64_t **hashes, const struct heap_stack **stacks, size_t *count)
-{
-	int error = records_read(&trace->stacks, map_fd(trace, "stacks"), "stacks", sizeof(uint64_t),
-				 sizeof(struct heap_stack), count);
-
-	*hashes = trace->stacks.keys;
-	*stacks = (const struct heap_stack *)trace->stacks.values;
-	return error;
-}
-
-int heap_trace_read_blocks(struct heap_trace *trace, const uint64_t **addresses, const struct heap_block **blocks,
-			   size_t *count)
-{
-	int error = records_read(&trace->blocks, map_fd(trace, "blocks"), "blocks", sizeof(uint64_t),
-				 sizeof(struct heap_block), count);
-
-	*addresses = trace->blocks.keys;
-	*blocks = (const struct heap_block *)trace->blocks.values;
-	return error;
-}
-
-int heap_trace_read_mappings(struct heap_trace *trace, const struct heap_mapping **events, size_t *count)
-{
-	trace->n_events = 0;
-	int error = ring_buffer__consume(trace->ring);
-
-	*events = trace->events;
-	*count = trace->n_events;
-	return error < 0 ? trace_fail(error, "the ring of mapping events cannot be read") : 0;
-}
-
-int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts)
-{
-	for (uint32_t kind = 0; kind < HEAP_LOST_KINDS; kind++) {
-		int error = bpf_map_lookup_elem(map_fd(trace, "lost"), &kind, &counts[kind]);
-
-		if (error)
-			return trace_fail(error, "the map 'lost' cannot be read");
+	trace_begin();
+	if (!count)
+		return trace_fail(-EINVAL, "no probes for %s", path);
+	uint64_t cookies[count];
+	pthread_mutex_lock(&trace->attachments);
+	for (size_t i = 0; i < count && !error; i++) {
+		cookies[i] = number_probe(trace, &probes[i]);
+		if (!cookies[i])
+			error = trace_fail(-E2BIG, "more than %d probes in one process", HEAP_MAX_PROBES - 1);
 	}
-	return 0;
+	if (!error && trace->detached)
+		error = trace_fail(-ECANCELED, "the probes of this trace were detached");
+	if (!error)
+		error = (trace->uses_session ? attach_session : attach_pair)(trace, pid, path, probes, cookies, count);
+	pthread_mutex_unlock(&trace->attachments);
+	return error;
 }
 
-/* --- close --- */
+/* --- detach --- */
+
+struct detaching {
+	struct heap_trace *trace;
+	size_t next;
+};
+
+static void *detach_links(void *argument)
+{
+	struct detaching *work = argument;
+
+	for (;;) {
+		size_t i = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
+
+		if (i >= work->trace->n_links)
+			return NULL;
+		bpf_link__destroy(work->trace->links[i]);
+	}
+}
+
+void heap_trace_detach(struct heap_trace *trace)
+{
+	struct detaching work = {.trace = trace};
+	pthread_t threads[DETACHING_THREADS];
+	int started = 0;
+
+	pthread_mutex_lock(&trace->attachments);
+	for (size_t i = 0; i < trace->n_link_fds; i++)
+		close(trace->link_fds[i]);
+	while (started < DETACHING_THREADS && (size_t)started + 1 < trace->n_links &&
+	       !pthread_create(&threads[started], NULL, detach_links, &work))
+		started++;
+	detach_links(&work);
+	while (started)
+		pthread_join(threads[--started], NULL);
+	trace->n_links = trace->n_link_fds = 0;
+	trace->detached = 1;
+	pthread_mutex_unlock(&trace->attachments);
+}
 
 void heap_trace_close(struct heap_trace *trace)
 {
 	if (!trace)
 		return;
-	for (size_t i = 0; i < trace->n_link_fds; i++)
-		close(trace->link_fds[i]);
-	for (size_t i = 0; i < trace->n_links; i++)
-		bpf_link__destroy(trace->links[i]);
-	ring_buffer__free(trace->ring);
+	heap_trace_detach(trace);
+	heap_trace_free_readings(trace);
 	bpf_object__close(trace->object);
+	pthread_mutex_destroy(&trace->attachments);
 	free(trace->links);
 	free(trace->link_fds);
-	records_free(&trace->stacks);
-	records_free(&trace->blocks);
-	free(trace->events);
 	free(trace);
 }

@@ -3,7 +3,7 @@
  * Loads the heap tracing program into the kernel, attaches it to one process and reads its maps.
  *
  * Every function that can fail returns 0 or a negative errno value, and leaves what libbpf and the kernel said in
- * trace_error().
+ * trace_error(). A trace is used by one thread at a time, except that heap_trace_detach may run beside any reading.
  */
 #ifndef LOADER_H
 #define LOADER_H
@@ -21,9 +21,19 @@ struct heap_trace_options {
 };
 
 struct heap_trace_probe {
-	uint64_t offset;   /* of the probed instruction, in bytes from the start of the file */
-	uint32_t function; /* enum heap_function */
-	int has_return;    /* the return is probed as well */
+	uint64_t offset;                 /* of the probed instruction, in bytes from the start of the file */
+	uint64_t code_start, code_end;   /* of the executable segment around it, likewise */
+	uint64_t flags;                  /* HEAP_STORES_RESULT, HEAP_EXIT_PROBED, HEAP_CHUNK_HEADER */
+	uint32_t kind;                   /* enum heap_kind */
+	uint32_t size, count, pointer;   /* positions of arguments, from 1; 0 where there is none */
+};
+
+/* The blocks of one stack that still live. By thirds of the time asked about, by birth. */
+struct heap_survivors {
+	uint64_t stack;
+	uint64_t blocks, bytes;
+	uint64_t oldest_ns;
+	uint64_t third_blocks[3], third_bytes[3];
 };
 
 int heap_trace_open(struct heap_trace **trace, const void *object, size_t size,
@@ -33,23 +43,37 @@ int heap_trace_open(struct heap_trace **trace, const void *object, size_t size,
 int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
 		      size_t count);
 
-/* 1 where one session program serves entry and return, 0 where two programs do. Known after the first attach. */
+/* 1 where one session program serves entry and return, 0 where two programs do. Known after open. */
 int heap_trace_uses_session(const struct heap_trace *trace);
+
+/* Detaches every probe. What was counted can still be read; later attaches fail. */
+void heap_trace_detach(struct heap_trace *trace);
 
 /*
  * Each sets the arrays and `count`; record i is keys[i] and values[i]. The arrays belong to the trace and live until
  * the same function is called again or the trace is closed.
  */
-int heap_trace_read_stacks(struct heap_trace *trace, const uint64_t **hashes, const struct heap_stack **stacks,
-			   size_t *count);
-int heap_trace_read_blocks(struct heap_trace *trace, const uint64_t **addresses, const struct heap_block **blocks,
-			   size_t *count);
+int heap_trace_read_counters(struct heap_trace *trace, const uint64_t **hashes, const struct heap_counters **counters,
+			     size_t *count);
+int heap_trace_read_older(struct heap_trace *trace, const uint64_t **callers, const struct heap_older **older,
+			  size_t *count);
+
+/* The blocks taken at `since_ns` or later, in ns of CLOCK_MONOTONIC, folded by stack. Thirds of [since_ns, now_ns). */
+int heap_trace_read_survivors(struct heap_trace *trace, uint64_t since_ns, uint64_t now_ns,
+			      const struct heap_survivors **survivors, size_t *count);
 
 /* Takes every mapping event out of the ring, in the order in which the kernel saw them. */
 int heap_trace_read_mappings(struct heap_trace *trace, const struct heap_mapping **events, size_t *count);
 
-/* `counts` has HEAP_LOST_KINDS places. */
+/*
+ * Takes the frames of new stacks out of the ring: `bytes` of records one behind the other, each a struct heap_frames cut
+ * after its last frame.
+ */
+int heap_trace_read_frames(struct heap_trace *trace, const unsigned char **records, size_t *bytes);
+
+/* `counts` has HEAP_LOST_KINDS places, `sizes` HEAP_SIZE_CLASSES. */
 int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts);
+int heap_trace_read_older_sizes(struct heap_trace *trace, struct heap_size_class *sizes);
 
 void heap_trace_close(struct heap_trace *trace);
 

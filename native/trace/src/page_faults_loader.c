@@ -44,6 +44,8 @@ static int load(struct fault_trace *trace, const void *bytes, size_t size, uint3
 	if (!only_pid || have < sizeof(*only_pid))
 		return trace_fail(-EINVAL, "the eBPF object has no settings");
 	*only_pid = pid;
+	if (kernel_before(6, 1)) /* the programs of perf events may use preallocated maps only */
+		bpf_map__set_map_flags(bpf_object__find_map_by_name(trace->object, "stacks"), 0);
 	error = bpf_object__load(trace->object);
 	return error ? trace_fail(error, "the kernel refuses the eBPF program") : 0;
 }

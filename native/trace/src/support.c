@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
-#define BATCH 1024
+#define BATCH 4096
 
 static __thread char error_text[4096], libbpf_text[2048];
 
@@ -51,6 +52,16 @@ const char *trace_error(void)
 	return error_text;
 }
 
+int kernel_before(int major, int minor)
+{
+	struct utsname name;
+	int own_major = 0, own_minor = 0;
+
+	if (uname(&name) || sscanf(name.release, "%d.%d", &own_major, &own_minor) != 2)
+		return 0;
+	return own_major < major || (own_major == major && own_minor < minor);
+}
+
 static int grow(struct records *records, size_t key_size, size_t value_size, size_t capacity)
 {
 	if (records->capacity >= capacity)
@@ -67,33 +78,50 @@ static int grow(struct records *records, size_t key_size, size_t value_size, siz
 	return 0;
 }
 
-int records_read(struct records *records, int fd, const char *name, size_t key_size, size_t value_size, size_t *count)
+static int read_batch(struct records *records, size_t have, int fd, size_t key_size, size_t value_size, size_t room,
+		      uint64_t *position, int *begun, size_t *count)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, options);
-	uint64_t position; /* the kernel's own cursor: a bucket's number */
-	void *from = NULL;
-	size_t have = 0, room = BATCH;
 
-	for (;;) {
-		int error = grow(records, key_size, value_size, have + room);
-		if (error)
-			return trace_fail(error, "no memory to read the map '%s'", name);
+	*count = 0;
+	for (;; room *= 2) {
 		uint32_t n = (uint32_t)room;
-		error = bpf_map_lookup_batch(fd, from, &position, (char *)records->keys + have * key_size,
+		int error = grow(records, key_size, value_size, have + room);
+
+		if (error)
+			return error;
+		error = bpf_map_lookup_batch(fd, *begun ? position : NULL, position,
+					     (char *)records->keys + have * key_size,
 					     (char *)records->values + have * value_size, &n, &options);
-		if (error == -ENOSPC) { /* one bucket holds more than there is room for: nothing was read */
-			room *= 2;
+		if (error == -ENOSPC) /* one bucket holds more than there is room for: nothing was read */
 			continue;
-		}
 		if (error && error != -ENOENT)
-			return trace_fail(error, "the map '%s' cannot be read", name);
-		have += n;
-		if (error) /* ENOENT: that was the last bucket */
-			break;
-		from = &position;
+			return error;
+		*begun = 1;
+		*count = n;
+		return !error; /* ENOENT: that was the last bucket */
 	}
-	*count = have;
-	return 0;
+}
+
+int records_read_some(struct records *records, int fd, size_t key_size, size_t value_size, size_t room,
+		      uint64_t *position, int *begun, size_t *count)
+{
+	return read_batch(records, 0, fd, key_size, value_size, room, position, begun, count);
+}
+
+int records_read(struct records *records, int fd, const char *name, size_t key_size, size_t value_size, size_t *count)
+{
+	uint64_t position; /* the kernel's own cursor: a bucket's number */
+	int begun = 0, more = 1;
+
+	*count = 0;
+	while (more > 0) {
+		size_t read;
+
+		more = read_batch(records, *count, fd, key_size, value_size, BATCH, &position, &begun, &read);
+		*count += read;
+	}
+	return more ? trace_fail(more, "the map '%s' cannot be read", name) : 0;
 }
 
 void records_free(struct records *records)

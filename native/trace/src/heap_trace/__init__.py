@@ -1,114 +1,137 @@
 """Exact heap accounting of one process with eBPF uprobes.
 
-A thin layer over the loader in C: it loads the program, attaches it to functions of one file for one process, and
-reads back what was counted. Which files and instructions to probe, and what the addresses mean, is the caller's.
+A thin layer over the loader in C: it loads the program, attaches it to functions of files for one process, and reads
+back what was counted. Which files and instructions to probe, and what the addresses mean, is the caller's.
 """
 
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass
 from importlib.resources import files
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from heap_trace._errors import TraceError, check, is_privilege_error
 from heap_trace._handle import KernelHandle, TraceClosedError
 from heap_trace._heap_trace import ffi, lib
+from heap_trace.signatures import LAST_ARGUMENT, Kind, Probe, Signature, attach_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
+    "LAST_ARGUMENT",
     "MAX_FRAMES",
+    "SIZE_CLASSES",
     "UNKNOWN_STACK",
-    "Block",
-    "Function",
+    "Counters",
     "HeapTrace",
+    "Kind",
     "Lost",
     "MappingEvent",
     "MappingKind",
+    "Older",
     "Probe",
+    "Signature",
+    "SizeClass",
     "Stack",
+    "Survivors",
     "TraceClosedError",
     "TraceError",
+    "attach_rank",
     "is_privilege_error",
 ]
 
 MAX_FRAMES: int = lib.HEAP_MAX_FRAMES
 UNKNOWN_STACK: int = lib.HEAP_UNKNOWN_STACK
+SIZE_CLASSES: int = lib.HEAP_SIZE_CLASSES
 
-
-class Function(enum.IntEnum):
-    """The signature behind a probe: where its size, pointer and result are found."""
-
-    MALLOC = lib.HEAP_MALLOC
-    CALLOC = lib.HEAP_CALLOC
-    REALLOC = lib.HEAP_REALLOC
-    REALLOCARRAY = lib.HEAP_REALLOCARRAY
-    ALIGNED_ALLOC = lib.HEAP_ALIGNED_ALLOC
-    POSIX_MEMALIGN = lib.HEAP_POSIX_MEMALIGN
-    FREE = lib.HEAP_FREE
-    MMAP = lib.HEAP_MMAP
-    MREMAP = lib.HEAP_MREMAP
-    MUNMAP = lib.HEAP_MUNMAP
+_FRAMES_HEADER = struct.Struct("=QII")  # struct heap_frames before its frames: hash, depth, ending
+_WORD = struct.calcsize("=Q")
 
 
 class Lost(enum.IntEnum):
-    """Why an event was not counted, or not counted under its own stack."""
+    """Why an event was not counted, or not in full: heap_trace.h has a line on each."""
 
     THREAD = lib.HEAP_LOST_THREAD
     RETURN = lib.HEAP_LOST_RETURN
+    NESTED = lib.HEAP_LOST_NESTED
+    STACKED = lib.HEAP_LOST_STACKED
     READ = lib.HEAP_LOST_READ
     BLOCKS = lib.HEAP_LOST_BLOCKS
     FREE = lib.HEAP_LOST_FREE
     STACK = lib.HEAP_LOST_STACK
     STACKS = lib.HEAP_LOST_STACKS
+    FRAMES = lib.HEAP_LOST_FRAMES
     MAPPING = lib.HEAP_LOST_MAPPING
+    OLDER = lib.HEAP_LOST_OLDER
 
 
 class MappingKind(enum.IntEnum):
-    """What happened to a range of addresses."""
+    """What happened to a range of addresses: heap_trace.h has a line on each."""
 
     MAPPED = lib.HEAP_MAPPED
+    SHARED = lib.HEAP_SHARED
     RESERVED = lib.HEAP_RESERVED
+    FILE_MAPPED = lib.HEAP_FILE_MAPPED
     UNMAPPED = lib.HEAP_UNMAPPED
     RESTORED = lib.HEAP_RESTORED
 
 
-# What takes blocks out of the books comes first; what does both comes before what only puts them in.
-_ATTACH_ORDER = (Function.FREE, Function.MUNMAP, Function.REALLOC, Function.REALLOCARRAY, Function.MREMAP)
-
-
-def _attach_rank(function: Function) -> int:
-    return _ATTACH_ORDER.index(function) if function in _ATTACH_ORDER else len(_ATTACH_ORDER)
-
-
 @dataclass(frozen=True)
-class Probe:
-    """One probed function: the offset of its probed instruction in the file, in bytes."""
+class Counters:
+    """What one call stack allocated and what of it was freed.
 
-    function: Function
-    offset: int
-
-
-@dataclass(frozen=True)
-class Stack:
-    """What one call stack allocated and what of it was freed. ``frames`` are return addresses, innermost first."""
+    ``untracked`` are those of the allocations whose free will not be known: the table of blocks was full.
+    """
 
     allocations: int
     allocated_bytes: int
     frees: int
     freed_bytes: int
-    frames: tuple[int, ...]
+    untracked: int
+    untracked_bytes: int
 
 
 @dataclass(frozen=True)
-class Block:
-    """One live block: its size, the hash of its stack and when it was taken, in ns of CLOCK_MONOTONIC."""
+class Stack:
+    """One call stack: return addresses, innermost first, and how unwinding ended (enum heap_ending)."""
 
+    frames: tuple[int, ...]
+    ending: int
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """The live blocks of one stack that were taken in a time, and their birth by thirds of it.
+
+    ``oldest_ns`` is the earliest birth, in ns of CLOCK_MONOTONIC; 0 where realloc moved a block from before the trace.
+    """
+
+    blocks: int
     bytes: int
-    stack: int
-    time_ns: int
+    oldest_ns: int
+    third_blocks: tuple[int, int, int]
+    third_bytes: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Older:
+    """Frees of blocks from before the trace. Bytes are usable sizes; of ``unsized`` frees they are not known."""
+
+    frees: int = 0
+    bytes: int = 0
+    unsized: int = 0
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """Frees of blocks from before the trace of one class of sizes, and their bytes."""
+
+    frees: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -127,8 +150,8 @@ class HeapTrace(KernelHandle):
     """The loaded program. Close it, or use it as a context manager: the probes go with it, also if the process dies.
 
     Args:
-        max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 80 bytes for each in use.
-        max_stacks: different call stacks, about 1.1 KiB each in use.
+        max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
+        max_stacks: different call stacks, about 110 bytes each in use, and 8 bytes a frame in this process.
         min_bytes: heap blocks below this size are left out.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
 
@@ -137,7 +160,7 @@ class HeapTrace(KernelHandle):
     """
 
     def __init__(
-        self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 14, min_bytes: int = 0, allow_session: bool = True
+        self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 18, min_bytes: int = 0, allow_session: bool = True
     ) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
@@ -152,67 +175,128 @@ class HeapTrace(KernelHandle):
         trace = ffi.new("struct heap_trace **")
         check(lib.heap_trace_open(trace, program, len(program), options))
         super().__init__(trace[0], lib.heap_trace_close)
+        # One for each buffer of the loader's: a reading of all blocks does not hold up the rings.
+        self._maps, self._blocks, self._mapping_ring, self._frame_ring = Lock(), Lock(), Lock(), Lock()
 
     def attach(self, pid: int, path: str, probes: Sequence[Probe]) -> None:
-        """Attach to one file, for one process alone: all probes or none.
-
-        The probes that take blocks out of the books are in place before the ones that put them in: a process that
-        runs on meanwhile would else be charged for blocks whose free was not seen.
+        """Attach to one file, for one process alone: all probes or none. May be repeated for further files.
 
         Raises:
-            TraceError: ``errno`` is ESRCH or EINVAL where there is no such process, ENOENT where there is no file.
+            TraceError: ``errno`` is ESRCH or EINVAL where there is no such process, ENOENT where there is no file,
+                ECANCELED where the probes were detached.
         """
-        native = ffi.new(
-            "struct heap_trace_probe[]",
-            [
-                {
-                    "offset": probe.offset,
-                    "function": int(probe.function),
-                    "has_return": probe.function is not Function.FREE,
-                }
-                for probe in sorted(probes, key=lambda probe: _attach_rank(probe.function))
-            ],
-        )
-        check(lib.heap_trace_attach(self._open(), pid, path.encode(), native, len(probes)))
+        records = [record for probe in sorted(probes, key=attach_rank) for record in _records(probe)]
+        native = ffi.new("struct heap_trace_probe[]", records)
+        with self._using() as trace:
+            check(lib.heap_trace_attach(trace, pid, path.encode(), native, len(records)))
+
+    def detach(self) -> None:
+        """Detach all probes. What was counted can still be read."""
+        with self._using() as trace:
+            lib.heap_trace_detach(trace)
 
     @property
     def uses_session(self) -> bool:
         """True where one program serves both ends of a call (kernel 6.13 and newer)."""
-        return bool(lib.heap_trace_uses_session(self._open()))
+        with self._using() as trace:
+            return bool(lib.heap_trace_uses_session(trace))
 
-    def stacks(self) -> dict[int, Stack]:
-        """Every stack seen so far, by its hash."""
-        hashes, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_stack **"), ffi.new("size_t *")
-        check(lib.heap_trace_read_stacks(self._open(), hashes, values, count))
-        result = {}
-        for i in range(count[0]):
-            value = values[0][i]
-            frames = tuple(ffi.unpack(value.frames, min(value.depth, MAX_FRAMES)))
-            result[int(hashes[0][i])] = Stack(
-                value.allocations, value.allocated_bytes, value.frees, value.freed_bytes, frames
-            )
-        return result
+    def counters(self) -> dict[int, Counters]:
+        """What every stack seen so far did, by its hash."""
+        hashes, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_counters **"), ffi.new("size_t *")
+        with self._using(self._maps) as trace:
+            check(lib.heap_trace_read_counters(trace, hashes, values, count))
+            return {
+                int(hashes[0][i]): Counters(
+                    value.allocations,
+                    value.allocated_bytes,
+                    value.frees,
+                    value.freed_bytes,
+                    value.untracked,
+                    value.untracked_bytes,
+                )
+                for i in range(count[0])
+                for value in (values[0][i],)
+            }
 
-    def blocks(self) -> dict[int, Block]:
-        """Every heap block that was taken under the trace and still lives, by its address."""
-        addresses, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_block **"), ffi.new("size_t *")
-        check(lib.heap_trace_read_blocks(self._open(), addresses, values, count))
-        return {
-            int(addresses[0][i]): Block(values[0][i].bytes, values[0][i].stack, values[0][i].time_ns)
-            for i in range(count[0])
-        }
+    def new_stacks(self) -> dict[int, Stack]:
+        """The stacks that were seen first since the last call, by their hashes. Keep them: each comes once."""
+        records, size = ffi.new("unsigned char **"), ffi.new("size_t *")
+        with self._using(self._frame_ring) as trace:
+            check(lib.heap_trace_read_frames(trace, records, size))
+            return dict(_stacks(bytes(ffi.buffer(records[0], size[0])) if size[0] else b""))
+
+    def survivors(self, since_ns: int, now_ns: int) -> dict[int, Survivors]:
+        """The live blocks that were taken at a time or later, in ns of CLOCK_MONOTONIC, by the hash of their stack."""
+        found, count = ffi.new("struct heap_survivors **"), ffi.new("size_t *")
+        with self._using(self._blocks) as trace:
+            check(lib.heap_trace_read_survivors(trace, since_ns, now_ns, found, count))
+            return {
+                int(each.stack): Survivors(
+                    each.blocks, each.bytes, each.oldest_ns, tuple(each.third_blocks), tuple(each.third_bytes)
+                )
+                for each in (found[0][i] for i in range(count[0]))
+            }
+
+    def older(self) -> dict[int, Older]:
+        """Frees of blocks from before the trace, by the address that the freeing call returns to; 0: no room."""
+        callers, values, count = ffi.new("uint64_t **"), ffi.new("struct heap_older **"), ffi.new("size_t *")
+        with self._using(self._maps) as trace:
+            check(lib.heap_trace_read_older(trace, callers, values, count))
+            return {
+                int(callers[0][i]): Older(values[0][i].frees, values[0][i].bytes, values[0][i].unsized)
+                for i in range(count[0])
+            }
+
+    def older_sizes(self) -> tuple[SizeClass, ...]:
+        """The same by size: class ``(log2 << 2) + the two bits below the highest one``."""
+        sizes = ffi.new("struct heap_size_class[]", SIZE_CLASSES)
+        with self._using() as trace:
+            check(lib.heap_trace_read_older_sizes(trace, sizes))
+        return tuple(SizeClass(each.frees, each.bytes) for each in sizes)
 
     def mappings(self) -> list[MappingEvent]:
         """The mapping events since the last call."""
         events, count = ffi.new("struct heap_mapping **"), ffi.new("size_t *")
-        check(lib.heap_trace_read_mappings(self._open(), events, count))
-        return [
-            MappingEvent(MappingKind(event.kind), event.address, event.bytes, event.stack, event.time_ns, event.thread)
-            for event in (events[0][i] for i in range(count[0]))
-        ]
+        with self._using(self._mapping_ring) as trace:
+            check(lib.heap_trace_read_mappings(trace, events, count))
+            return [
+                MappingEvent(
+                    MappingKind(event.kind), event.address, event.bytes, event.stack, event.time_ns, event.thread
+                )
+                for event in (events[0][i] for i in range(count[0]))
+            ]
 
     def lost(self) -> Mapping[Lost, int]:
-        """How many events were not counted, or not under their own stack, for each reason."""
+        """How many events were not counted, or not in full, for each reason."""
         counts = ffi.new("uint64_t[]", len(Lost))
-        check(lib.heap_trace_read_lost(self._open(), counts))
+        with self._using() as trace:
+            check(lib.heap_trace_read_lost(trace, counts))
         return {kind: int(counts[kind]) for kind in Lost}
+
+
+def _records(probe: Probe) -> Iterator[dict[str, int]]:
+    """The loader's records of one probe: its exits come first, so that no entry is counted without them."""
+    start, end = probe.code
+    for offset in probe.exits:
+        yield {"offset": offset, "kind": lib.HEAP_EXIT, "code_start": start, "code_end": end}
+    signature = probe.signature
+    yield {
+        "offset": probe.offset,
+        "kind": int(signature.kind),
+        "size": signature.size,
+        "count": signature.count,
+        "pointer": signature.pointer,
+        "flags": signature.flags,
+        "code_start": start,
+        "code_end": end,
+    }
+
+
+def _stacks(records: bytes) -> Iterator[tuple[int, Stack]]:
+    position = 0
+    while position < len(records):
+        found, depth, ending = _FRAMES_HEADER.unpack_from(records, position)
+        position += _FRAMES_HEADER.size
+        yield found, Stack(struct.unpack_from(f"={depth}Q", records, position), ending)
+        position += depth * _WORD

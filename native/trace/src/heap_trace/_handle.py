@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager
+from threading import Condition
+from typing import TYPE_CHECKING, Any, Self
 
 from heap_trace._heap_trace import ffi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from threading import Lock
     from types import TracebackType
 
 
@@ -19,20 +22,41 @@ class TraceClosedError(RuntimeError):
 
 
 class KernelHandle:
-    """Close it, or use it as a context manager: the probes go with it, also if the process dies."""
+    """Close it, or use it as a context manager: the probes go with it, also if the process dies.
+
+    Any thread may use it while another closes it: closing waits for the calls that are under way, and what comes later
+    raises a `TraceClosedError`.
+    """
 
     def __init__(self, opened: object, close: Callable[[object], None]) -> None:
         self._opened = opened
         self._close = close
+        self._users = 0
+        self._idle = Condition()
 
-    def _open(self) -> object:
-        if not self._opened:
-            raise TraceClosedError
-        return self._opened
+    @contextmanager
+    def _using(self, resource: Lock | None = None) -> Iterator[Any]:
+        """The opened object, which stays open meanwhile. `resource` keeps other threads from the same buffers."""
+        with self._idle:
+            if not self._opened:
+                raise TraceClosedError
+            self._users += 1
+        try:
+            if resource is None:
+                yield self._opened
+            else:
+                with resource:
+                    yield self._opened
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
 
     def close(self) -> None:
-        """Take the probes out and free the maps. Closing twice is fine."""
-        opened, self._opened = self._opened, ffi.NULL
+        """Detach the probes and free the maps. Closing twice is fine."""
+        with self._idle:
+            opened, self._opened = self._opened, ffi.NULL
+            self._idle.wait_for(lambda: not self._users)
         self._close(opened)
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from threading import Lock
 
 from heap_trace._errors import check
 from heap_trace._handle import KernelHandle
@@ -52,27 +53,31 @@ class PageFaults(KernelHandle):
         trace = ffi.new("struct fault_trace **")
         check(lib.fault_trace_open(trace, program, len(program), period, pid))
         super().__init__(trace[0], lib.fault_trace_close)
+        self._maps = Lock()
 
     def samples(self) -> dict[tuple[int, int], int]:
         """How many samples, by process and hash of the stack; hash 0 stands for no stack, process 0 for all others."""
         keys, counts, count = ffi.new("struct fault_key **"), ffi.new("uint64_t **"), ffi.new("size_t *")
-        check(lib.fault_trace_read_samples(self._open(), keys, counts, count))
-        return {(int(keys[0][i].pid), int(keys[0][i].stack)): int(counts[0][i]) for i in range(count[0])}
+        with self._using(self._maps) as trace:
+            check(lib.fault_trace_read_samples(trace, keys, counts, count))
+            return {(int(keys[0][i].pid), int(keys[0][i].stack)): int(counts[0][i]) for i in range(count[0])}
 
     def stacks(self) -> dict[int, FaultStack]:
         """The stacks of the samples, by their hashes."""
         hashes, values, count = ffi.new("uint64_t **"), ffi.new("struct fault_stack **"), ffi.new("size_t *")
-        check(lib.fault_trace_read_stacks(self._open(), hashes, values, count))
-        result = {}
-        for i in range(count[0]):
-            value = values[0][i]
-            result[int(hashes[0][i])] = FaultStack(
-                tuple(ffi.unpack(value.frames, min(value.depth, FAULT_MAX_FRAMES))), int(value.top)
-            )
-        return result
+        with self._using(self._maps) as trace:
+            check(lib.fault_trace_read_stacks(trace, hashes, values, count))
+            return {
+                int(hashes[0][i]): FaultStack(
+                    tuple(ffi.unpack(value.frames, min(value.depth, FAULT_MAX_FRAMES))), int(value.top)
+                )
+                for i in range(count[0])
+                for value in (values[0][i],)
+            }
 
     def totals(self) -> Totals:
         """What was counted exactly since the start."""
         faults, lost = ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        check(lib.fault_trace_read_totals(self._open(), faults, lost))
+        with self._using() as trace:
+            check(lib.fault_trace_read_totals(trace, faults, lost))
         return Totals(int(faults[0]), int(lost[0]))

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of the loader share: loader.c opens, attaches and closes, readings.c reads. */
+#ifndef LOADER_INTERNAL_H
+#define LOADER_INTERNAL_H
+
+#include "heap_cookie.h"
+#include "heap_trace.h"
+#include "loader.h"
+#include "support.h"
+
+#include <bpf/libbpf.h>
+#include <pthread.h>
+
+struct bytes {
+	unsigned char *data;
+	size_t size, capacity;
+};
+
+struct heap_trace {
+	struct bpf_object *object;
+	struct bpf_program *session, *entry, *exit;
+	struct ring_buffer *mapping_ring, *frame_ring;
+	pthread_mutex_t attachments; /* guards what is attached: a watchdog detaches beside whatever else goes on */
+	struct bpf_link **links;
+	int *link_fds; /* of links that this libbpf has no type for */
+	size_t n_links, n_link_fds;
+	uint32_t n_probes;
+	int detached;
+	int uses_session;
+	struct records counters, older;
+	struct records batch; /* of blocks */
+	struct heap_survivors *survivors;
+	struct bytes mappings, frames;
+};
+
+int heap_trace_map_fd(const struct heap_trace *trace, const char *name);
+
+/* Opens the two rings: what comes out of them is kept in `mappings` and `frames`. */
+int heap_trace_open_rings(struct heap_trace *trace);
+void heap_trace_free_readings(struct heap_trace *trace);
+
+#endif
