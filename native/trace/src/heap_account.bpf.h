@@ -98,13 +98,36 @@ struct uprobes_state___heap {
 
 struct mm_struct___heap {
 	struct uprobes_state___heap uprobes_state;
+	unsigned long start_stack;
+} __attribute__((preserve_access_index));
+
+struct uw___heap {
+	unsigned long tp_value;
+} __attribute__((preserve_access_index));
+
+struct thread_struct___heap {
+	unsigned long fsbase; /* x86 */
+	struct uw___heap uw;  /* arm64 */
 } __attribute__((preserve_access_index));
 
 struct task_struct___heap {
 	struct mm_struct___heap *mm;
 	unsigned long sas_ss_sp;
 	unsigned long sas_ss_size;
+	struct thread_struct___heap thread;
 } __attribute__((preserve_access_index));
+
+struct vm_area_struct___heap {
+	unsigned long vm_start;
+	unsigned long vm_end;
+} __attribute__((preserve_access_index));
+
+/* Kernel 5.17's helper. Its number is the interface; older headers have no name for it. */
+#define FIND_VMA 180
+static long (*const find_vma)(void *task, __u64 address, void *callback, void *context, __u64 flags) = (void *)FIND_VMA;
+enum bpf_func_id___heap {
+	BPF_FUNC_find_vma___heap = FIND_VMA,
+};
 
 /* Where return probes make a call return to; 0 before the first of them. */
 static __always_inline __u64 trampoline(void)
@@ -117,12 +140,51 @@ static __always_inline __u64 trampoline(void)
 	return area ? BPF_CORE_READ(area, vaddr) : 0;
 }
 
-static __always_inline int on_alternate_stack(__u64 sp)
+/* Below the first thread's stack nothing else is mapped as near as this: mmap keeps 128 MiB from its start at least. */
+#define FIRST_STACK_BYTES (64ULL << 20)
+
+struct area {
+	__u64 start, end;
+};
+
+static long keep_area(void *task, struct vm_area_struct___heap *vma, struct area *area)
+{
+	(void)task;
+	area->start = BPF_CORE_READ(vma, vm_start);
+	area->end = BPF_CORE_READ(vma, vm_end);
+	return 0;
+}
+
+/* The thread pointer: the C libraries keep a thread's own data at the upper end of the stack that they start it on. */
+static __always_inline __u64 thread_pointer(struct task_struct___heap *task)
+{
+#ifdef __TARGET_ARCH_x86
+	return BPF_CORE_READ(task, thread.fsbase);
+#else
+	return BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
+}
+
+/*
+ * Whether `low` and `high` are certainly on the stack that this thread was started on: both in the first thread's, or
+ * both below the thread's own data and in the same area of memory, whose lower end is a guard page.
+ */
+static __noinline int on_same_stack(__u64 low, __u64 high)
 {
 	struct task_struct___heap *task = (void *)bpf_get_current_task_btf();
-	__u64 start = BPF_CORE_READ(task, sas_ss_sp);
+	__u64 start = BPF_CORE_READ(task, mm, start_stack), alternate = BPF_CORE_READ(task, sas_ss_sp);
+	struct area area = {};
 
-	return sp - start < BPF_CORE_READ(task, sas_ss_size);
+	if (high - alternate < BPF_CORE_READ(task, sas_ss_size) || low - alternate < BPF_CORE_READ(task, sas_ss_size))
+		return 0;
+	if (low <= high && high < start && start - low < FIRST_STACK_BYTES)
+		return 1;
+	if (!bpf_core_enum_value_exists(enum bpf_func_id___heap, BPF_FUNC_find_vma___heap))
+		return 0;
+	start = thread_pointer(task);
+	if (find_vma(bpf_get_current_task_btf(), start - 1, keep_area, &area, 0))
+		return 0;
+	return area.start <= low && low <= high && high < start;
 }
 
 struct heap_pending;
@@ -130,7 +192,7 @@ static __always_inline void abandon(struct heap_pending *pending);
 
 #define HEAP_INLINE __always_inline
 #define HEAP_READ_WORD(address, word) bpf_probe_read_user(word, sizeof(*(word)), (const void *)(address))
-#define HEAP_ON_ALTERNATE_STACK(sp) on_alternate_stack(sp)
+#define HEAP_SAME_STACK(low, high) on_same_stack(low, high)
 #define HEAP_ABANDON(pending) abandon(pending)
 #ifdef __TARGET_ARCH_x86
 #define HEAP_RETURN_SLOTS 1

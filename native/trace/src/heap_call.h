@@ -13,7 +13,7 @@
  * drive. Whoever includes it defines, before:
  *
  *   HEAP_READ_WORD(address, &word)   0 where the word could be read from the thread's memory
- *   HEAP_ON_ALTERNATE_STACK(sp)      1 where sp is on the alternate signal stack of the thread
+ *   HEAP_SAME_STACK(low, high)       1 where it is certain that both addresses are on the thread's own stack, 0 else
  *   HEAP_ABANDON(pending)            a call that will not return is about to be forgotten
  *   HEAP_RETURN_SLOTS                1 where a call leaves its return address at the stack pointer (x86), 0 where it is
  *                                    in a register (arm64): then only stack pointers tell
@@ -120,13 +120,12 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 	}
 	/*
 	 * Above the pending call: it was left by a longjmp and its word on the stack is intact so far, or this is another
-	 * stack and the pending call goes on later. A second return probe would make the kernel drop the pending one's,
-	 * and the process would die of it if that call does return. Where that cannot be, the call was left.
+	 * stack (a signal's, a coroutine's) and the pending call goes on later. Then a second return probe would make the
+	 * kernel drop the pending one's, and the process would die of it when that call returns.
 	 */
-	if ((HEAP_RETURN_SLOTS && pending->hijacked) ||
-	    (HEAP_ON_ALTERNATE_STACK(entry->sp) && !HEAP_ON_ALTERNATE_STACK(pending->sp)))
-		return HEAP_ELSEWHERE;
-	return HEAP_ABANDONED;
+	if (!pending->hijacked || HEAP_SAME_STACK(pending->sp, entry->sp))
+		return HEAP_ABANDONED;
+	return HEAP_ELSEWHERE;
 }
 
 /* Judges an entry, and forgets the pending calls that it shows to be abandoned. */
