@@ -30,7 +30,7 @@ _REMEDIES = {
     Lost.MAPPING: "mmap or munmap calls are missing: the ring was full. Trace for a shorter time",
 }
 
-_COUNTED = (Lost.BLOCKS, Lost.FREE, Lost.STACK, Lost.STACKS, Lost.FRAMES, Lost.OLDER)
+_COUNTED = (Lost.FREE, Lost.STACK, Lost.STACKS, Lost.FRAMES, Lost.OLDER)
 
 # These are missing from the numbers; all other kinds are missing from the stacks only.
 UNCOUNTED = tuple(kind.name.lower() for kind in Lost if kind not in _COUNTED)

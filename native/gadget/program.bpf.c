@@ -3,7 +3,7 @@
  * memleak: bytes outstanding by call stack and process, for Inspektor Gadget v0.49 and newer.
  *
  * The accounting is native/trace's (heap_account.bpf.h). What is Inspektor Gadget's stands here: which processes count,
- * and what it reads. It reads a map once a second and empties it, while the books have to stay. So a timer puts absolute
+ * and what it reads. It reads a map once a second and empties it, while the counts have to stay. So a timer puts absolute
  * copies of all records that are worth reporting into that map, twice a second.
  *
  * mmap and munmap are not probed: a mapping can be cut and joined, and following that is work for user space. Blocks that
@@ -26,16 +26,18 @@
 #define MAX_ROWS 1024
 #define REPORT_EVERY_NS 400000000ULL
 
-static void describe_stack(struct pt_regs *ctx, __u64 hash);
+struct heap_frames;
+static void describe_stack(struct pt_regs *ctx, const struct heap_frames *stack);
 
 /* The frames that tell stacks apart here; what is printed comes from Inspektor Gadget's own map, with up to 127. */
 #define HEAP_MAX_FRAMES 24
 #define HEAP_MAX_BLOCKS (1 << 18)
 #define HEAP_MAX_STACKS (1 << 14)
-#define HEAP_STACKS_FLAGS 0 /* before 6.1 a timer's program may use preallocated maps only */
+#define HEAP_COUNTERS_FLAGS 0 /* before 6.1 a timer's program may use preallocated maps only */
 #define HEAP_PROCESS() (bpf_get_current_pid_tgid() >> 32)
-#define HEAP_ON_NEW_STACK(ctx, hash) describe_stack(ctx, hash)
+#define HEAP_ON_NEW_STACK(ctx, stack) describe_stack(ctx, stack)
 #define HEAP_WITHOUT_MAPPINGS
+#define HEAP_WITHOUT_OLDER /* the return addresses of several processes would be mixed */
 #include "heap_account.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -124,15 +126,16 @@ static long find_place(struct task_struct *task, struct vm_area_struct *vma, str
 	return 0;
 }
 
-static __noinline void describe_stack(struct pt_regs *ctx, __u64 hash)
+static __noinline void describe_stack(struct pt_regs *ctx, const struct heap_frames *stack)
 {
 	__u32 zero = 0;
 	struct owner *owner = bpf_map_lookup_elem(&new_owner, &zero);
-	struct heap_stack *stack = bpf_map_lookup_elem(&scratch, &zero);
 	struct place place = {};
+	__u64 hash;
 
 	if (!owner || !stack)
 		return;
+	hash = stack->hash;
 	gadget_process_populate(&owner->proc);
 	gadget_get_user_stack(ctx, &owner->ustack);
 	place.offset = stack->frames[0];
@@ -155,7 +158,7 @@ static __always_inline __u64 count_untracked(void)
 	return (full ? *full : 0) + (threads ? *threads : 0);
 }
 
-static long report_stack(struct bpf_map *map, __u64 *hash, struct heap_stack *stack, void *unused)
+static long report_stack(struct bpf_map *map, __u64 *hash, struct heap_counters *stack, void *unused)
 {
 	__u32 zero = 0;
 	struct row *row = bpf_map_lookup_elem(&new_row, &zero);
@@ -185,14 +188,15 @@ static long report_stack(struct bpf_map *map, __u64 *hash, struct heap_stack *st
 }
 
 /* The record of the allocations whose stack could not be taken or kept: of no process in particular. */
-static const struct heap_stack no_counts;
+static const struct heap_counters no_counts;
+
 static const struct owner nobody = {.function = "[no stack was kept]"};
 
 static __always_inline void keep_unknown_stack(void)
 {
 	const __u64 unknown = HEAP_UNKNOWN_STACK;
 
-	bpf_map_update_elem(&stacks, &unknown, &no_counts, BPF_NOEXIST);
+	bpf_map_update_elem(&counters, &unknown, &no_counts, BPF_NOEXIST);
 	bpf_map_update_elem(&owners, &unknown, &nobody, BPF_NOEXIST);
 }
 
@@ -206,7 +210,7 @@ int heap_report(struct bpf_perf_event_data *ctx)
 	if (now - last < REPORT_EVERY_NS || __sync_val_compare_and_swap(&reported_ns, last, now) != last)
 		return 0;
 	keep_unknown_stack();
-	bpf_for_each_map_elem(&stacks, report_stack, 0, 0);
+	bpf_for_each_map_elem(&counters, report_stack, 0, 0);
 	return 0;
 }
 
@@ -222,7 +226,7 @@ static long forget_stack(struct bpf_map *map, __u64 *hash, struct owner *owner, 
 	if (owner->proc.pid == ending->process) {
 		__u64 ended = *hash;
 
-		bpf_map_delete_elem(&stacks, &ended);
+		bpf_map_delete_elem(&counters, &ended);
 		bpf_map_delete_elem(map, &ended);
 		ending->counted = 1; /* not a sum, whose every value the verifier would follow */
 	}
@@ -280,50 +284,54 @@ static __always_inline int can_forbid_preemption(void)
 	return bpf_core_enum_value_exists(enum bpf_attach_type___of_6_10, BPF_TRACE_KPROBE_SESSION___of_6_10);
 }
 
-static __noinline int on_entry(struct pt_regs *ctx, __u32 function)
+static __noinline int on_entry(struct pt_regs *ctx, __u64 cookie)
 {
 	if (gadget_should_discard_data_current())
 		return 0;
 	if (can_forbid_preemption())
 		bpf_preempt_disable();
-	enter(ctx, function);
+	enter(ctx, cookie);
 	if (can_forbid_preemption())
 		bpf_preempt_enable();
 	return 0;
 }
 
-static __noinline int on_return(struct pt_regs *ctx, __u32 function)
+static __noinline int on_return(struct pt_regs *ctx, __u64 cookie)
 {
 	if (can_forbid_preemption())
 		bpf_preempt_disable();
-	leave(ctx, function);
+	leave(ctx, cookie);
 	if (can_forbid_preemption())
 		bpf_preempt_enable();
 	return 0;
 }
 
-#define ENTRY(name, function)                       \
+/*
+ * Signatures as probe cookies; the numbers tell the probes apart. How far libc's code reaches around each probe is not
+ * known here, so a call that comes from anywhere while another is pending counts as that one's own if it is deeper.
+ */
+#define ENTRY(name, cookie)                         \
 	SEC("uprobe/libc:" #name)                   \
 	int enter_##name(struct pt_regs *ctx)       \
 	{                                           \
-		return on_entry(ctx, function);     \
+		return on_entry(ctx, cookie);       \
 	}
 
-#define BOTH_ENDS(name, function)                   \
-	ENTRY(name, function)                       \
+#define BOTH_ENDS(name, cookie)                     \
+	ENTRY(name, cookie)                         \
 	SEC("uretprobe/libc:" #name)                \
 	int leave_##name(struct pt_regs *ctx)       \
 	{                                           \
-		return on_return(ctx, function);    \
+		return on_return(ctx, cookie);      \
 	}
 
-BOTH_ENDS(malloc, HEAP_MALLOC)
-BOTH_ENDS(valloc, HEAP_MALLOC)
-BOTH_ENDS(pvalloc, HEAP_MALLOC)
-BOTH_ENDS(calloc, HEAP_CALLOC)
-BOTH_ENDS(realloc, HEAP_REALLOC)
-BOTH_ENDS(reallocarray, HEAP_REALLOCARRAY)
-BOTH_ENDS(aligned_alloc, HEAP_ALIGNED_ALLOC)
-BOTH_ENDS(memalign, HEAP_ALIGNED_ALLOC)
-BOTH_ENDS(posix_memalign, HEAP_POSIX_MEMALIGN)
-ENTRY(free, HEAP_FREE)
+BOTH_ENDS(malloc, HEAP_COOKIE(HEAP_ALLOCATE, 1, 1, 0, 0, 0))
+BOTH_ENDS(valloc, HEAP_COOKIE(HEAP_ALLOCATE, 2, 1, 0, 0, 0))
+BOTH_ENDS(pvalloc, HEAP_COOKIE(HEAP_ALLOCATE, 3, 1, 0, 0, 0))
+BOTH_ENDS(calloc, HEAP_COOKIE(HEAP_ALLOCATE, 4, 2, 1, 0, 0))
+BOTH_ENDS(realloc, HEAP_COOKIE(HEAP_REALLOCATE, 5, 2, 0, 1, 0))
+BOTH_ENDS(reallocarray, HEAP_COOKIE(HEAP_REALLOCATE, 6, 3, 2, 1, 0))
+BOTH_ENDS(aligned_alloc, HEAP_COOKIE(HEAP_ALLOCATE, 7, 2, 0, 0, 0))
+BOTH_ENDS(memalign, HEAP_COOKIE(HEAP_ALLOCATE, 8, 2, 0, 0, 0))
+BOTH_ENDS(posix_memalign, HEAP_COOKIE(HEAP_ALLOCATE, 9, 3, 0, 1, HEAP_STORES_RESULT))
+ENTRY(free, HEAP_COOKIE(HEAP_FREE, 10, 0, 0, 1, 0))

@@ -248,4 +248,4 @@ def test_the_printed_report_shows_stacks_claims_and_verdict() -> None:
 def test_the_printed_report_does_not_say_that_all_was_counted_when_it_was_not() -> None:
     text = printed(reported(window(lost={**dict.fromkeys(Lost, 0), Lost.BLOCKS: 3})))
     assert "Every event was counted." not in text
-    assert "3 blocks are missing" in text
+    assert "3 blocks are counted, but not their frees" in text

@@ -233,6 +233,7 @@ struct {
 	__type(value, struct heap_frames);
 } scratch SEC(".maps");
 
+#ifndef HEAP_WITHOUT_OLDER
 /* By the address that the freeing call returns to; under 0 what found no room. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -249,6 +250,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct heap_size_class);
 } older_sizes SEC(".maps");
+#endif
 
 /* How far each probe's object reaches around it: written by the loader before the probe is attached. */
 struct {
@@ -256,7 +258,7 @@ struct {
 	__uint(max_entries, HEAP_MAX_PROBES);
 	__type(key, __u32);
 	__type(value, struct heap_code);
-} code SEC(".maps");
+} probed_code SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -423,6 +425,10 @@ static __always_inline int take_block(__u64 address, struct heap_block *taken)
 	return !bpf_map_delete_elem(&blocks, &key);
 }
 
+#ifdef HEAP_WITHOUT_OLDER
+#define usable_bytes(address, cookie) 0
+#define count_older(usable, return_address)
+#else
 /* The usable size of a block of glibc's, from its chunk's header; 0 where it is not known. */
 static __always_inline __u64 usable_bytes(__u64 address, __u64 cookie)
 {
@@ -478,6 +484,7 @@ static __always_inline void count_older(__u64 usable, __u64 return_address)
 	__sync_fetch_and_add(&record->bytes, usable);
 	__sync_fetch_and_add(&record->unsized, usable ? 0 : 1);
 }
+#endif
 
 #ifdef HEAP_WITHOUT_MAPPINGS
 #define report_mapping(kind, address, bytes, stack)
@@ -614,7 +621,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 		return SKIP_RETURN;
 	}
 	entry.return_address = return_address(ctx);
-	struct heap_code *reach = bpf_map_lookup_elem(&code, &entry.probe);
+	struct heap_code *reach = bpf_map_lookup_elem(&probed_code, &entry.probe);
 	if (reach) {
 		entry.code_start = PT_REGS_IP(ctx) - reach->before;
 		entry.code_end = PT_REGS_IP(ctx) + reach->after;

@@ -113,7 +113,8 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 		return entry->probe == HEAP_COOKIE_PROBE(pending->cookie) ? HEAP_ABANDONED : HEAP_INSIDE;
 	}
 	if (entry->sp < pending->sp) { /* stacks grow down: deeper */
-		if (heap_within(entry->return_address, pending->code_start, pending->code_end) ||
+		if (pending->code_start == pending->code_end || /* not known */
+		    heap_within(entry->return_address, pending->code_start, pending->code_end) ||
 		    heap_within(entry->return_address, entry->code_start, entry->code_end))
 			return pending->nested < HEAP_MAX_NESTED ? HEAP_INSIDE : HEAP_ABANDONED;
 		return pending->interrupting < HEAP_MAX_INTERRUPTING ? HEAP_INTERRUPTING : HEAP_ABANDONED;

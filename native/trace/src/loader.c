@@ -158,7 +158,7 @@ static uint64_t number_probe(struct heap_trace *trace, const struct heap_trace_p
 
 	if (probe->kind == HEAP_EXIT)
 		return HEAP_COOKIE(HEAP_EXIT, 0, 0, 0, 0, 0);
-	if (number >= HEAP_MAX_PROBES || bpf_map_update_elem(heap_trace_map_fd(trace, "code"), &number, &reach, BPF_ANY))
+	if (number >= HEAP_MAX_PROBES || bpf_map_update_elem(heap_trace_map_fd(trace, "probed_code"), &number, &reach, BPF_ANY))
 		return 0;
 	trace->n_probes = number;
 	return HEAP_COOKIE(probe->kind, number, probe->size, probe->count, probe->pointer, probe->flags);
