@@ -153,12 +153,8 @@ def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe,
             continue
         code = read_code(path, elf, export, CODE_BYTES)
         placement = place(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
-        segment = elf.segment_of(export.address + placement.delta)
-        if segment is not None:
-            probe = Probe(
-                replace(signature, chunk_header=glibc),
-                export.address + placement.delta - segment.address + segment.offset,
-                (segment.offset, segment.offset + segment.size),
-            )
+        offset = elf.offset_of(export.address + placement.delta)
+        if offset is not None:
+            probe = Probe(replace(signature, chunk_header=glibc), offset)
             placed[export.address] = PlacedProbe(name, probe, placement)
     return tuple(placed.values())

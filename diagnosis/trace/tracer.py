@@ -129,7 +129,13 @@ class Tracer:
             self._close = stack.pop_all().close
 
     def _attach(self, allocator: Allocator) -> None:
-        self._trace.attach(self.process.pid, str(allocator.path), [placed.probe for placed in allocator.probes])
+        code = [
+            (mapping.start, mapping.end)
+            for mapping in self.process.maps()
+            if mapping.executable and mapping.path == allocator.name
+        ]
+        probes = [placed.probe for placed in allocator.probes]
+        self._trace.attach(self.process.pid, str(allocator.path), probes, code)
 
     @property
     def uses_session(self) -> bool:

@@ -49,7 +49,6 @@ def test_every_allocating_function_of_this_libc_is_probed_inside_its_own_code(ow
         assert address == export.address + placed.placement.delta
         assert address < export.address + export.size
         assert replace(placed.probe.signature, chunk_header=False) == FUNCTIONS[placed.name]
-        assert placed.probe.code[0] <= placed.probe.offset < placed.probe.code[1]
         covered |= {name for name, other in elf.exports.items() if other.address == export.address}
     assert covered >= set(FUNCTIONS) & set(elf.exports)
     assert {placed.probe.signature.kind for placed in own.probes} == set(Kind) - {Kind.RESIZE}
