@@ -12,7 +12,7 @@ from diagnosis.lab import child
 from diagnosis.lab.child import PROJECT, Child
 from diagnosis.lab.unprivileged import User, choose_user
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from heap_trace import MAX_FRAMES
 
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer, demangle
-from tests.diagnosis.programs import answer, compile_c, running
+from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from diagnosis.lab import unprivileged
 from diagnosis.lab.child import PROJECT
 from diagnosis.lab.unprivileged import User, choose_user, closed_ancestors, command_as
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -168,6 +168,6 @@ class Command:
 
     def assert_nothing_is_left(self) -> None:
         """No process, no program, map or link in the kernel, and no file."""
-        wait_until(lambda: not self.orphans(), f"its processes are gone: {sorted(self.orphans())}", 5)
-        wait_until(lambda: not any(held.exists() for held in self.bpf), "its eBPF objects are gone", 5)
+        wait_until(lambda: not self.orphans(), f"its processes are gone: {sorted(self.orphans())}")
+        wait_until(lambda: not any(held.exists() for held in self.bpf), "its eBPF objects are gone")
         assert list(self.folder.iterdir()) == []

@@ -15,8 +15,8 @@ import pytest
 from diagnosis.lab.child import PROJECT
 from diagnosis.lab.unprivileged import choose_user, command_as
 from diagnosis.report.lost import UNCOUNTED
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.lab.command import Command

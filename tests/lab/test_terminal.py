@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType

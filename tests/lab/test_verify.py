@@ -18,8 +18,8 @@ from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Tracer, Tracing
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

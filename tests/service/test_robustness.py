@@ -20,14 +20,15 @@ from starlette.responses import PlainTextResponse
 
 from service import server as server_module
 from service.server import Server, listen
-from tests.service.running import END_OF_DEGRADED_BYTES, running_service, wait_until
+from tests.support.running_service import END_OF_DEGRADED_BYTES, running_service
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
 
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 PROBE_SECONDS = 1.0  # what a kubelet allows by default
 WHOLE = b"GET /health HTTP/1.1\r\nHost: catalog\r\n\r\n"

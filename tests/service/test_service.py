@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.service.running import FREE_PORTS, MIB, ROOT, environment, fetch, running_service
+from tests.support.running_service import FREE_PORTS, MIB, ROOT, environment, fetch, running_service
 
 if TYPE_CHECKING:
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 
 def test_it_holds_under_60_mib_at_start(service: Service) -> None:

@@ -12,12 +12,13 @@ import httpx
 
 from service import visitors
 from service.visitors import Visitors
-from tests.service.running import running_service, running_visitors, wait_until
+from tests.support.running_service import running_service, running_visitors
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 
 def visits(service: Service) -> float:

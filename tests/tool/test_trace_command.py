@@ -16,8 +16,8 @@ import pytest
 
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import answer, compile_c, running
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import answer, compile_c, running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -285,11 +284,3 @@ def report_on(tracer: Tracer, *steps: Callable[[], object]) -> Report:
     with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
         window = measure(tracer, symbolizer, None, sample_count=SAMPLES_PER_WINDOW, pause=pause)
         return build_report(tracer, window, symbolizer)
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Poll a condition until it holds; fail after some seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)

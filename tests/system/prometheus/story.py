@@ -23,16 +23,17 @@ import httpx
 
 from grafana import DATASOURCE_UID, dashboards, rules
 from infra.prometheus_config import kubernetes_jobs
-from tests.grafana.screen import Screen, View
-from tests.grafana.server import free_port, running_prometheus
-from tests.service.running import fetch, running_service, running_visitors, wait_until
+from tests.support.prometheus import free_port, running_prometheus
+from tests.support.running_service import fetch, running_service, running_visitors
+from tests.support.screen import Screen, View
+from tests.support.waiting import wait_until
 from tests.system.prometheus.cluster import NAMESPACE, Pod, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.grafana.server import Prometheus
-    from tests.service.running import Service
+    from tests.support.prometheus import Prometheus
+    from tests.support.running_service import Service
 
 MIB = 1024 * 1024
 SPEED = 60
@@ -135,7 +136,6 @@ def _answers(tracer: subprocess.Popen[bytes], address: str, log: Path) -> bool:
     try:
         return fetch(address, "/metrics").status_code == 200
     except httpx.TransportError:
-        time.sleep(0.05)
         return False
 
 
