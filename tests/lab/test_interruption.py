@@ -57,7 +57,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(
     with memleak_lab(arguments) as command:
         moment(command)
         command.send(number)
-        status = command.end(10)
+        status = command.end()
         if number is signal.SIGKILL:
             assert status == -signal.SIGKILL
         else:
@@ -73,7 +73,7 @@ def test_a_closed_terminal_leaves_nothing_behind(memleak_lab: MemleakLab) -> Non
     with memleak_lab(WATCHING) as command:
         watching(command)
         command.send(signal.SIGHUP)
-        assert command.end(10) == 130
+        assert command.end() == 130
         command.assert_nothing_is_left()
 
 
@@ -83,7 +83,7 @@ def test_impatience_leaves_nothing_behind(memleak_lab: MemleakLab) -> None:
         tracing(command)
         for _ in range(5):
             command.send(signal.SIGINT)
-        assert command.end(10) == 130
+        assert command.end() == 130
         command.assert_nothing_is_left()
 
 
@@ -91,7 +91,7 @@ def test_a_service_that_dies_ends_the_run_with_the_reason(memleak_lab: MemleakLa
     with memleak_lab(WATCHING) as command:
         service = int(command.read_until("The service is pid").split("pid ")[1].split(",")[0])
         os.kill(service, signal.SIGKILL)
-        assert command.end(10) == 2
+        assert command.end() == 2
         assert command.stderr().startswith("memleak-lab: ")
         assert command.stderr().count("\n") == 1
         command.assert_nothing_is_left()
@@ -102,6 +102,6 @@ def test_a_reader_that_goes_away_ends_the_run(memleak_lab: MemleakLab) -> None:
     with memleak_lab("run --speed 600 --duration 1h") as command:
         watching(command)
         command.stop_reading()
-        assert command.end(20) != 0
+        assert command.end() != 0
         assert "Traceback" not in command.stderr()
         command.assert_nothing_is_left()

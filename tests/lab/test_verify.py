@@ -19,7 +19,7 @@ from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Tracer, Tracing
 from tests.lab.command import MEMLEAK_LAB
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def long_lived() -> Iterator[Leaking]:
 
 def memleak_lab(*arguments: str) -> tuple[int, str, str]:
     """Exit status, standard output and standard error."""
-    done = subprocess.run([MEMLEAK_LAB, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([MEMLEAK_LAB, *arguments], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -25,6 +25,7 @@ from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Tracer, Tracing
 from diagnosis.trace.window import measure
+from tests.support.waiting import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
 
 PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
 
-STOP_SECONDS = 120.0
+STOP_SECONDS = LIMIT_SECONDS
 
 # The system's libraries keep to their exported names: to read all their debug information takes a second.
 NO_DEBUG_FILES = PROGRAMS / "none"
