@@ -14,6 +14,7 @@ from comparison.guide.service import held_service
 from comparison.tools.gadget import GADGET, cannot_build
 from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_libc
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -104,4 +105,4 @@ def excerpt(output: str) -> str:
 
 def _libc(pid: int) -> Path:
     process = Process(pid)
-    return next(process.open_path(mapping) for mapping in process.maps() if "/libc.so.6" in mapping.path)
+    return next(process.open_path(mapping) for mapping in process.maps() if is_libc(mapping.path))

@@ -19,6 +19,7 @@ from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.report import Target, Truth
 from diagnosis.report.site import call_site
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
+from diagnosis.target.libc import is_c_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,5 +98,5 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
 
 def _own_site(stack: TouchedStack) -> CallSite:
     """The first function outside the C library and its caller, or the first two at all."""
-    own = [frame for frame in stack.frames if not frame.module.startswith(("libc.so", "ld-linux"))]
+    own = [frame for frame in stack.frames if not is_c_runtime(frame.module)]
     return call_site(own or stack.frames)

@@ -15,8 +15,7 @@ import capstone
 if TYPE_CHECKING:
     from diagnosis.target.objects import ElfObject
 
-# In the C library or the dynamic linker, or in a program that has its own.
-START_MODULES = ("libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl-", "libc.musl-")
+# In the C runtime, or in a program that has its own.
 START_FUNCTIONS = frozenset({"main", "_start", "__libc_start_call_main", "__libc_start_main", "start_thread", "clone3"})
 
 # What has to be read behind a return address to see what is called next.

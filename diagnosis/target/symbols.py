@@ -16,8 +16,9 @@ from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_c_runtime
 from diagnosis.target.objects import read_object
-from diagnosis.target.start import CODE_BYTES, START_FUNCTIONS, START_MODULES, calls_exit
+from diagnosis.target.start import CODE_BYTES, START_FUNCTIONS, calls_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ class SymbolizedStack:
         if self.depth >= MAX_FRAMES:
             return False
         outermost = self.frames[-1]
-        return not (outermost.function in START_FUNCTIONS or outermost.module.startswith(START_MODULES))
+        return not (outermost.function in START_FUNCTIONS or is_c_runtime(outermost.module))
 
 
 def demangle(symbol: str) -> str:
@@ -149,7 +150,7 @@ class _Module:
 
     def runs_main(self, address: int) -> bool:
         """True where the code at a return address is the C library's that calls main and then exit."""
-        if not self._file or not self._object or not self.name.startswith(START_MODULES):
+        if not self._file or not self._object or not is_c_runtime(self.name):
             return False
         offset = self._offset(address)
         own = self._object.address_of(offset)
