@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "Inspektor Gadget by itself"
 IMAGE = "memleak:guide"
-# What gives blocks back is probed before what takes them: a free that was not seen would leave a block on the books.
+# What gives blocks back is probed before what takes them: a free that was not seen would leave its block counted.
 FUNCTIONS = (
     "free", "realloc", "reallocarray", "malloc", "valloc", "pvalloc", "calloc", "aligned_alloc", "memalign",
     "posix_memalign",
@@ -84,7 +84,7 @@ def run_gadget(scene: Scene, *options: str) -> tuple[str, int]:
             until = time.monotonic() + LOADS_SECONDS
             while not is_loaded("heap_report"):
                 if time.monotonic() > until:
-                    raise LabError("ig has not loaded the gadget", session.said())
+                    raise LabError("ig has not loaded the gadget", session.stderr())
                 time.sleep(POLL_SECONDS)
             # The timer is loaded with the probes' programs, in no particular order.
             session.wait_until_attached(1)

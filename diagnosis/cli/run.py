@@ -20,7 +20,7 @@ from diagnosis.lab.view import LiveView, PlainView
 from diagnosis.output.document import report_as_json
 from diagnosis.output.tables import print_report, report_console
 
-# A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
+# A leak in fewer steps cannot be distinguished from chance: see TREND_OVER_SCATTER in verdict.py.
 REFRESHES_OF_A_TREND = 4
 
 

@@ -1,4 +1,4 @@
-"""Finds whom to trace: which processes of the machine grow, and by whose code."""
+"""Finds the process to trace: which ones of the machine grow, and in which code."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:
         try:
             found[pid] = Process(pid, proc).resident().anonymous_bytes
         except LabError:
-            continue  # a kernel thread, or gone
+            continue  # a kernel thread, or it has ended
     return found
 
 
@@ -99,4 +99,4 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
         return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
     except (LabError, FileNotFoundError, ProcessLookupError):
-        return None  # gone meanwhile
+        return None  # it has ended meanwhile

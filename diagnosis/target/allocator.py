@@ -94,7 +94,7 @@ def find_allocators(process: Process, *, at_entry: bool = False) -> tuple[Alloca
         except LabError:
             if is_libc(mapping.path):
                 raise
-            # Not to be read, and not the C library: it serves no heap that could be told from here.
+            # It cannot be read and is not the C library: whether it serves a heap cannot be found out.
     return tuple(found) or (_static_allocator(process, mappings.values(), at_entry=at_entry),)
 
 

@@ -1,8 +1,8 @@
 """Where a thread's frames end: in the code that started it.
 
 Code that was built without frame pointers leaves anything in their register. The C library's start of a program is such
-code in some builds (Debian's glibc 2.43): behind it the frame pointers of a whole stack lead nowhere. A stack that has
-come so far misses nothing.
+code in some builds (Debian's glibc 2.43): after it the frame pointers of a whole stack are invalid. A stack that has
+come so far is complete.
 """
 
 from __future__ import annotations
