@@ -18,7 +18,7 @@ help: ## List the commands
 # --- the lab ---
 
 .PHONY: lab
-lab: $(VENV)/lab ## The whole lab on this machine: the leak, the denial, the diagnosis, the truth
+lab: $(VENV)/lab ## The whole lab on this machine: the leak, the claims, the diagnosis, the grade
 	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
 
 .PHONY: doctor
