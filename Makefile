@@ -72,6 +72,10 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: map
+map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages, from the source
+	$(BIN)/python -m scripts.package_map $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)

@@ -74,6 +74,8 @@ def test_an_import_of_what_may_not_be_imported_is_found(copy: Path, file: str, p
     path = copy / file
     before = path.read_text()
     path.write_text(f"{before}\n{planted}\n")
-    (found,) = broken_rules(copy)
-    assert found.startswith(f"{file}:{len(path.read_text().splitlines())} imports {imported}: ")
+    last_line = len(path.read_text().splitlines())
+    found = broken_rules(copy)
     path.write_text(before)
+    (broken,) = found
+    assert broken.startswith(f"{file}:{last_line} imports {imported}: ")
