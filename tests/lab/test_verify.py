@@ -94,7 +94,7 @@ def test_tracer_and_ledger_agree_at_every_moment_while_the_leak_goes_on(chunk: i
         readings = [align(ledger.read, tracer.snapshot) for _ in range(ALIGNMENTS)]
         counted = [inserted(tracer, symbolizer, snapshot) for _, snapshot in readings]
         assert not any(tracer.lost().values())
-        assert allow_session or not tracer.uses_session
+        assert allow_session or not tracer._trace.uses_session
     first, first_counted = readings[0][0], counted[0]
     for (quiet, _), now in zip(readings, counted, strict=True):
         assert now.outstanding_bytes - first_counted.outstanding_bytes == quiet.insert_bytes - first.insert_bytes
