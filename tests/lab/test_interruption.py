@@ -40,9 +40,9 @@ def attaching(command: Command) -> None:
 
 
 def tracing(command: Command) -> None:
-    """The probes are in."""
+    """The probes are attached."""
     command.read_until("Tracing pid")
-    wait_until(lambda: any(held.kind == "link_id" for held in command.note_bpf()), "the probes are in")
+    wait_until(lambda: any(held.kind == "link_id" for held in command.note_bpf()), "the probes are attached")
     assert all(held.exists() for held in command.bpf), "the kernel is asked the right question"
 
 
@@ -77,7 +77,7 @@ def test_a_closed_terminal_leaves_nothing_behind(memleak_lab: MemleakLab) -> Non
         command.assert_nothing_is_left()
 
 
-def test_impatience_leaves_nothing_behind(memleak_lab: MemleakLab) -> None:
+def test_repeated_interruptions_leave_nothing_behind(memleak_lab: MemleakLab) -> None:
     """GIVEN a run that is being ended WHEN Ctrl-C comes again and again THEN it ends all the same."""
     with memleak_lab(TRACING) as command:
         tracing(command)

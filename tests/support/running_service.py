@@ -47,7 +47,7 @@ class Program:
     """A child that writes events, one JSON line each, and should write nothing on standard error."""
 
     process: subprocess.Popen[str]
-    complaints: IO[str]
+    errors: IO[str]
 
     def event(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -57,8 +57,8 @@ class Program:
         return event
 
     def stderr(self) -> str:
-        self.complaints.seek(0)
-        return self.complaints.read()
+        self.errors.seek(0)
+        return self.errors.read()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send a signal and wait for the end: seconds it took."""
@@ -109,17 +109,17 @@ class Service(Program):
 
 @contextlib.contextmanager
 def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
-    with tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=errors,
             text=True,
         )
         try:
-            yield Program(process, complaints)
+            yield Program(process, errors)
         finally:
             process.kill()
             process.wait()
@@ -134,7 +134,7 @@ def running_service(**variables: str) -> Iterator[Service]:
         event = program.event()
         assert event["event"] == "listening"
         assert event["pid"] == program.process.pid
-        yield Service(program.process, program.complaints, event["http"], event["metrics"], event["ledger"])
+        yield Service(program.process, program.errors, event["http"], event["metrics"], event["ledger"])
 
 
 @contextlib.contextmanager

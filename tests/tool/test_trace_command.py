@@ -178,7 +178,7 @@ def test_probes_go_with_a_tracer_that_is_killed(keeper: Path) -> None:
         tracing = Tracing(process.pid)
         tracing.end(signal.SIGKILL)
         probed = probed_addresses(process.pid)
-        wait_until(lambda: breakpoints(process.pid, probed) == 0, "the kernel takes the probes out")
+        wait_until(lambda: breakpoints(process.pid, probed) == 0, "the kernel detaches the probes")
         assert answer(process, "go") == "kept"
 
 

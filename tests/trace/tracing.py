@@ -204,7 +204,7 @@ class Closing:
 
     @contextlib.contextmanager
     def tracing(self, target: Target, **options: Any) -> Iterator[Tracer]:  # noqa: ANN401 - Tracing's own
-        """A tracer of a target, with its probes in."""
+        """A tracer of a target, with its probes attached."""
         with self.later(Tracer(Process(target.pid), Tracing(**options))) as tracer:
             yield tracer
 

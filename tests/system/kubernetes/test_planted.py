@@ -49,7 +49,7 @@ def plant(lab: Lab, kind: str, name: str, change: Callable[[dict[str, Any]], obj
     kubectl(*STRICTLY, stdin=json.dumps(planted))
 
 
-def mend(lab: Lab) -> None:
+def repair(lab: Lab) -> None:
     """Apply the lab as it is declared, and wait."""
     lab.apply()
     lab.wait()
@@ -83,21 +83,21 @@ def test_a_broken_service_selector_is_noticed(lab: Lab) -> None:
     answers_by_name(lab)
     plant(lab, "Service", "leaker", lambda one: one["spec"]["selector"].update({"app.kubernetes.io/name": "leaked"}))
     wait_until(lambda: not holds(lambda: answers_by_name(lab)), "nobody answers")
-    mend(lab)
+    repair(lab)
     wait_until(lambda: holds(lambda: answers_by_name(lab)), "the service answers again")
 
 
 def test_a_renamed_readiness_path_is_noticed(lab: Lab) -> None:
     plant(lab, "Deployment", "leaker", lambda one: container(one)["readinessProbe"]["httpGet"].update(path="/readyz"))
     assert not holds(lambda: is_ready(lab, seconds=10))
-    mend(lab)
+    repair(lab)
     is_ready(lab, seconds=10)
 
 
 def test_a_renamed_liveness_path_is_noticed(lab: Lab) -> None:
     plant(lab, "Deployment", "leaker", lambda one: container(one)["livenessProbe"]["httpGet"].update(path="/healthz"))
     wait_until(lambda: not holds(lambda: no_probe_failed(newest(lab))), "a probe fails")
-    mend(lab)
+    repair(lab)
     no_probe_failed(newest(lab))
 
 
@@ -108,7 +108,7 @@ def test_a_role_that_is_given_to_nobody_is_noticed(lab: Lab) -> None:
     begin_anew(lab, "prometheus")
     wait_until(lambda: not holds(lambda: every_target_is_up(lab)), "Prometheus finds no kubelet")
     assert not holds(lambda: wait_until(lambda: holds(lambda: every_target_is_up(lab)), "some were late", seconds=10))
-    mend(lab)
+    repair(lab)
     begin_anew(lab, "prometheus")
     wait_until(lambda: holds(lambda: every_target_is_up(lab)), "every target is up again")
 
@@ -121,7 +121,7 @@ def test_a_lowered_limit_is_noticed(lab: Lab) -> None:
 
     plant(lab, "Deployment", "leaker", lower)
     wait_until(lambda: not holds(lambda: never_restarted(newest(lab))), "the kernel kills it")
-    mend(lab)
+    repair(lab)
     never_restarted(newest(lab))
 
 
@@ -141,7 +141,7 @@ def test_an_update_with_a_gap_is_noticed(lab: Lab) -> None:
     assert not holds(update)
     # `kubectl apply` keeps the strategy's rolling part for a Recreate that it finds: a new Deployment has none.
     lab.kubectl("delete", "deployment", "leaker")
-    mend(lab)
+    repair(lab)
 
 
 def test_a_namespace_without_pod_security_is_noticed(lab: Lab) -> None:
@@ -149,7 +149,7 @@ def test_a_namespace_without_pod_security_is_noticed(lab: Lab) -> None:
     enforced = "pod-security.kubernetes.io/enforce"
     plant(lab, "Namespace", NAMESPACE, lambda one: one["metadata"]["labels"].update({enforced: "privileged"}))
     assert not holds(lambda: refuses_privileges(NAMESPACE))
-    mend(lab)
+    repair(lab)
     refuses_privileges(NAMESPACE)
 
 

@@ -31,7 +31,7 @@ pytestmark = [
 
 @contextmanager
 def counting(pid: int) -> Iterator[Session]:
-    """The runner on a process, with its probes in place."""
+    """The runner on a process, with its probes attached."""
     with Session([sys.executable, str(RUNNER), str(pid), "--seconds", "120", "--json"], {}) as session:
         session.wait_until_attached(UPROBES)
         yield session

@@ -41,7 +41,7 @@ def declared(pushed: Pushed, base_image: str, tmp_path_factory: pytest.TempPathF
 
 @contextlib.contextmanager
 def tracing(lab: Lab) -> Iterator[int]:
-    """A tracer on the leaker's pod, by its pid, once its probes are in."""
+    """A tracer on the leaker's pod, by its pid, once its probes are attached."""
     pod = f"{NAME}/{lab.pod('leaker')['metadata']['name']}"
     command = [COMMAND, "trace", "--pod", pod, "--duration", "10m"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
