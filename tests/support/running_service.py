@@ -17,6 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.waiting import LIMIT_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -64,7 +66,7 @@ class Program:
         """Send a signal and wait for the end: seconds it took."""
         started = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.wait(LIMIT_SECONDS)
         return time.monotonic() - started
 
 
