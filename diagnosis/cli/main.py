@@ -23,7 +23,7 @@ from diagnosis.output.tables import print_checks, report_console
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
-    help="Find a native memory leak with eBPF, and hold the diagnosis against the truth.",
+    help="Find a native memory leak with eBPF, and check the diagnosis against exact counts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -20,7 +20,7 @@ from diagnosis.lab.view import LiveView, PlainView
 from diagnosis.output.document import report_as_json
 from diagnosis.output.tables import print_report, report_console
 
-# A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
+# A leak in fewer steps cannot be distinguished from chance: see TREND_OVER_SCATTER in verdict.py.
 REFRESHES_OF_A_TREND = 4
 
 
@@ -49,7 +49,7 @@ def run_command(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
 ) -> None:
-    """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
+    """Run the whole lab on this machine: the leak, the claims, the diagnosis and the grade."""
     try:
         options = Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The report of one traced window: what was taken and kept, by whom, beside resident memory and the verdict."""
+"""The report of one traced window: what each call stack allocated and kept, resident memory, and the verdict."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StackReport:
 
 
 @dataclass(frozen=True)
-class Truth:
+class ResidentMemory:
     """Resident memory of the process at both ends of the window, as the kernel counts it, in bytes."""
 
     resident_bytes_start: int
@@ -74,7 +74,7 @@ class Report:
     target: Target
     window_seconds: float
     stacks: tuple[StackReport, ...]
-    truth: Truth
+    truth: ResidentMemory
     lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
@@ -90,11 +90,11 @@ class Report:
 
 
 def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
-    """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols."""
+    """Add symbols to the addresses and a verdict to the numbers. The process should still run, for its symbols."""
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
     symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
-    truth = Truth(
+    truth = ResidentMemory(
         first.resident.total_bytes,
         last.resident.total_bytes,
         first.resident.anonymous_bytes,
@@ -121,7 +121,9 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
     )
 
 
-def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: Truth) -> StackReport:
+def _stack(
+    symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: ResidentMemory
+) -> StackReport:
     survivors = window.survivors.get(stack)
     outstanding = counts.outstanding_bytes
     return StackReport(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from heap_trace import Kind, Probe, Signature
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_libc
 from diagnosis.target.objects import defines, read_code, read_object
 from diagnosis.target.placement import CODE_BYTES, place
 
@@ -88,12 +89,12 @@ def find_allocators(process: Process, *, at_entry: bool = False) -> tuple[Alloca
     for mapping in mappings.values():
         try:
             path = process.open_path(mapping)
-            if _is_libc(mapping) or defines(path, REQUIRED):
+            if is_libc(mapping.path) or defines(path, REQUIRED):
                 found.append(_allocator(process, mapping, path, read_object(path, mapping.path), at_entry=at_entry))
         except LabError:
-            if _is_libc(mapping):
+            if is_libc(mapping.path):
                 raise
-            # Not to be read, and not the C library: it serves no heap that could be told from here.
+            # It cannot be read and is not the C library: whether it serves a heap cannot be found out.
     return tuple(found) or (_static_allocator(process, mappings.values(), at_entry=at_entry),)
 
 
@@ -127,10 +128,6 @@ def _static_allocator(process: Process, mappings: Iterable[Mapping], *, at_entry
 
 def _is_file(mapping: Mapping) -> bool:
     return mapping.path.startswith("/") and mapping.inode != 0
-
-
-def _is_libc(mapping: Mapping) -> bool:
-    return PurePosixPath(mapping.path).name.startswith(("libc.so", "libc-2.", "ld-musl-", "libc.musl-"))
 
 
 def _refusal(process: Process) -> LabError:

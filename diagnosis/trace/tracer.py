@@ -137,11 +137,6 @@ class Tracer:
         probes = [placed.probe for placed in allocator.probes]
         self._trace.attach(self.process.pid, str(allocator.path), probes, code)
 
-    @property
-    def uses_session(self) -> bool:
-        """True where one eBPF program serves both ends of a call."""
-        return self._trace.uses_session
-
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots."""
         while not self._closing.wait(DRAIN_SECONDS):

@@ -12,9 +12,9 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import FUNCTIONS, find_allocators
 from diagnosis.target.objects import read_object
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.recorded import PID, record
 from tests.diagnosis.test_objects import ELF32_HEADER
+from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from pathlib import Path

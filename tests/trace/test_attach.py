@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import Kind, Probe, Signature, attach_rank
 
-from tests.trace.tracing import Row, Target, count, wait_until
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.trace.tracer import Tracer

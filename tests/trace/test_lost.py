@@ -124,7 +124,7 @@ def test_a_free_that_was_not_seen(build: Build, closing: Closing, allow_session:
     ):
         target.go()
         counted = count(tracer)
-        expected = {"FREE": 1} if tracer.uses_session else {}
+        expected = {"FREE": 1} if tracer._trace.uses_session else {}
     assert counted.table == {"parent_takes": Row(2, 1, 500)}
     assert counted.lost == expected
 
