@@ -9,23 +9,21 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from catalog_cache import CatalogCache, Options
+from catalog_cache import CatalogCache
 
 from service.catalog import Lookups
 from service.claims import RuntimeView
-from service.config import ConfigError, ServiceConfig
+from service.config import LOOPBACK, ConfigError, ServiceConfig, variable
 from service.events import emit
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
 from service.routes import catalog_app, ledger_app, metrics_app
-from service.schedule import LEAK_STARTS_SECONDS, Schedule
+from service.schedule import Schedule
 from service.server import ByPort, Server, address, listen, raise_file_limit
 
 if TYPE_CHECKING:
     import socket
 
     from starlette.types import ASGIApp
-
-LOOPBACK = "127.0.0.1"
 
 
 class BindError(Exception):
@@ -41,16 +39,16 @@ def open_sockets(config: ServiceConfig) -> tuple[socket.socket, socket.socket, s
     with contextlib.ExitStack() as opened:
         sockets = []
         for name, host, port in (
-            ("LAB_HTTP_PORT", config.host, config.http_port),
-            ("LAB_METRICS_PORT", config.host, config.metrics_port),
-            ("LAB_LEDGER_PORT", LOOPBACK, config.ledger_port),
+            (variable("http_port"), config.host, config.http_port),
+            (variable("metrics_port"), config.host, config.metrics_port),
+            (variable("ledger_port"), LOOPBACK, config.ledger_port),
         ):
             try:
                 sockets.append(opened.enter_context(contextlib.closing(listen(host, port))))
             except OSError as error:
                 raise BindError(
                     f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}. "
-                    f"Set {name} to a free port (0: any), or LAB_HOST to an address of this machine."
+                    f"Set {name} to a free port (0: any), or {variable('host')} to an address of this machine."
                 ) from error
         opened.pop_all()
     return sockets[0], sockets[1], sockets[2]
@@ -65,14 +63,7 @@ async def serve(config: ServiceConfig) -> None:
     raise_file_limit()
     sockets = catalog, metrics, ledger = open_sockets(config)
 
-    cache = CatalogCache(
-        Options(
-            chunk_bytes=config.chunk_bytes,
-            cap_bytes=config.cap_bytes,
-            start_delay_seconds=LEAK_STARTS_SECONDS,
-            speed=config.speed,
-        )
-    )
+    cache = CatalogCache(config.leak)
     # What start-up made lives as long as the process. Frozen, it is no longer walked by full collections, which held up
     # the event loop for 4 to 8 ms each.
     gc.collect()

@@ -91,10 +91,10 @@ async def visit(config: VisitorsConfig) -> None:
     loop = asyncio.get_running_loop()
     # The target is a neighbour: a proxy from the environment is for the world outside.
     async with httpx.AsyncClient(base_url=config.target_url, timeout=ANSWER_SECONDS, trust_env=False) as client:
-        visits = asyncio.create_task(Visitors(client, config.per_second, random.Random()).run())  # noqa: S311 no secret
+        visits = asyncio.create_task(Visitors(client, config.visitors_per_second, random.Random()).run())  # noqa: S311 no secret
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, visits.cancel)
-        emit("visiting", target=config.target_url, per_second=config.per_second, pid=os.getpid())
+        emit("visiting", target=config.target_url, per_second=config.visitors_per_second, pid=os.getpid())
         await asyncio.wait([visits])
         if not visits.cancelled():
             visits.result()

@@ -17,6 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.config import ServiceConfig
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -24,12 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
 # 1 MiB every 8 s from second 30 to second 3600.
 END_OF_DEGRADED_BYTES = 447 * MIB
-FREE_PORTS = {
-    "LAB_HOST": "127.0.0.1",
-    "LAB_HTTP_PORT": "0",
-    "LAB_METRICS_PORT": "0",
-    "LAB_LEDGER_PORT": "0",
-}
+FREE_PORTS = ServiceConfig.on_free_ports().environ()
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
