@@ -89,7 +89,7 @@ async def serve(config: ServiceConfig) -> None:
 
     lookups.close()
     # The thread ends here; the memory goes back with the process, all at once. To walk and free gigabytes of entries
-    # first (`cache.close`) would only delay the exit, and would hide from a tracer that nobody ever freed them.
+    # first (`cache.close`) would only delay the exit, and would hide from a tracer that they were never freed.
     cache.stop()
     emit("stopped", uptime_seconds=round(view.read().uptime_seconds, 3))
 

@@ -1,6 +1,6 @@
 """What the service believes about itself: the view of instrumentation that lives inside a managed runtime.
 
-Each figure is computed from the interpreter's own books, and each is blind to the C heap: that is the lab's point.
+Each figure is computed from the interpreter's own counts, and none of them contains the C heap.
 docs/ARCHITECTURE.md says which of them mislead, and why.
 """
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests as they are, memory as the service believes it to be."""
+"""What Prometheus scrapes: requests as they are, memory as the service believes it to be."""
 
 from __future__ import annotations
 

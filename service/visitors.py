@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ANSWER_SECONDS = 5.0
-# A service that has become slow is not to be drowned by the requests it has not answered yet.
+# A service that has become slow gets no more requests than this before it has answered one.
 UNDER_WAY = 32
 LOOKUPS_TO_ONE_INDEX = 19
 FIRST_RETRY_SECONDS = 0.25
@@ -89,7 +89,7 @@ class Visitors:
 async def visit(config: VisitorsConfig) -> None:
     """Visit until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    # The target is a neighbour: a proxy from the environment is for the world outside.
+    # The target is in the same network: a proxy from the environment is for other destinations.
     async with httpx.AsyncClient(base_url=config.target_url, timeout=ANSWER_SECONDS, trust_env=False) as client:
         visits = asyncio.create_task(Visitors(client, config.visitors_per_second, random.Random()).run())  # noqa: S311 no secret
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -184,8 +184,8 @@ class CatalogCache:
         """One reading of the ledger."""
         native = ffi.new("struct catalog_ledger *")
         lib.catalog_cache_read_ledger(self._open(), native)
-        quiet = ffi.new("struct catalog_quiet[]", lib.CATALOG_QUIET_KEPT)
-        count = lib.catalog_cache_read_quiet(self._open(), quiet, lib.CATALOG_QUIET_KEPT)
+        idle = ffi.new("struct catalog_idle[]", lib.CATALOG_IDLE_KEPT)
+        count = lib.catalog_cache_read_idle(self._open(), idle, lib.CATALOG_IDLE_KEPT)
         return Ledger(
             native.inserts_begun,
             native.inserts,
@@ -196,7 +196,7 @@ class CatalogCache:
             native.refreshes,
             tuple(
                 IdleInterval(each.since_ns, each.until_ns, each.inserts, each.insert_bytes)
-                for each in (quiet[i] for i in range(count))
+                for each in (idle[i] for i in range(count))
             ),
         )
 
