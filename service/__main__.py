@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import sys
@@ -13,45 +12,21 @@ from catalog_cache import CatalogCache
 
 from service.catalog import Lookups
 from service.claims import RuntimeView
-from service.config import LOOPBACK, ConfigError, ServiceConfig, variable
+from service.config import ConfigError, ServiceConfig
 from service.events import emit
+from service.listeners import BindError, Limits, address, open_listeners, raise_file_limit
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
-from service.routes import catalog_app, ledger_app, metrics_app
+from service.probes import Probes
+from service.routes import catalog_app, health_body, ledger_app, metrics_app, ready_body
 from service.schedule import Schedule
-from service.server import ByPort, Server, address, listen, raise_file_limit
+from service.server import ByPort, Server
 
 if TYPE_CHECKING:
-    import socket
-
     from starlette.types import ASGIApp
 
-
-class BindError(Exception):
-    """An address that cannot be listened on, and the variable to change."""
-
-
-def open_sockets(config: ServiceConfig) -> tuple[socket.socket, socket.socket, socket.socket]:
-    """The three listening sockets: catalog, metrics, ledger.
-
-    Raises:
-        BindError: one of them cannot be bound.
-    """
-    with contextlib.ExitStack() as opened:
-        sockets = []
-        for name, host, port in (
-            (variable("http_port"), config.host, config.http_port),
-            (variable("metrics_port"), config.host, config.metrics_port),
-            (variable("ledger_port"), LOOPBACK, config.ledger_port),
-        ):
-            try:
-                sockets.append(opened.enter_context(contextlib.closing(listen(host, port))))
-            except OSError as error:
-                raise BindError(
-                    f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}. "
-                    f"Set {name} to a free port (0: any), or {variable('host')} to an address of this machine."
-                ) from error
-        opened.pop_all()
-    return sockets[0], sockets[1], sockets[2]
+# How long a thread keeps the interpreter while another wants it, in seconds: a probe takes it five times. 5 ms is
+# Python's own, and was 30 ms of a probe beside a busy event loop.
+SWITCH_SECONDS = 0.0005
 
 
 async def serve(config: ServiceConfig) -> None:
@@ -60,8 +35,9 @@ async def serve(config: ServiceConfig) -> None:
     Raises:
         BindError: a port is taken.
     """
-    raise_file_limit()
-    sockets = catalog, metrics, ledger = open_sockets(config)
+    files = raise_file_limit()
+    listeners = catalog, metrics, ledger = open_listeners(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
 
     cache = CatalogCache(config.leak)
     # What start-up made lives as long as the process. Frozen, it is no longer walked by full collections, which held up
@@ -70,22 +46,31 @@ async def serve(config: ServiceConfig) -> None:
     gc.freeze()
     view = RuntimeView(config.memory_limit_bytes)
     registry = make_registry(view)
+    requests = RequestMetrics(registry)
     schedule = Schedule(config.speed)
     cache.start()
     lookups = Lookups(cache, schedule)
+
+    def stopping() -> bool:
+        return server.should_exit
 
     def say_listening() -> None:
         emit("listening", http=address(catalog), metrics=address(metrics), ledger=address(ledger), pid=os.getpid())
 
     apps: dict[int, ASGIApp] = {
-        catalog.getsockname()[1]: MeasuredRequests(
-            catalog_app(view, lookups, stopping=lambda: server.should_exit), RequestMetrics(registry)
-        ),
+        catalog.getsockname()[1]: MeasuredRequests(catalog_app(view, lookups, stopping=stopping), requests),
         metrics.getsockname()[1]: metrics_app(registry),
         ledger.getsockname()[1]: ledger_app(cache, schedule),
     }
-    server = Server(ByPort(apps), say_listening, on_grace_over=lookups.close)
-    await server.serve(list(sockets))
+    server = Server(
+        ByPort(apps),
+        listeners,
+        say_listening,
+        limits=Limits.of_files(files, len(listeners)),
+        on_grace_over=lookups.close,
+    )
+    server.probes = Probes({"/health": lambda: health_body(view), "/ready": lambda: ready_body(stopping())}, requests)
+    await server.serve()
 
     lookups.close()
     # The thread ends here; the memory goes back with the process, all at once. To walk and free gigabytes of entries

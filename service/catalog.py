@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from service.schedule import Schedule
 
-__all__ = ["ITEMS", "Item", "Lookups", "UnavailableError", "make_item"]
+__all__ = ["ITEMS", "HungUpError", "Item", "Lookups", "UnavailableError", "make_item"]
 
 ITEMS = 1_000_000
 
@@ -30,6 +30,10 @@ LOOKUPS_WAITING = 1000
 
 MATERIALS = ("Ash", "Brass", "Clay", "Copper", "Glass", "Iron", "Linen", "Oak", "Slate", "Wool")
 THINGS = ("basket", "bench", "bowl", "chair", "clock", "frame", "lamp", "shelf", "tray", "vase")
+
+
+class HungUpError(Exception):
+    """The client has gone before its lookup began."""
 
 
 class UnavailableError(Exception):
@@ -74,23 +78,26 @@ class Lookups:
         self._waiting = 0
         self._last_walk_seconds = 0.0
 
-    async def item(self, number: int) -> Item:
-        """Look one item up.
+    async def item(self, number: int, hung_up: Callable[[], bool] = bool) -> Item:
+        """Look one item up. ``hung_up`` says, in any thread, whether the client has gone.
 
         Raises:
+            HungUpError: it had, when the lookup's turn came: nothing was walked.
             UnavailableError: `LOOKUPS_WAITING` lookups are under way already, or the service stops.
         """
         if not self._schedule.degraded:
             return make_item(number, self._cache.lookup(number))
         if self._last_walk_seconds <= INLINE_SECONDS:
             return make_item(number, self._walk(number))
+        if hung_up():
+            raise HungUpError
         if self._waiting >= LOOKUPS_WAITING:
             raise UnavailableError("too many lookups are waiting")
         if self._closed:
             raise UnavailableError("the service stops")
         self._waiting += 1
         try:
-            revision = await asyncio.get_running_loop().run_in_executor(self._pool, self._walk, number)
+            revision = await asyncio.get_running_loop().run_in_executor(self._pool, self._walk_for, number, hung_up)
         except asyncio.CancelledError:
             if self._closed:
                 raise UnavailableError("the service stops") from None
@@ -103,6 +110,11 @@ class Lookups:
         """Refuse the lookups that have not begun, and return without waiting for those that have."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _walk_for(self, number: int, hung_up: Callable[[], bool]) -> int:
+        if hung_up():
+            raise HungUpError
+        return self._walk(number)
 
     def _walk(self, number: int) -> int:
         started = self._clock()

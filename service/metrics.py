@@ -51,6 +51,12 @@ class RequestMetrics:
             registry=registry,
         )
 
+    def count(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Note one request: safe in any thread."""
+        known = method if method in METHODS else OTHER_METHOD
+        self.requests.labels(known, path, status).inc()
+        self.durations.labels(known, path).observe(seconds)
+
 
 class ClaimsCollector(Collector):
     """The claims, read anew for every scrape."""
@@ -109,7 +115,5 @@ class MeasuredRequests:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             path = getattr(scope.get("route"), "path", NO_ROUTE)
-            self._metrics.requests.labels(method, path, status).inc()
-            self._metrics.durations.labels(method, path).observe((answered or self._clock()) - started)
+            self._metrics.count(scope["method"], path, status, (answered or self._clock()) - started)

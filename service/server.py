@@ -1,71 +1,47 @@
-"""One uvicorn server on one event loop behind three listening sockets, hardened against slow and silent clients."""
+"""uvicorn's server behind the front, hardened against clients that are slow or silent, or that do not read."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import functools
 import logging
-import resource
+import select
 import signal
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import h11
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.crowd import Crowd
+from service.front import Front
+from service.listeners import Limits
+from service.turns import Turns
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import socket
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["ByPort", "Server", "address", "listen", "raise_file_limit"]
+    from service.front import Arrival
+    from service.probes import Probes
 
-# The kernel queues this many connections (or net.core.somaxconn, if that is less) until they are accepted.
-BACKLOG = 4096
-# asyncio accepts as many connections in one turn of the loop as its own backlog says, about 0.1 ms each. More than this
-# in one turn and a storm of new connections keeps a probe waiting.
-ACCEPTS_PER_TURN = 64
+__all__ = ["HUNG_UP", "ByPort", "Server"]
+
 # From the first byte we could have had of a request to its last: no client here sends more than a few hundred bytes.
+# As long may a response wait for its client to read.
 REQUEST_SECONDS = 10.0
 # Between requests. Longer than Prometheus waits from scrape to scrape, so that its connection lives.
 KEEP_ALIVE_SECONDS = 20
 # Requests under way at SIGTERM have this long. With uvicorn's own ticks of 0.1 s the stop takes well under a second.
 STOP_GRACE_SECONDS = 0.5
-
-
-def raise_file_limit() -> None:
-    """Allow as many connections as the system lets us: the soft limit is often 1024, the hard one far above."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: a response is written in two parts, and
-    # the second would wait 40 ms for a delayed acknowledgement of the first.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def address(listener: socket.socket) -> str:
-    """``HOST:PORT`` as bound."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+# What one read takes from a connection: asyncio's 256 KiB would be 6,000 pipelined requests.
+READ_BYTES = 16 * 1024
+# The ASGI extension under which an application finds out whether its client has gone: a function, for any thread.
+HUNG_UP: Final = "memleak_lab.hung_up"
 
 
 class ByPort:
@@ -79,24 +55,80 @@ class ByPort:
         await self._apps[scope["server"][1]](scope, receive, send)
 
 
+class Flow(FlowControl):
+    """uvicorn's flow control, where reading stays paused while requests that have been read wait for their turn."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        """Read again, unless held."""
+        if not self.held:
+            super().resume_reading()
+
+
 class PromptProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, with a time limit on the arrival of each request.
+    """uvicorn's HTTP protocol with a limit on a request's time and on a response's, and one request a turn.
 
     uvicorn limits the silence between requests only: a client that never finishes its first, or drips it byte by byte,
-    would hold its connection for as long as it likes.
+    would hold its connection for as long as it likes, and so would one that does not read. It also begins a pipelined
+    request as soon as the one before is answered: here that is queued behind the requests of others.
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
+    _queued = False
+    _answered = False
+
+    def __init__(self, server: Server, arrival: Arrival) -> None:
+        super().__init__(server.config, server.server_state, {}, asyncio.get_running_loop())
+        self.app = self._call_app
+        self._server = server
+        self._arrival = arrival
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
+        """Start the clock, and take in what the front has read already."""
         super().connection_made(transport)
-        self._watch()
+        self.flow: Flow = Flow(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
+        self._server.came(self, self._arrival.peer)
+        self.data_received(self._arrival.first_bytes)
 
     def data_received(self, data: bytes) -> None:
         """Keep the clock running while a request is incomplete, and stop it when it has arrived."""
+        self._server.active(self)
         super().data_received(data)
         self._watch()
+
+    def handle_events(self) -> None:
+        """Handle what has been read. After a response that takes a turn of its own."""
+        if not self._answered and not self._queued:
+            super().handle_events()
+            return
+        self.flow.pause_reading()
+        if not self._queued:
+            self._queued = True
+            self._server.turns.again(self._arrival.listener, self._take_turn)
+
+    def on_response_complete(self) -> None:
+        """Queue for the next turn, with reading paused while there is something to do without it."""
+        self._server.active(self)
+        self.flow.held = bool(self.conn.trailing_data[0])
+        self._answered = True
+        try:
+            super().on_response_complete()
+        finally:
+            self._answered = False
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: from now on it has a limited time."""
+        super().pause_writing()
+        if self._write_deadline is None:
+            self._write_deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._stop_write_watch()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, or hang up where a response to its first part has begun.
@@ -112,9 +144,36 @@ class PromptProtocol(H11Protocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock: a timer would keep a closed connection in memory."""
+        """Stop the clocks: a timer would keep a closed connection in memory."""
         self._stop_watch()
+        self._stop_write_watch()
+        self._server.gone(self)
         super().connection_lost(exc)
+
+    def _take_turn(self) -> None:
+        self._queued = False
+        if self.transport.is_closing():
+            return
+        super().handle_events()
+        if self.conn.their_state in {h11.IDLE, h11.SEND_BODY}:  # there was less than a request
+            self.flow.held = False
+            self.flow.resume_reading()
+        if self.conn.trailing_data[0]:  # and more than nothing: keep-alive has a clock of its own
+            self._watch()
+
+    async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {HUNG_UP: self._hung_up}
+        app: ASGIApp = self.config.loaded_app
+        await app(scope, receive, send)
+
+    def _hung_up(self) -> bool:
+        # Asked of the kernel: asyncio learns of it only when it reads, and it does not read on while requests wait.
+        file = self.transport.get_extra_info("socket").fileno()
+        if file < 0:
+            return True
+        poll = select.poll()
+        poll.register(file, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def _watch(self) -> None:
         arriving = self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
@@ -128,12 +187,27 @@ class PromptProtocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _stop_write_watch(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
 
 class Server(uvicorn.Server):
-    """uvicorn's server with this project's limits, a call when it listens, and an end that is quick and quiet."""
+    """uvicorn's server with this project's limits, a call when it listens, and an end that is quick and silent.
+
+    ``listeners`` are served by a `Front`. It answers `probes`, if they are set before the start, at the first listener,
+    and hands on everything else.
+    """
 
     def __init__(
-        self, app: ASGIApp, on_listening: Callable[[], None], on_grace_over: Callable[[], None] = lambda: None
+        self,
+        app: ASGIApp,
+        listeners: Sequence[socket.socket],
+        on_listening: Callable[[], None],
+        *,
+        limits: Limits,
+        on_grace_over: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -148,19 +222,52 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                backlog=ACCEPTS_PER_TURN,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
         )
+        self._listeners = listeners
+        self._limits = limits
+        self.probes: Probes | None = None
         self._on_listening = on_listening
         self._on_grace_over = on_grace_over
+        self._open: Crowd[PromptProtocol] = Crowd(limits.open, Limits.of_one_peer(limits.open))
+        self._adopting: set[asyncio.Task[Any]] = set()
+        self._failure: BaseException | None = None
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 uvicorn's signature
         """Accept connections, and say so."""
-        await super().startup(sockets)
-        for listener in sockets or ():
-            listener.listen(BACKLOG)  # asyncio has set the kernel's queue to its own, short one
+        await self.lifespan.startup()
+        self.servers = []
+        loop = asyncio.get_running_loop()
+        self.turns = Turns(loop, len(self._listeners), self._limits.queued, lambda: self._front.pressed)
+
+        def fail(error: BaseException) -> None:
+            loop.call_soon_threadsafe(self._fail, error)
+
+        self._front = Front(self._listeners, self._limits, self.probes, self._hand_on, fail)
+        self._front.start()
+        self.started = True
         self._on_listening()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT, or until the front fails: then its error is raised."""
+        await super().serve(sockets)
+        if self._failure is not None:
+            raise self._failure
+
+    def came(self, connection: PromptProtocol, peer: str) -> None:
+        """A connection is open: the least recently active one is closed where it is one too many."""
+        displaced = self._open.add(connection, peer)
+        if displaced is not None:
+            displaced.transport.abort()
+
+    def active(self, connection: PromptProtocol) -> None:
+        """Something has happened on a connection."""
+        self._open.touch(connection)
+
+    def gone(self, connection: PromptProtocol) -> None:
+        """A connection is closed."""
+        self._open.discard(connection)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -177,10 +284,28 @@ class Server(uvicorn.Server):
         the requests instead, and logs each as an error of the application. A request that waits for something else than
         its client has to be ended by `on_grace_over`.
         """
+        self._front.stop()
         asyncio.get_running_loop().call_later(STOP_GRACE_SECONDS, self._end_grace)
         await super().shutdown(sockets)
 
+    def _hand_on(self, arrival: Arrival) -> bool:
+        return self.turns.arrive(arrival.listener, functools.partial(self._adopt, arrival))
+
+    def _adopt(self, arrival: Arrival) -> None:
+        if self.should_exit:
+            arrival.client.close()
+            return
+        arrival.client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        adopting = loop.create_task(loop.connect_accepted_socket(lambda: PromptProtocol(self, arrival), arrival.client))
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
+
     def _stop(self) -> None:
+        self.should_exit = True
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
         self.should_exit = True
 
     def _end_grace(self) -> None:
