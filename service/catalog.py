@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,6 +78,12 @@ class Lookups:
         self._closed = False
         self._waiting = 0
         self._last_walk_seconds = 0.0
+
+    def start(self) -> None:
+        """Start the threads now, while there is memory for their stacks, and not with the first lookups."""
+        started = threading.Barrier(LOOKUP_THREADS)  # each waits for the others, so that none does the work of two
+        for _ in range(LOOKUP_THREADS):
+            self._pool.submit(started.wait)
 
     async def item(self, number: int, hung_up: Callable[[], bool] = bool) -> Item:
         """Look one item up. ``hung_up`` says, in any thread, whether the client has gone.

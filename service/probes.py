@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ class Probes:
             return Answer(last, closes=True) if last else None
         if method != "HEAD":
             self._last[path] = response
-        self._metrics.count(method, path, body.status, time.perf_counter() - started)
+        # RuntimeError: "can't allocate lock", which the first of a kind needs. The answer matters more than its count.
+        with contextlib.suppress(MemoryError, RuntimeError):
+            self._metrics.count(method, path, body.status, time.perf_counter() - started)
         return Answer(response, closes=connection.our_state is h11.MUST_CLOSE)
 
     def _parse(self, connection: h11.Connection, request: bytes) -> tuple[str, str] | None:

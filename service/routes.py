@@ -16,7 +16,7 @@ from starlette.routing import Route
 from service.catalog import ITEMS, HungUpError, UnavailableError
 from service.health import assess, report
 from service.probes import encode
-from service.server import HUNG_UP
+from service.protocol import HUNG_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,203 +1,73 @@
-"""uvicorn's server behind the front, hardened against clients that are slow or silent, or that do not read."""
+"""One uvicorn server on one event loop, behind the front that accepts its connections."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
-import select
-import signal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.responses import PlainTextResponse
 
 from service.crowd import Crowd
 from service.front import Front
 from service.listeners import Limits
+from service.protocol import PromptProtocol
 from service.turns import Turns
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from service.front import Arrival
     from service.probes import Probes
 
-__all__ = ["HUNG_UP", "ByPort", "Server"]
+__all__ = ["ByPort", "Server"]
 
-# From the first byte we could have had of a request to its last: no client here sends more than a few hundred bytes.
-# As long may a response wait for its client to read.
-REQUEST_SECONDS = 10.0
 # Between requests. Longer than Prometheus waits from scrape to scrape, so that its connection lives.
 KEEP_ALIVE_SECONDS = 20
 # Requests under way at SIGTERM have this long. With uvicorn's own ticks of 0.1 s the stop takes well under a second.
 STOP_GRACE_SECONDS = 0.5
-# What one read takes from a connection: asyncio's 256 KiB would be 6,000 pipelined requests.
-READ_BYTES = 16 * 1024
-# The ASGI extension under which an application finds out whether its client has gone: a function, for any thread.
-HUNG_UP: Final = "memleak_lab.hung_up"
 
 
 class ByPort:
-    """ASGI application that hands a request to the application of the port that it came in on."""
+    """ASGI application that hands a request to the application of the port that it came in on.
+
+    A shortage of memory is answered with an error status, and leaves no traceback in the log.
+    """
 
     def __init__(self, apps: Mapping[int, ASGIApp]) -> None:
         self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await self._apps[scope["server"][1]](scope, receive, send)
+        begun = False
 
+        async def send_and_note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
 
-class Flow(FlowControl):
-    """uvicorn's flow control, where reading stays paused while requests that have been read wait for their turn."""
-
-    held = False
-
-    def resume_reading(self) -> None:
-        """Read again, unless held."""
-        if not self.held:
-            super().resume_reading()
-
-
-class PromptProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with a limit on a request's time and on a response's, and one request a turn.
-
-    uvicorn limits the silence between requests only: a client that never finishes its first, or drips it byte by byte,
-    would hold its connection for as long as it likes, and so would one that does not read. It also begins a pipelined
-    request as soon as the one before is answered: here that is queued behind the requests of others.
-    """
-
-    _deadline: asyncio.TimerHandle | None = None
-    _write_deadline: asyncio.TimerHandle | None = None
-    _queued = False
-    _answered = False
-
-    def __init__(self, server: Server, arrival: Arrival) -> None:
-        super().__init__(server.config, server.server_state, {}, asyncio.get_running_loop())
-        self.app = self._call_app
-        self._server = server
-        self._arrival = arrival
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock, and take in what the front has read already."""
-        super().connection_made(transport)
-        self.flow: Flow = Flow(transport)
-        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
-        self._server.came(self, self._arrival.peer)
-        self.data_received(self._arrival.first_bytes)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep the clock running while a request is incomplete, and stop it when it has arrived."""
-        self._server.active(self)
-        super().data_received(data)
-        self._watch()
-
-    def handle_events(self) -> None:
-        """Handle what has been read. After a response that takes a turn of its own."""
-        if not self._answered and not self._queued:
-            super().handle_events()
-            return
-        self.flow.pause_reading()
-        if not self._queued:
-            self._queued = True
-            self._server.turns.again(self._arrival.listener, self._take_turn)
-
-    def on_response_complete(self) -> None:
-        """Queue for the next turn, with reading paused while there is something to do without it."""
-        self._server.active(self)
-        self.flow.held = bool(self.conn.trailing_data[0])
-        self._answered = True
         try:
-            super().on_response_complete()
-        finally:
-            self._answered = False
+            await self._apps[scope["server"][1]](scope, receive, send_and_note)
+        except MemoryError:
+            if not begun:
+                await PlainTextResponse("out of memory", 503)(scope, receive, send)
 
-    def pause_writing(self) -> None:
-        """The client reads too slowly: from now on it has a limited time."""
-        super().pause_writing()
-        if self._write_deadline is None:
-            self._write_deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
-    def resume_writing(self) -> None:
-        """The client has read."""
-        super().resume_writing()
-        self._stop_write_watch()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed, or hang up where a response to its first part has begun.
-
-        uvicorn begins a second response then, or lets the application begin one after this: h11 raises on either, and
-        a client's broken body ends as this service's traceback.
-        """
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks: a timer would keep a closed connection in memory."""
-        self._stop_watch()
-        self._stop_write_watch()
-        self._server.gone(self)
-        super().connection_lost(exc)
-
-    def _take_turn(self) -> None:
-        self._queued = False
-        if self.transport.is_closing():
-            return
-        super().handle_events()
-        if self.conn.their_state in {h11.IDLE, h11.SEND_BODY}:  # there was less than a request
-            self.flow.held = False
-            self.flow.resume_reading()
-        if self.conn.trailing_data[0]:  # and more than nothing: keep-alive has a clock of its own
-            self._watch()
-
-    async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {HUNG_UP: self._hung_up}
-        app: ASGIApp = self.config.loaded_app
-        await app(scope, receive, send)
-
-    def _hung_up(self) -> bool:
-        # Asked of the kernel: asyncio learns of it only when it reads, and it does not read on while requests wait.
-        file = self.transport.get_extra_info("socket").fileno()
-        if file < 0:
-            return True
-        poll = select.poll()
-        poll.register(file, select.POLLRDHUP)
-        return bool(poll.poll(0))
-
-    def _watch(self) -> None:
-        arriving = self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
-        if not arriving:
-            self._stop_watch()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
-
-    def _stop_watch(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _stop_write_watch(self) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.cancel()
-            self._write_deadline = None
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a callback raised as asyncio does, except for a shortage of memory: there would be no end of it."""
+    if not isinstance(context.get("exception"), MemoryError):
+        loop.default_exception_handler(context)
 
 
 class Server(uvicorn.Server):
     """uvicorn's server with this project's limits, a call when it listens, and an end that is quick and silent.
 
-    ``listeners`` are served by a `Front`. It answers `probes`, if they are set before the start, at the first listener,
-    and hands on everything else.
+    ``listeners`` are served by a `Front`. It answers ``probes`` at the first of them, and hands on everything else.
     """
 
     def __init__(
@@ -207,6 +77,7 @@ class Server(uvicorn.Server):
         on_listening: Callable[[], None],
         *,
         limits: Limits,
+        probes: Probes | None = None,
         on_grace_over: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
@@ -227,7 +98,7 @@ class Server(uvicorn.Server):
         )
         self._listeners = listeners
         self._limits = limits
-        self.probes: Probes | None = None
+        self._probes = probes
         self._on_listening = on_listening
         self._on_grace_over = on_grace_over
         self._open: Crowd[PromptProtocol] = Crowd(limits.open, Limits.of_one_peer(limits.open))
@@ -239,18 +110,19 @@ class Server(uvicorn.Server):
         await self.lifespan.startup()
         self.servers = []
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_report)
         self.turns = Turns(loop, len(self._listeners), self._limits.queued, lambda: self._front.pressed)
 
         def fail(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._fail, error)
 
-        self._front = Front(self._listeners, self._limits, self.probes, self._hand_on, fail)
+        self._front = Front(self._listeners, self._limits, self._probes, self._hand_on, fail)
         self._front.start()
         self.started = True
         self._on_listening()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until SIGTERM or SIGINT, or until the front fails: then its error is raised."""
+        """Serve until `should_exit` is set, or until the front fails: then its error is raised."""
         await super().serve(sockets)
         if self._failure is not None:
             raise self._failure
@@ -268,14 +140,6 @@ class Server(uvicorn.Server):
     def gone(self, connection: PromptProtocol) -> None:
         """A connection is closed."""
         self._open.discard(connection)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """End with exit status 0 on SIGTERM and SIGINT: uvicorn's own way raises the signal again afterwards."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, wait a moment for requests under way, then cut what is left.
@@ -300,9 +164,6 @@ class Server(uvicorn.Server):
         adopting = loop.create_task(loop.connect_accepted_socket(lambda: PromptProtocol(self, arrival), arrival.client))
         self._adopting.add(adopting)
         adopting.add_done_callback(self._adopting.discard)
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

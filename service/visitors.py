@@ -13,7 +13,7 @@ import httpx
 
 from service.catalog import ITEMS
 from service.config import ConfigError, VisitorsConfig
-from service.events import emit
+from service.events import complain, emit, open_standard_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,10 +102,11 @@ async def visit(config: VisitorsConfig) -> None:
 
 def main() -> int:
     """Run the visitors: exit status 0 after a stop, 2 if the configuration is wrong."""
+    open_standard_files()
     try:
         config = VisitorsConfig.from_environ(os.environ)
     except ConfigError as error:
-        sys.stderr.write(f"visitors: {error}\n")
+        complain("visitors", error)
         return 2
     asyncio.run(visit(config))
     return 0

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.config import ServiceConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
@@ -113,10 +113,10 @@ class Service(Program):
 
 
 @contextlib.contextmanager
-def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
+def _program(module: str, variables: Mapping[str, str], wrapper: Sequence[str] = ()) -> Iterator[Program]:
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [*wrapper, sys.executable, "-m", module],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
@@ -133,9 +133,9 @@ def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def running_service(**variables: str) -> Iterator[Service]:
-    """`python -m service` on free ports of 127.0.0.1, with these variables besides."""
-    with _program("service", FREE_PORTS | variables) as program:
+def running_service(*wrapper: str, **variables: str) -> Iterator[Service]:
+    """`python -m service` on free ports of 127.0.0.1, with these variables besides; ``wrapper`` execs it."""
+    with _program("service", FREE_PORTS | variables, wrapper) as program:
         event = program.event()
         assert event["event"] == "listening"
         assert event["pid"] == program.process.pid

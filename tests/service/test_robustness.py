@@ -19,6 +19,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from service import front as front_module
+from service import protocol as protocol_module
 from service import server as server_module
 from service.listeners import Limits, listen
 from service.server import Server
@@ -202,7 +203,7 @@ class TestTimeLimits:
     @pytest.fixture(autouse=True)
     def short_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(front_module, "SPEAK_SECONDS", 0.3)
-        monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.3)
+        monkeypatch.setattr(protocol_module, "REQUEST_SECONDS", 0.3)
         monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 1)
 
     @staticmethod
