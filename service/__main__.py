@@ -17,7 +17,8 @@ from service.catalog import Lookups
 from service.claims import RuntimeView
 from service.config import ConfigError, ServiceConfig
 from service.events import complain, emit, open_standard_files
-from service.listeners import BindError, Limits, address, open_listeners, raise_file_limit
+from service.limits import Limits, raise_file_limit
+from service.listeners import BindError, address, open_listeners
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
 from service.probes import Probes
 from service.routes import catalog_app, health_body, ledger_app, metrics_app, ready_body

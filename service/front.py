@@ -17,8 +17,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from service import limits as time_limits
 from service.crowd import Crowd
-from service.listeners import Limits
+from service.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival", "Front"]
 
-# A request's first byte comes this soon after the connection, or the connection ends: no client here waits before it.
-SPEAK_SECONDS: Final = 10.0
-# Between probes on one connection. Longer than Prometheus waits from scrape to scrape.
-KEEP_ALIVE_SECONDS: Final = 20.0
 SWEEP_SECONDS: Final = 0.25
 FIRST_BYTES: Final = 16 * 1024
 # So many are accepted before those that are connected already are read again: 64 take 2 ms.
@@ -88,7 +85,7 @@ class Front:
         self._poll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Let go of where no other descriptor is left, so that a connection can be accepted to be closed.
-        self._spare = os.dup(self._wake)
+        self._spare: int | None = os.dup(self._wake)
         self._next_sweep = 0.0
         # Whether connections come faster than the event loop should be working beside.
         self.pressed = False
@@ -111,7 +108,8 @@ class Front:
             silent.client.close()
         self._poll.close()
         for file in (self._wake, self._spare):
-            os.close(file)
+            if file is not None:
+                os.close(file)
 
     def _run(self) -> None:
         try:
@@ -146,15 +144,14 @@ class Front:
                     client, peer = listener.accept()
                 except BlockingIOError:
                     ready.remove((index, listener))
-                except OSError as error:
+                except OSError as error:  # most say that the connection has ended already
+                    accepted += 1
                     if error.errno in SHORTAGES:
                         self._make_room(listener)
                         ready.remove((index, listener))
-                    # Else it has gone already: the next, please.
                 else:
-                    silent = _Silent(client, peer[0], index, time.monotonic() + SPEAK_SECONDS)
-                    self._read(silent)
                     accepted += 1
+                    self._read(_Silent(client, peer[0], index, time.monotonic() + time_limits.REQUEST_SECONDS))
         return accepted
 
     def _make_room(self, listener: socket.socket) -> None:
@@ -162,13 +159,12 @@ class Front:
         if oldest is not None:
             self._close(oldest)
             return
-        os.close(self._spare)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         with contextlib.suppress(OSError):
             listener.accept()[0].close()
-        try:
             self._spare = os.dup(self._wake)
-        except OSError:
-            self._spare = self._wake
         time.sleep(PAUSE_SECONDS)
 
     def _read(self, silent: _Silent) -> None:
@@ -192,7 +188,7 @@ class Front:
         elif not self._send(silent, answer.response) or answer.closes:
             self._close(silent)
         else:
-            silent.deadline = time.monotonic() + KEEP_ALIVE_SECONDS
+            silent.deadline = time.monotonic() + time_limits.KEEP_ALIVE_SECONDS
             self._keep(silent)
 
     @staticmethod

@@ -1,67 +1,26 @@
-"""The listening sockets, and how many connections the process's descriptors allow behind them."""
+"""The listening sockets."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import os
-import resource
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from service.config import LOOPBACK, variable
 
 if TYPE_CHECKING:
     from service.config import ServiceConfig
 
-__all__ = ["BindError", "Limits", "address", "listen", "open_listeners", "raise_file_limit"]
+__all__ = ["BindError", "address", "listen", "open_listeners"]
 
 # The kernel queues this many connections (or net.core.somaxconn, if that is less) until they are accepted.
 BACKLOG: Final = 4096
-# Descriptors that are no client's: the interpreter's, the event loop's, the front's, the listeners, and some to spare.
-RESERVED_FILES: Final = 48
-FEWEST_CONNECTIONS: Final = 24
-# A connection that has sent nothing costs a record. One that has sent a request costs an HTTP parser: about 25 KiB.
-MOST_SILENT: Final = 16_384
-MOST_OPEN: Final = 2048
-MOST_QUEUED: Final = 256
 
 
 class BindError(Exception):
     """An address that cannot be listened on, and the variable to change."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How many connections are held at once: silent ones, open ones, and those queued between the two per listener."""
-
-    silent: int
-    open: int
-    queued: int
-
-    @classmethod
-    def of_files(cls, files: int, listeners: int) -> Self:
-        """The limits of a process that may have ``files`` descriptors.
-
-        Below `RESERVED_FILES` and `FEWEST_CONNECTIONS` together connections may fail for want of a descriptor.
-        """
-        usable = max(files - RESERVED_FILES, FEWEST_CONNECTIONS)
-        queued = max(1, min(MOST_QUEUED, usable // (4 * listeners)))
-        opened = min(MOST_OPEN, usable // 3)
-        return cls(min(MOST_SILENT, usable - opened - queued * listeners), opened, queued)
-
-    @staticmethod
-    def of_one_peer(most: int) -> int:
-        """How many of ``most`` connections one address may hold: the others always have a quarter."""
-        return max(1, most * 3 // 4)
-
-
-def raise_file_limit() -> int:
-    """Allow as many descriptors as the system lets us, and say how many: the soft limit is often far below."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def listen(host: str, port: int) -> socket.socket:

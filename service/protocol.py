@@ -10,6 +10,8 @@ import h11
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service import limits
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HUNG_UP", "PromptProtocol"]
 
-# From the first byte we could have had of a request to its last: no client here sends more than a few hundred bytes.
-# As long may a response wait for its client to read.
-REQUEST_SECONDS = 10.0
 # What one read takes from a connection: asyncio's 256 KiB would be 6,000 pipelined requests.
 READ_BYTES = 16 * 1024
 # The ASGI extension under which an application finds out whether its client has gone: a function, for any thread.
@@ -95,7 +94,7 @@ class PromptProtocol(H11Protocol):
         """The client reads too slowly: from now on it has a limited time."""
         super().pause_writing()
         if self._write_deadline is None:
-            self._write_deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+            self._write_deadline = self.loop.call_later(limits.REQUEST_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client has read."""
@@ -152,7 +151,7 @@ class PromptProtocol(H11Protocol):
         if not arriving:
             self._stop_watch()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
+            self._deadline = self.loop.call_later(limits.REQUEST_SECONDS, self.timeout_keep_alive_handler)
 
     def _stop_watch(self) -> None:
         if self._deadline is not None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from starlette.responses import PlainTextResponse
 
+from service import limits as time_limits
 from service.crowd import Crowd
 from service.front import Front
-from service.listeners import Limits
+from service.limits import Limits
 from service.protocol import PromptProtocol
 from service.turns import Turns
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ByPort", "Server"]
 
-# Between requests. Longer than Prometheus waits from scrape to scrape, so that its connection lives.
-KEEP_ALIVE_SECONDS = 20
 # Requests under way at SIGTERM have this long. With uvicorn's own ticks of 0.1 s the stop takes well under a second.
 STOP_GRACE_SECONDS = 0.5
 
@@ -93,7 +92,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=time_limits.KEEP_ALIVE_SECONDS,
             )
         )
         self._listeners = listeners

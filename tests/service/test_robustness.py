@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.responses import PlainTextResponse
 
-from service import front as front_module
-from service import protocol as protocol_module
-from service import server as server_module
-from service.listeners import Limits, listen
+from service import limits
+from service.limits import Limits
+from service.listeners import listen
 from service.server import Server
 from tests.service.running import END_OF_DEGRADED_BYTES, running_service, wait_until
 
@@ -202,9 +201,8 @@ class TestTimeLimits:
 
     @pytest.fixture(autouse=True)
     def short_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(front_module, "SPEAK_SECONDS", 0.3)
-        monkeypatch.setattr(protocol_module, "REQUEST_SECONDS", 0.3)
-        monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 1)
+        monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.3)
+        monkeypatch.setattr(limits, "KEEP_ALIVE_SECONDS", 1)
 
     @staticmethod
     async def hang_up_after(*parts: bytes, pause: float = 0.0) -> tuple[float, bytes]:
