@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diagnosis.lab.service_env import FREE_PORTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -80,9 +82,8 @@ class Connection:
 def running_service(**variables: str) -> Iterator[dict[str, Any]]:
     """The service as a child on free ports: its listening event."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
-    ports = {"LAB_HOST": "127.0.0.1", "LAB_HTTP_PORT": "0", "LAB_METRICS_PORT": "0", "LAB_LEDGER_PORT": "0"}
     with subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=environ | ports | variables, stdout=subprocess.PIPE
+        [sys.executable, "-m", "service"], cwd=ROOT, env=environ | FREE_PORTS | variables, stdout=subprocess.PIPE
     ) as process:
         try:
             if process.stdout is None or not (line := process.stdout.readline()):

@@ -7,6 +7,7 @@ import sys
 import pytest
 from catalog_cache import MIB, RANGES
 
+from diagnosis.lab.service_env import service_environ, visitors_environ
 from service.config import ConfigError, ServiceConfig, VisitorsConfig
 from tests.service.running import FREE_PORTS, ROOT, environment
 
@@ -55,6 +56,12 @@ def test_every_variable_is_read() -> None:
 )
 def test_what_a_configuration_writes_is_read_as_the_same_configuration(config: ServiceConfig | VisitorsConfig) -> None:
     assert type(config).from_environ(config.environ()) == config
+
+
+def test_what_the_diagnosis_writes_is_read_as_it_means_it() -> None:
+    environ = service_environ(speed=0.1, chunk_bytes=4096, cap_bytes=0)
+    assert ServiceConfig.from_environ(environ) == ServiceConfig.on_free_ports(speed=0.1, chunk_bytes=4096, cap_bytes=0)
+    assert VisitorsConfig.from_environ(visitors_environ("127.0.0.1:1")) == VisitorsConfig("http://127.0.0.1:1")
 
 
 def test_the_leaks_ranges_are_those_of_the_binding() -> None:
