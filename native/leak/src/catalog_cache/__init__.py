@@ -109,7 +109,7 @@ class IdleInterval:
 class Ledger:
     """What the cache really allocated, exact to the byte, since it was opened.
 
-    ``quiet_intervals`` are the last 128, newest first. While ``inserts_begun`` equals ``inserts + insert_failures`` no
+    ``idle_intervals`` are the last 128, newest first. While ``inserts_begun`` equals ``inserts + insert_failures`` no
     insert is under way.
     """
 
@@ -120,12 +120,7 @@ class Ledger:
     entries_live: int
     bytes_live: int
     refreshes: int
-    quiet_intervals: tuple[IdleInterval, ...] = ()
-
-    @property
-    def quiet(self) -> bool:
-        """True when no insert was under way at the reading."""
-        return self.inserts_begun == self.inserts + self.insert_failures
+    idle_intervals: tuple[IdleInterval, ...] = ()
 
 
 class CatalogCache:
