@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.probes import Probes
 
-__all__ = ["Arrival", "Front"]
+__all__ = ["Arrival", "Front", "has_gone"]
 
 SWEEP_SECONDS: Final = 0.25
 FIRST_BYTES: Final = 16 * 1024
@@ -35,6 +35,7 @@ ACCEPTS_A_TURN: Final = 64
 READS_A_TURN: Final = 64
 # So many accepted in one turn are a flood: clients that come one by one are one or two.
 PRESSING: Final = 8
+PRESSED_SECONDS: Final = 0.1
 # After an accept that fails for want of memory or descriptors that are not ours to free.
 PAUSE_SECONDS: Final = 0.02
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -58,6 +59,15 @@ class _Silent:
     peer: str
     listener: int
     deadline: float
+
+
+def has_gone(file: int, *, half: bool) -> bool:
+    """Whether the peer of a connection has reset it, or, with ``half``, will not send any more."""
+    if file < 0:
+        return True
+    poll = select.poll()
+    poll.register(file, select.POLLRDHUP if half else 0)  # POLLERR and POLLHUP are reported in any case
+    return bool(poll.poll(0))
 
 
 class Front:
@@ -87,9 +97,13 @@ class Front:
         # Let go of where no other descriptor is left, so that a connection can be accepted to be closed.
         self._spare: int | None = os.dup(self._wake)
         self._next_sweep = 0.0
-        # Whether connections come faster than the event loop should be working beside.
-        self.pressed = False
+        self._pressed_until = 0.0
         self._thread = threading.Thread(target=self._run, name="front", daemon=True)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether connections come faster than the event loop should be working beside; for any thread."""
+        return time.monotonic() < self._pressed_until
 
     def start(self) -> None:
         """Accept connections."""
@@ -121,11 +135,12 @@ class Front:
     def _turn(self) -> bool:
         """Serve whoever is ready, newcomers first. False: it is time to stop."""
         try:
-            ready = [file for file, _ in self._poll.poll(0 if self.pressed else SWEEP_SECONDS, READS_A_TURN)]
+            ready = [file for file, _ in self._poll.poll(SWEEP_SECONDS, READS_A_TURN)]
             if self._wake in ready:
                 return False
             accepted = self._accept([self._listeners[file] for file in ready if file in self._listeners])
-            self.pressed = accepted >= PRESSING
+            if accepted >= PRESSING:
+                self._pressed_until = time.monotonic() + PRESSED_SECONDS
             for file in ready:
                 # It may have been displaced, and its number be another's by now: that one has nothing to read yet.
                 if silent := self._by_file.get(file):
@@ -182,7 +197,10 @@ class Front:
         answer = self._probes.answer(first_bytes) if self._probes and silent.listener == 0 else None
         if answer is None:
             self._forget(silent)
-            if not self._hand_on(Arrival(silent.client, silent.peer, silent.listener, first_bytes)):
+            # A client that has closed its own direction may wait for an answer yet. In a flood it does not get one.
+            if self.pressed and has_gone(silent.client.fileno(), half=True):
+                silent.client.close()
+            elif not self._hand_on(Arrival(silent.client, silent.peer, silent.listener, first_bytes)):
                 self._send(silent, REFUSED)
                 silent.client.close()
         elif not self._send(silent, answer.response) or answer.closes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -11,6 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import limits
+from service.front import has_gone
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -121,16 +121,17 @@ class PromptProtocol(H11Protocol):
         self._server.gone(self)
         super().connection_lost(exc)
 
-    def _take_turn(self) -> None:
+    def _take_turn(self) -> bool:
         self._queued = False
         if self.transport.is_closing():
-            return
+            return False
         super().handle_events()
         if self.conn.their_state in {h11.IDLE, h11.SEND_BODY}:  # there was less than a request
             self.flow.held = False
             self.flow.resume_reading()
         if self.conn.trailing_data[0]:  # and more than nothing: keep-alive has a clock of its own
             self._watch()
+        return True
 
     async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["extensions"] = {HUNG_UP: self._hung_up}
@@ -139,12 +140,7 @@ class PromptProtocol(H11Protocol):
 
     def _hung_up(self) -> bool:
         # Asked of the kernel: asyncio learns of it only when it reads, and it does not read on while requests wait.
-        file = self.transport.get_extra_info("socket").fileno()
-        if file < 0:
-            return True
-        poll = select.poll()
-        poll.register(file, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        return has_gone(self.transport.get_extra_info("socket").fileno(), half=True)
 
     def _watch(self) -> None:
         arriving = self.conn.their_state in {h11.IDLE, h11.SEND_BODY}

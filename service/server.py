@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from service import limits as time_limits
 from service.crowd import Crowd
-from service.front import Front
+from service.front import Front, has_gone
 from service.limits import Limits
 from service.protocol import PromptProtocol
 from service.turns import Turns
@@ -154,15 +154,16 @@ class Server(uvicorn.Server):
     def _hand_on(self, arrival: Arrival) -> bool:
         return self.turns.arrive(arrival.listener, functools.partial(self._adopt, arrival))
 
-    def _adopt(self, arrival: Arrival) -> None:
-        if self.should_exit:
+    def _adopt(self, arrival: Arrival) -> bool:
+        if self.should_exit or has_gone(arrival.client.fileno(), half=self._front.pressed):
             arrival.client.close()
-            return
+            return False
         arrival.client.setblocking(False)
         loop = asyncio.get_running_loop()
         adopting = loop.create_task(loop.connect_accepted_socket(lambda: PromptProtocol(self, arrival), arrival.client))
         self._adopting.add(adopting)
         adopting.add_done_callback(self._adopting.discard)
+        return True
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

@@ -18,6 +18,8 @@ JOBS_A_TURN: Final = 16
 # pause a flood of requests kept a probe waiting for 100 ms.
 JOBS_UNDER_PRESSURE: Final = 2
 PAUSE_SECONDS: Final = 0.003
+# A connection that has been reset is no work: 10 microseconds to find out.
+LOOKS_A_TURN: Final = 64
 
 
 class Turns:
@@ -25,7 +27,7 @@ class Turns:
 
     The queues are served in turn, so 1,000 connections at one listener delay the next at another by one job. A queue of
     new connections is bounded by ``most``: what is too much is refused at once. The other one needs no bound of its
-    own, since a connection is in it once at most.
+    own, since a connection is in it once at most. A job says whether there was anything to do.
     """
 
     def __init__(
@@ -34,13 +36,13 @@ class Turns:
         self._loop = loop
         self._most = most
         self._pressed = pressed
-        self._new: list[deque[Callable[[], None]]] = [deque() for _ in range(listeners)]
-        self._further: list[deque[Callable[[], None]]] = [deque() for _ in range(listeners)]
+        self._new: list[deque[Callable[[], bool]]] = [deque() for _ in range(listeners)]
+        self._further: list[deque[Callable[[], bool]]] = [deque() for _ in range(listeners)]
         self._order = [queue for pair in zip(self._new, self._further, strict=True) for queue in pair]
         self._next = 0
         self._woken = False
 
-    def arrive(self, listener: int, job: Callable[[], None]) -> bool:
+    def arrive(self, listener: int, job: Callable[[], bool]) -> bool:
         """Queue a new connection, from any thread. False: the queue is full, and the job is not in it."""
         queue = self._new[listener]
         if len(queue) >= self._most:
@@ -52,7 +54,7 @@ class Turns:
             self._loop.call_soon_threadsafe(self._run)
         return True
 
-    def again(self, listener: int, job: Callable[[], None]) -> None:
+    def again(self, listener: int, job: Callable[[], bool]) -> None:
         """Queue a further request, on the event loop."""
         self._further[listener].append(job)
         if not self._woken:
@@ -62,11 +64,13 @@ class Turns:
     def _run(self) -> None:
         self._woken = False
         pressed = self._pressed()
-        for _ in range(JOBS_UNDER_PRESSURE if pressed else JOBS_A_TURN):
+        left, looked = JOBS_UNDER_PRESSURE if pressed else JOBS_A_TURN, 0
+        while left and looked < LOOKS_A_TURN:
             job = self._pop()
             if job is None:
                 return
-            job()
+            looked += 1
+            left -= job()
         if pressed:
             self._woken = True
             self._loop.call_later(PAUSE_SECONDS, self._run)
@@ -74,7 +78,7 @@ class Turns:
             self._woken = True
             self._loop.call_soon(self._run)
 
-    def _pop(self) -> Callable[[], None] | None:
+    def _pop(self) -> Callable[[], bool] | None:
         for _ in self._order:
             queue = self._order[self._next]
             self._next = (self._next + 1) % len(self._order)

@@ -62,7 +62,7 @@ def attack(name: str, address: str, seconds: float = ATTACK_SECONDS) -> Iterator
     """The attack, under way."""
     port = address.rpartition(":")[2]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.service.attacks", name, port, str(seconds)],
+        [sys.executable, "-m", "comparison.loops.attacks", name, port, str(seconds)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

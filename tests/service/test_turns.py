@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,11 @@ from service.turns import JOBS_A_TURN, JOBS_UNDER_PRESSURE, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def note(order: list[Any], what: object) -> bool:
+    order.append(what)
+    return True
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -26,10 +31,10 @@ def test_listeners_are_served_in_turn_whatever_one_of_them_has_waiting() -> None
         order: list[str] = []
         turns = Turns(asyncio.get_running_loop(), listeners=3, most=1000)
         for number in range(500):
-            assert turns.arrive(0, partial(order.append, f"new {number}"))
-            turns.again(0, partial(order.append, f"again {number}"))
-        turns.arrive(1, partial(order.append, "metrics"))
-        turns.again(2, partial(order.append, "ledger"))
+            assert turns.arrive(0, partial(note, order, f"new {number}"))
+            turns.again(0, partial(note, order, f"again {number}"))
+        turns.arrive(1, partial(note, order, "metrics"))
+        turns.again(2, partial(note, order, "ledger"))
         await until(lambda: len(order) == 1002)
         return order
 
@@ -45,7 +50,7 @@ def test_other_work_of_the_loop_comes_between_the_turns() -> None:
         done: list[int] = []
         turns = Turns(asyncio.get_running_loop(), listeners=1, most=1000)
         for number in range(1000):
-            turns.arrive(0, partial(done.append, number))
+            turns.arrive(0, partial(note, done, number))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return len(done)
@@ -57,11 +62,11 @@ def test_a_queue_of_newcomers_is_bounded_and_the_others_are_not_affected() -> No
     async def serve() -> list[str]:
         order: list[str] = []
         turns = Turns(asyncio.get_running_loop(), listeners=2, most=2)
-        took = [turns.arrive(0, partial(order.append, f"{number}")) for number in range(4)]
+        took = [turns.arrive(0, partial(note, order, f"{number}")) for number in range(4)]
         assert took == [True, True, False, False]
-        assert turns.arrive(1, partial(order.append, "other"))
+        assert turns.arrive(1, partial(note, order, "other"))
         await until(lambda: len(order) == 3)
-        assert turns.arrive(0, partial(order.append, "later"))
+        assert turns.arrive(0, partial(note, order, "later"))
         await until(lambda: len(order) == 4)
         return order
 
@@ -76,7 +81,7 @@ def test_under_pressure_few_jobs_are_begun_and_none_is_forgotten(monkeypatch: py
         together: list[int] = []
         turns = Turns(asyncio.get_running_loop(), listeners=1, most=100, pressed=lambda: True)
         for number in range(10):
-            turns.arrive(0, partial(begun.append, number))
+            turns.arrive(0, partial(note, begun, number))
         while len(begun) < 10:
             before = len(begun)
             await asyncio.sleep(0)
@@ -85,3 +90,21 @@ def test_under_pressure_few_jobs_are_begun_and_none_is_forgotten(monkeypatch: py
         return together
 
     assert max(asyncio.run(serve())) <= JOBS_UNDER_PRESSURE
+
+
+def test_what_turns_out_to_be_no_work_does_not_count() -> None:
+    async def serve() -> list[int]:
+        order: list[int] = []
+        turns = Turns(asyncio.get_running_loop(), listeners=1, most=100, pressed=lambda: True)
+
+        def gone(number: int) -> bool:
+            order.append(number)
+            return False
+
+        for number in range(50):
+            turns.arrive(0, partial(gone, number))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return order
+
+    assert asyncio.run(serve()) == list(range(50))

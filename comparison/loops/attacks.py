@@ -1,7 +1,7 @@
 """What a hostile client does, each in a process of its own, to 127.0.0.1 only, bounded in count and in time.
 
-``python -m tests.service.attacks NAME PORT SECONDS``. It writes the line "begun" once the attack is under way, and at
-its end a line of JSON with what it did.
+``python -m comparison.loops.attacks NAME PORT SECONDS``. It writes the line "begun" once the attack is under way,
+and at its end a line of JSON with what it did.
 """
 
 from __future__ import annotations
