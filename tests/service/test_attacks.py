@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.running import ROOT, running_service
+from comparison.loops.attacks import LOOKUP
+from tests.service.running import ROOT, running_service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,15 +137,38 @@ def test_each_listener_answers_while_connections_fill_the_descriptors(control: S
         probe_beside(attacker, service, control)
 
 
-def test_lookups_whose_clients_have_hung_up_are_not_walked(degraded_service: Service, control: Service) -> None:
+def test_a_process_whose_lookups_are_hung_up_on(degraded_service: Service, control: Service) -> None:
+    degraded_service.get("/api/items/1")  # from here on lookups are known to be long
+    with attack("hang_up", degraded_service.http) as attacker:
+        assert probe_beside(attacker, degraded_service, control)["lookups"] > 100 * ATTACK_SECONDS
+
+
+def test_lookups_whose_clients_have_hung_up_are_not_walked(degraded_service: Service) -> None:
+    """Five at a time: more at once are a flood, and are not even handed on."""
     degraded_service.get("/api/items/1")  # from here on lookups are known to be long
 
     def counted(status: str) -> float:
         return degraded_service.value("http_requests_total", path="/api/items/{id}", status=status)
 
     walked, spared = counted("200"), counted("499")
-    with attack("hang_up", degraded_service.http) as attacker:
-        probe_beside(attacker, degraded_service, control)
-    walked, spared = counted("200") - walked, counted("499") - spared
-    assert spared > 50
-    assert walked < spared / 10
+    for hung_up in range(5, 55, 5):
+        with stopped(degraded_service):
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", degraded_service.port)) as client:
+                    client.sendall(LOOKUP)
+        wait_until(lambda hung_up=hung_up: counted("499") - spared == hung_up, "they are noticed")  # type: ignore[misc]
+    assert counted("200") == walked
+
+
+@contextlib.contextmanager
+def stopped(service: Service) -> Iterator[None]:
+    """The service does nothing meanwhile: its connections wait in the kernel."""
+    os.kill(service.process.pid, signal.SIGSTOP)
+    try:
+        wait_until(
+            lambda: Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(") ")[2].startswith("T"),
+            "it stops",
+        )
+        yield
+    finally:
+        os.kill(service.process.pid, signal.SIGCONT)
