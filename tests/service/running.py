@@ -143,6 +143,19 @@ def running_service(*wrapper: str, **variables: str) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
+def running_degraded_service() -> Iterator[Service]:
+    """A service that holds what has leaked by the end of the degraded phase, and leaks no more."""
+    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
+
+        def is_over() -> bool:
+            ledger = service.ledger()
+            return bool(ledger["phase"] == "diagnosis" and ledger["bytes_live"] == END_OF_DEGRADED_BYTES)
+
+        wait_until(is_over, "the degraded phase ends")
+        yield service
+
+
+@contextlib.contextmanager
 def running_visitors(**variables: str) -> Iterator[Program]:
     """`python -m service.visitors` with these variables."""
     with _program("service.visitors", variables) as program:
