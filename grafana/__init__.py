@@ -43,7 +43,7 @@ def dashboards(
         HEALTH_UID,
         "Service health",
         "The catalog service at a glance: is it up, is it fast, does it answer, is there memory left.",
-        known=False,
+        revealed=False,
         links=[link("What the kernel knows", KERNEL_UID)] if truth else [],
     )
     files = {
@@ -54,7 +54,7 @@ def dashboards(
             KERNEL_UID,
             "What the kernel knows",
             "What the service claims about its memory, beside what the kernel counts, and who holds the difference.",
-            known=True,
+            revealed=True,
             variables=[kernel_truth.pod_variable()],
             links=[link("Service health", HEALTH_UID), *links(guide, "eBPF guide")],
         )

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A refresh of 1 MiB takes about 1 ms and comes every 13 ms at speed 600: most readings fall into an idle interval.
+# A refresh of 1 MiB takes about a millisecond and comes every 13 ms at speed 600: most readings fall between two.
 ALIGN_TRIES = 100
 TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class IdleInterval:
-    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that were valid throughout."""
+    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts throughout it."""
 
     since_ns: int
     until_ns: int
@@ -62,7 +62,7 @@ class Reading:
     speed: float
     chunk_bytes: int
     cap_bytes: int
-    quiet_intervals: tuple[IdleInterval, ...]
+    idle_intervals: tuple[IdleInterval, ...]
 
     @property
     def leaked_bytes_per_minute(self) -> float:
@@ -110,8 +110,8 @@ def parse(body: Mapping[str, Any]) -> Reading:
         KeyError: a field is missing.
     """
     fields = {name: body[name] for name in Reading.__dataclass_fields__}
-    idle = tuple(IdleInterval(**interval) for interval in body["quiet_intervals"])
-    return Reading(**{**fields, "quiet_intervals": idle})
+    idle = tuple(IdleInterval(**interval) for interval in body["idle_intervals"])
+    return Reading(**{**fields, "idle_intervals": idle})
 
 
 def align(
@@ -126,7 +126,7 @@ def align(
         began = clock_ns()
         taken = take()
         ended = clock_ns()
-        for idle in read().quiet_intervals:
+        for idle in read().idle_intervals:
             if idle.since_ns <= began and ended <= idle.until_ns:
                 return idle, taken
     raise LabError(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from catalog_cache import RANGES
 
 from infra.config import LabConfig
 from infra.kubeconfig import Kubeconfig
 from infra.settings import DEFAULTS, SECRETS, ConfigError, Settings
+from infra.story import leaker_variables
+from service.config import ServiceConfig
 from tests.infra.conftest import CLUSTERS, write_kubeconfig
 from tests.support.recording import PROJECT, Recording, record
 
@@ -46,6 +50,31 @@ def test_the_defaults_are_the_labs_story() -> None:
     assert config.grafana
     assert not config.truth
     assert config.grafana_admin_password is None
+
+
+def test_the_leak_of_the_stack_has_the_services_defaults_and_names() -> None:
+    service = ServiceConfig()
+    leak = _read({}).leak
+    assert leaker_variables(leak) == {
+        name: value for name, value in service.environ().items() if name != "LAB_HOST"
+    } | {"LAB_SPEED": "1", "LAB_MEMORY_LIMIT_BYTES": str(leak.memory_limit_bytes)}
+    assert ServiceConfig.from_environ(leaker_variables(leak)) == replace(
+        service, memory_limit_bytes=leak.memory_limit_bytes
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "option", "unit"),
+    [("speed", "speed", 1), ("chunkKiB", "chunk_bytes", 2**10), ("capMiB", "cap_bytes", 2**20)],
+)
+def test_the_leak_of_the_stack_has_the_ranges_of_the_leak_itself(key: str, option: str, unit: int) -> None:
+    low, high, _ = RANGES[option]
+    for end in (low, high):
+        leak = _read({key: f"{end / unit:g}"}).leak
+        assert getattr(ServiceConfig.from_environ(leaker_variables(leak)), option) == end
+    for outside in (low / unit - 0.01, high / unit + 1):
+        with pytest.raises(ConfigError, match=f"{key} is '{outside}': it must be a number from "):
+            _read({key: f"{outside}"})
 
 
 WRONG = [

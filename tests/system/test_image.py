@@ -101,7 +101,7 @@ def test_the_image_is_small_labelled_and_without_a_compiler(image: str, base_ima
     assert labels["org.opencontainers.image.version"] == image.partition(":")[2]
     assert labels["org.opencontainers.image.base.name"] == base_image
     assert labels["org.opencontainers.image.licenses"] == "MIT"
-    assert built["Config"]["User"] == "65534:65534"
+    assert built["Config"]["User"] == "10001:10001"
     with running(image, "--entrypoint", "sleep", command=("600",)) as identity:
         for tool in ("gcc", "cc", "ld", "make"):
             found = docker("exec", identity, "sh", "-c", f"command -v {tool}", check=False)

@@ -230,7 +230,7 @@ def test_a_phases_mark_is_where_the_ledgers_clock_puts_it(story: Story) -> None:
         for (_, times), phase in zip(marks.items(), PHASES, strict=True):
             # The first probe comes right after the start; the ledger's clock is read with a request under way.
             late = times[0] - (story.settled.started_at + phase.begins / SPEED)
-            assert abs(late) < 2, f"{phase.known} is {late:.1f} s late"
+            assert abs(late) < 2, f"{phase.revealed} is {late:.1f} s late"
 
 
 # ---- the alerts -----------------------------------------------------------------------------------------------------
