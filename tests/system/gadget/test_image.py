@@ -49,6 +49,7 @@ def test_the_image_declares_its_metrics_and_their_keys() -> None:
 
     assert {name for name, own in found.items() if own.get("metrics.type") == "key"} == {
         "stack", "proc.comm", "proc.pid", "function", "k8s.namespace", "k8s.podName", "k8s.containerName",
+        "runtime.containerName",
     }  # fmt: skip
     assert {own["metrics.name"] for own in found.values() if own.get("metrics.type") == "gauge"} == {
         "memleak_outstanding_bytes",
