@@ -54,7 +54,7 @@ class LabImage(pulumi.ComponentResource):
             build=docker.DockerBuildArgs(
                 context=".",
                 dockerfile=DOCKERFILE,
-                platform=build.platform or None,
+                platform=build.platform,
                 network=build.network or None,
                 args={"BASE_IMAGE": build.base, "CONTENT": tag},
             ),

@@ -38,3 +38,9 @@ def is_loopback(registry: str) -> bool:
     """Whether the registry's name means "this machine", which is another machine to a cluster's node."""
     host = registry.partition("/")[0].rpartition(":")[0] or registry.partition("/")[0]
     return host == "localhost" or host.startswith("127.") or host == "[::1]"
+
+
+def with_digest(reference: str, digest: str) -> str:
+    """``repository:tag@sha256:...``, with the digest that ``digest`` ends in; as it is where that has none."""
+    _, found, hexadecimal = digest.rpartition("sha256:")
+    return f"{reference.partition('@')[0]}@{found}{hexadecimal}" if found else reference

@@ -119,6 +119,9 @@ class _Cloud(mocks.Mocks):
             identity = self._digest or f"sha256:{hashlib.sha256(state['imageName'].encode()).hexdigest()}"
             repository = state["imageName"].rpartition(":")[0]
             state["repoDigest"] = identity if state.get("skipPush") else f"{repository}@{identity}"
+        if args.typ == "docker:index/remoteImage:RemoteImage":
+            digest = hashlib.sha256(state["name"].encode()).hexdigest()
+            state["repoDigest"] = f"{state['name'].rpartition(':')[0]}@sha256:{digest}"
         return f"{args.name}-id", state
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
