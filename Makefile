@@ -35,7 +35,7 @@ chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
 # --- in a cluster ---
 
 .PHONY: kind
-kind: ## A kind cluster with its registry (ARGS=delete removes both)
+kind: ## A kind cluster with its registry (ARGS=delete removes both, ARGS=purge the images too)
 	scripts/kind $(ARGS)
 
 # The tag that the stack expects of `gadget memleak`: infra/versions.py, MEMLEAK_GADGET_TAG.

@@ -77,7 +77,7 @@ def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
         return f"deriv({series}[{duration(slope_seconds)}])"
 
     def rate(series: str) -> str:
-        return f"rate({series}[{pace.window(MINUTE)}])"
+        return f"rate({series}[{pace.window(MINUTE, PATIENCE_SECONDS)}])"
 
     rss, traced = f"container_memory_rss{{{CONTAINER}}}", vocabulary.RESIDENT
     outstanding, taken, given_back = (quantity.selector for quantity in vocabulary.QUANTITIES)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import runpy
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,12 @@ def record(
             loop.run_until_complete(run_in_stack(main))
 
     environ = {"KUBECONFIG": str(kubeconfig), "PATH": os.environ["PATH"], "HOME": str(directory)}
-    with mock.patch.dict(os.environ, environ, clear=True), contextlib.chdir(directory):
+    # What an earlier update left is there: neither a registry nor a daemon of this machine is asked.
+    there = (
+        mock.patch("infra.presence.registry_has", return_value=True),
+        mock.patch("infra.presence.run", return_value=subprocess.CompletedProcess([], 0, "", "")),
+    )
+    with mock.patch.dict(os.environ, environ, clear=True), contextlib.chdir(directory), there[0], there[1]:
         contextvars.copy_context().run(run)
     return recording
 

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from infra import versions
-from infra.gadget import insecure
-from infra.references import REGISTRY, is_loopback, mirrored, split_host, with_digest
+from infra.references import REGISTRY, insecure, is_loopback, mirrored, split_host, with_digest
 
 
 @pytest.mark.parametrize(
