@@ -64,10 +64,13 @@ def lab(declare: Declare) -> Iterator[Lab]:
 @pytest.fixture(autouse=True)
 def debuggers() -> Iterator[None]:
     """`kubectl debug` leaves its pods where they are."""
-    of_a_debugger = ("pods", "--selector=app.kubernetes.io/managed-by=kubectl-debug")
-    before = {pod["metadata"]["name"] for pod in items(*of_a_debugger)}
+
+    def found() -> set[str]:
+        return {name for pod in items("pods") if (name := pod["metadata"]["name"]).startswith("node-debugger-")}
+
+    before = found()
     yield
-    left = {pod["metadata"]["name"] for pod in items(*of_a_debugger)} - before
+    left = found() - before
     if left:
         kubectl("delete", "pod", "--now", *left)
 
