@@ -41,7 +41,7 @@ UNTRACKED: Final = "memleak_untracked_allocations"
 BLOCKS: Final = "memleak_blocks"
 
 # Kinds of lost events whose bytes and calls are counted all the same, under another stack or without one.
-COUNTED_ELSEWHERE: Final = ("free", "stack", "stacks")
+COUNTED_ELSEWHERE: Final = ("blocks", "free", "stack", "stacks", "frames", "older")
 
 # What tells the series of one quantity apart, in either exposition. `pod` and `namespace` are empty outside of
 # Kubernetes, where the gadget's `runtime_container` names the container; a tracer watches one process and has neither.

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from heap_trace import Lost
 
-from diagnosis.lost import UNCOUNTED
+from diagnosis.report.lost import UNCOUNTED
 from grafana import DATASOURCE_UID, dashboards, rules, vocabulary
 from tests.grafana.expositions import BLOCK_BYTES, Site, gadget_text, serving, tracer_text
 from tests.grafana.screen import Screen, View
