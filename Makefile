@@ -72,6 +72,10 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: reference
+reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
+	$(BIN)/python -m infra.reference
+
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)
