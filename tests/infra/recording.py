@@ -51,6 +51,7 @@ class Declared:
     depends_on: tuple[str, ...]
     deleted_with: str
     order: int
+    aliases: frozenset[str] = frozenset()
 
     @property
     def is_kubernetes_object(self) -> bool:
@@ -156,6 +157,7 @@ class _Monitor(mocks.MockMonitor):
                 depends_on=tuple(request.dependencies),
                 deleted_with=request.deletedWith,
                 order=len(self._recording.declared),
+                aliases=_aliases(answer.urn, request),
             )
         )
         return answer
@@ -167,6 +169,15 @@ class _Monitor(mocks.MockMonitor):
             self._recording.wire_outputs = _whole_numbers(json_format.MessageToDict(request.outputs))
             self._recording.outputs = _revealed(_whole_numbers(rpc.deserialize_properties(request.outputs)))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+def _aliases(urn: str, request: resource_pb2.RegisterResourceRequest) -> frozenset[str]:
+    """The URNs that the resource had before: an alias says what was different, its name or its whole URN."""
+    before, _, name = urn.rpartition("::")
+    found = set(request.aliasURNs)
+    for alias in request.aliases:
+        found.add(alias.urn or f"{before}::{alias.spec.name or name}")
+    return frozenset(found)
 
 
 class _Log(mocks.MockEngine):
