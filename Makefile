@@ -17,16 +17,24 @@ help: ## List the commands
 
 # --- the lab ---
 
+# Before the long installation, and not after it.
+.PHONY: privileges
+privileges:
+	@scripts/require root
+
 .PHONY: lab
-lab: $(VENV)/lab ## The whole lab on this machine: the leak, the denial, the diagnosis, the truth
+lab: privileges $(VENV)/lab ## The whole lab on this machine: the leak, the denial, the diagnosis, the truth
 	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
 
+# Nothing is installed for the answer. Docker and clusters are asked as the user that one is.
 .PHONY: doctor
-doctor: $(VENV)/lab ## Say what this machine lacks for the lab
-	$(SUDO) $(BIN)/memleak-lab doctor
+doctor: ## Say what this machine lacks (ARGS="--for docker" or "--for cluster" for those ways to run the lab)
+	$(if $(findstring --for,$(ARGS)),,$(SUDO)) $(or $(wildcard $(BIN)/python),$(PYTHON)) -m diagnosis.doctor $(ARGS)
 
+PREFIX ?= /usr/local
 .PHONY: install
-install: $(VENV)/lab ## Install the command memleak-lab into .venv
+install: $(VENV)/lab ## Install the command memleak-lab, with a link in PREFIX/bin (/usr/local)
+	@scripts/link "$(abspath $(BIN))/memleak-lab" "$(PREFIX)/bin"
 
 .PHONY: chart
 chart: $(VENV)/dev ## The lab, with the README's picture drawn anew

@@ -72,8 +72,8 @@ class LabNamespace(pulumi.ComponentResource):
         )
 
         async def check(metadata: meta.v1.outputs.ObjectMeta) -> str:
-            # In the preview of a new one there is no uid.
-            if metadata.uid:
+            # In a preview a namespace that will be made has a uid as well: that of the API server's dry run.
+            if metadata.uid and not pulumi.runtime.is_dry_run():
                 await presence.require_same_cluster(args.kubectl, args.name, metadata.uid)
             return args.name
 
