@@ -63,7 +63,11 @@ dashboards: $(VENV)/dev ## Write the dashboards and the rules into a folder, for
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests (as root for those that trace; the others skip with the reason)
-	$(BIN)/python -m pytest --ignore=tests/system $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/system --ignore=tests/e2e $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: $(VENV)/dev ## Test the Pulumi program on the real engine (pulumi, Docker, KUBECONFIG): the life of a stack
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/dev ## Test the lab beside the real Docker, Kubernetes (KUBECONFIG), Prometheus and other tracers
