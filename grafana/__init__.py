@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana import kernel_truth, service_health
 from grafana.guide import guide_dashboard, links
-from grafana.kernel_rules import GADGET_LABELS, kernel_alerts, kernel_recordings
+from grafana.kernel_rules import kernel_alerts, kernel_recordings
 from grafana.pace import Pace
 from grafana.provisioning import DATASOURCE_UID, provisioning
 from grafana.rendering import Frame, frame, link, render
@@ -14,7 +14,7 @@ from grafana.rules import render as render_rules
 from grafana.team_alerts import team_alerts
 from grafana.thresholds import MIB
 
-__all__ = ["DATASOURCE_UID", "GADGET_LABELS", "Pace", "dashboards", "provisioning", "rules"]
+__all__ = ["DATASOURCE_UID", "Pace", "dashboards", "provisioning", "rules"]
 
 HEALTH_UID: Final = "memleak-lab-health"
 KERNEL_UID: Final = "memleak-lab-kernel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,13 @@ MOST_MIB: Final = 65536
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
+# What `uname -m` and other systems call the two processors.
+_PLATFORMS = {
+    "x86_64": "linux/amd64",
+    "amd64": "linux/amd64",
+    "aarch64": "linux/arm64",
+    "arm64": "linux/arm64",
+}
 _RESERVED_NAMESPACES = frozenset({"default", "gadget", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -57,7 +65,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Build:
-    """How the image is built. ``network`` and ``platform`` are empty for Docker's own choice."""
+    """How the image is built. ``network`` is empty for Docker's own choice."""
 
     name: str
     base: str
@@ -105,8 +113,10 @@ class LabConfig:
     truth: bool
 
     @classmethod
-    def read(cls, settings: Settings, kubeconfig: Kubeconfig) -> LabConfig:
+    def read(cls, settings: Settings, kubeconfig: Kubeconfig, machine: str = "") -> LabConfig:
         """Check every setting and every pair that must agree.
+
+        ``machine`` is the processor of the machine that builds, as `uname -m` has it; empty: this one's.
 
         Raises:
             ConfigError: with each complaint and the line that mends it.
@@ -120,7 +130,7 @@ class LabConfig:
             cluster=cluster,
             namespace=_read_namespace(settings),
             registry=registry,
-            build=_read_build(settings, environment, mirror),
+            build=_read_build(settings, environment, mirror, machine or platform.machine()),
             mirror=mirror,
             leak=_read_leak(settings),
             replicas=settings.integer("replicas", 1, 100, "pods"),
@@ -176,13 +186,21 @@ def _read_namespace(settings: Settings) -> str:
     return namespace
 
 
-def _read_build(settings: Settings, environment: Environment | None, mirror: str) -> Build:
-    platform = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+def _read_build(settings: Settings, environment: Environment | None, mirror: str, machine: str) -> Build:
+    chosen = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+    usual = environment.platform if environment else ""
+    # Always said: without it Docker's provider warns at each update that the image may be for another processor.
+    here = _PLATFORMS.get(machine.lower(), "")
+    if not (chosen or usual or here):
+        settings.complain(
+            f"this machine's processor is {machine!r}, and the image is built for linux/amd64 or linux/arm64:",
+            "pulumi config set platform linux/amd64",
+        )
     return Build(
         name=settings.text("imageName", REPOSITORY, "memleak-demo"),
         base=mirrored(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie"), mirror),
         network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
-        platform=platform or (environment.platform if environment else ""),
+        platform=chosen or usual or here,
     )
 
 

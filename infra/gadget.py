@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from infra import versions
 from infra.config import GadgetKind
 from infra.namespace import Inside, pod_security
 from infra.prometheus_config import GADGET_METRICS_PORT
-from infra.references import is_loopback, split_host
+from infra.references import split_host
 
 if TYPE_CHECKING:
     from infra.config import Gadget
@@ -149,14 +148,3 @@ def _parameters(args: InspektorGadgetArgs) -> dict[str, str]:
         "operator.oci.annotate": ",".join(annotations),
         "operator.otel-metrics.otel-metrics-name": "malloc:trace_malloc",
     }
-
-
-def insecure(registry: str) -> str:
-    """The registry's host, if its name says that it is of this machine or of this cluster, and has no TLS."""
-    host = registry.partition("/")[0]
-    name = host.partition(":")[0]
-    try:
-        inner = ipaddress.ip_address(name).is_private
-    except ValueError:
-        inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
-    return host if inner else ""

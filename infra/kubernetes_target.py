@@ -12,6 +12,7 @@ from infra.leaker import Leaker, LeakerArgs
 from infra.monitoring import monitoring
 from infra.namespace import LabNamespace, LabNamespaceArgs
 from infra.prometheus import Prometheus, PrometheusArgs
+from infra.references import insecure
 from infra.visitors import Visitors, VisitorsArgs
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, there: pulumi.ResourceOptions) -> None:
     """Declare every part that the configuration asks for; ``there`` names the cluster's provider."""
     environment, platform = cluster.environment, config.build.platform
-    inside = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry), there).inside
+    kubectl = (environment.client, "--context", cluster.context)
+    inside = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry, kubectl), there).inside
     leaker = Leaker(
         "leaker",
         LeakerArgs(
@@ -84,7 +86,7 @@ def _declare_gadget(config: LabConfig, there: pulumi.ResourceOptions) -> Inspekt
             config.image(versions.GADGET_IMAGE),
             config.image(gadget.OFFICIAL_GADGETS),
             config.namespace,
-            gadget.insecure(config.gadget.image) if own else "",
+            insecure(config.gadget.image) if own else "",
         ),
         there,
     )

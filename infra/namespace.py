@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pulumi
 from pulumi_kubernetes import core, meta, networking
 
+from infra import presence
 from infra.flows import deny_all_spec
 from infra.pods import PART_OF
 
@@ -29,10 +30,11 @@ def pod_security(profile: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LabNamespaceArgs:
-    """``registry`` decides whether the nodes need a Secret to pull with."""
+    """``registry`` decides whether the nodes need a Secret to pull with. ``kubectl`` is the client with its context."""
 
     name: str
     registry: Registry
+    kubectl: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class LabNamespace(pulumi.ComponentResource):
             metadata=meta.v1.ObjectMetaArgs(name=args.name, labels=pod_security("restricted")),
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+        async def check(metadata: meta.v1.outputs.ObjectMeta) -> str:
+            # In a preview a namespace that will be made has a uid as well: that of the API server's dry run.
+            if metadata.uid and not pulumi.runtime.is_dry_run():
+                await presence.require_same_cluster(args.kubectl, args.name, metadata.uid)
+            return args.name
+
+        checked: pulumi.Output[str] = space.metadata.apply(check)
         there = space.metadata.name
         inside = pulumi.ResourceOptions(parent=self, deleted_with=space)
         closed = networking.v1.NetworkPolicy(
@@ -91,7 +101,7 @@ class LabNamespace(pulumi.ComponentResource):
             )
             pull_secrets = (core.v1.LocalObjectReferenceArgs(name=secret.metadata.name),)
         self.inside = Inside(there, space, closed, pull_secrets)
-        self.register_outputs({"name": there})
+        self.register_outputs({"name": checked})
 
 
 def _docker_config(registry: Registry, password: Secret) -> pulumi.Output[str]:

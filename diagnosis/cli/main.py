@@ -14,7 +14,8 @@ from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.doctor.preflight import Machine
+from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
 from diagnosis.lab.grade import grade_function, grade_rate
@@ -39,6 +40,7 @@ def doctor(
     gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
     image: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's imageName.")] = "memleak-demo",
+    way: Annotated[Way, typer.Option("--for", help="How the lab will run: what that needs.")] = Way.LAB,
 ) -> None:
     """Say what this machine lacks, with a remedy for each."""
     if gone:
@@ -47,7 +49,7 @@ def doctor(
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
         return
-    checks = check_machine(Machine())
+    checks = check_way(way, Machine())
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)

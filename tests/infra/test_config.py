@@ -77,6 +77,23 @@ def test_the_leak_of_the_stack_has_the_ranges_of_the_leak_itself(key: str, optio
             _read({key: f"{outside}"})
 
 
+@pytest.mark.parametrize(
+    ("machine", "platform"),
+    [("x86_64", "linux/amd64"), ("AMD64", "linux/amd64"), ("aarch64", "linux/arm64"), ("arm64", "linux/arm64")],
+)
+def test_without_a_choice_the_image_is_for_the_machine_that_builds_and_this_is_said(
+    machine: str, platform: str
+) -> None:
+    for target in ("kubernetes", "docker"):
+        assert LabConfig.read(Settings({"target": target}), KIND, machine).build.platform == platform
+
+
+def test_a_machine_of_neither_platform_needs_a_choice() -> None:
+    with pytest.raises(ConfigError, match=r"processor is 'riscv64'[^\n]*\n +pulumi config set platform linux/amd64"):
+        LabConfig.read(Settings({}), KIND, "riscv64")
+    assert LabConfig.read(Settings({"platform": "linux/arm64"}), KIND, "riscv64").build.platform == "linux/arm64"
+
+
 WRONG = [
     ({"target": "dockr"}, "target is 'dockr'", "pulumi config set target docker"),
     ({"environment": "minkube"}, "environment is 'minkube'", "pulumi config set environment minikube"),
