@@ -56,7 +56,7 @@ POD_LABELS: Final = "namespace, pod"
 # cAdvisor takes a container's figures every 10 to 15 s, whatever the speed of the story: a slope needs several.
 SLOPE_WINDOW_SECONDS: Final = MINUTE
 # A scrape that is answered too late must not interrupt what an alert waits for.
-PATIENCE_SECONDS: Final = 15
+LOOKBACK_SECONDS: Final = 15
 
 
 def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
@@ -65,11 +65,11 @@ def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
     ``memory_limit_bytes`` stands in where no container's limit is known.
     """
     slope_seconds = pace.window_seconds(5 * MINUTE, SLOPE_WINDOW_SECONDS)
-    patience = pace.window(0, PATIENCE_SECONDS)
+    lookback = pace.window(0, LOOKBACK_SECONDS)
     steady = f"({GROWTH} > {GROWTH_NOTED_BYTES / slope_seconds:.0f})"
 
     def lately(series: str) -> str:
-        return f"last_over_time({series}[{patience}])"
+        return f"last_over_time({series}[{lookback}])"
 
     def slope(series: str) -> str:
         # Of the scraped samples, whose times are right also where scrapes fail or cAdvisor is late. A recorded series
@@ -77,7 +77,7 @@ def kernel_recordings(pace: Pace, job: str, memory_limit_bytes: int) -> Group:
         return f"deriv({series}[{duration(slope_seconds)}])"
 
     def rate(series: str) -> str:
-        return f"rate({series}[{pace.window(MINUTE, PATIENCE_SECONDS)}])"
+        return f"rate({series}[{pace.window(MINUTE, LOOKBACK_SECONDS)}])"
 
     rss, traced = f"container_memory_rss{{{CONTAINER}}}", vocabulary.RESIDENT
     outstanding, taken, given_back = (quantity.selector for quantity in vocabulary.QUANTITIES)

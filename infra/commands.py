@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from infra import versions
-from infra.story import LEDGER_PORT, TRACER_PORT
+from infra.service_env import LEDGER_PORT, TRACER_PORT
 
 DEBUGINFO_FOLDER = "/app/debuginfo"
 FIELDS = "proc.comm,operation,size,ustack.symbols"
@@ -50,9 +50,9 @@ class Kubectl:
         """The client with its context and namespace."""
         return f"{self.base} --namespace {shlex.quote(self.namespace)}"
 
-    def forward(self, what: str, here: int, there: int) -> str:
+    def forward(self, what: str, local_port: int, remote_port: int) -> str:
         """Bring a port of the cluster to this machine's loopback."""
-        return f"{self.inside} port-forward {what} {here}:{there}"
+        return f"{self.inside} port-forward {what} {local_port}:{remote_port}"
 
     def on_node(self, script: str, toolbox: str) -> str:
         """Run a script on the leaker's node: a privileged pod that shares its processes and has its root at /host.

@@ -15,7 +15,7 @@ from infra.monitoring import monitoring
 from infra.pods import PART_OF, checksum
 from infra.prometheus_config import docker_jobs, prometheus_files
 from infra.references import with_digest
-from infra.story import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
+from infra.service_env import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

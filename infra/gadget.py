@@ -11,7 +11,7 @@ from pulumi_kubernetes import core, helm, meta
 
 from infra import versions
 from infra.config import GadgetKind
-from infra.namespace import Inside, pod_security
+from infra.namespace import NamespaceScope, pod_security
 from infra.prometheus_config import GADGET_METRICS_PORT
 from infra.references import split_host
 
@@ -45,7 +45,7 @@ class InspektorGadget(pulumi.ComponentResource):
         inside: its namespace.
     """
 
-    inside: Inside
+    scope: NamespaceScope
 
     def __init__(self, name: str, args: InspektorGadgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:InspektorGadget", name, None, opts)
@@ -68,7 +68,7 @@ class InspektorGadget(pulumi.ComponentResource):
             timeout=300,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.inside = Inside(space.metadata.name, space, release, ())
+        self.scope = NamespaceScope(space.metadata.name, space, release, ())
         parameters = _parameters(args)
         core.v1.ConfigMap(
             "gadget-instance",
@@ -87,7 +87,7 @@ class InspektorGadget(pulumi.ComponentResource):
             data=parameters,
             immutable=True,
             opts=pulumi.ResourceOptions.merge(
-                self.inside.options(self), pulumi.ResourceOptions(delete_before_replace=True)
+                self.scope.options(self), pulumi.ResourceOptions(delete_before_replace=True)
             ),
         )
         self.register_outputs({"namespace": space.metadata.name})

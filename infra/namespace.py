@@ -38,7 +38,7 @@ class LabNamespaceArgs:
 
 
 @dataclass(frozen=True)
-class Inside:
+class NamespaceScope:
     """A place in the namespace, for the parts that go there.
 
     ``name`` is an output of the namespace, so whoever names it comes after it.
@@ -61,7 +61,7 @@ class LabNamespace(pulumi.ComponentResource):
         inside: where the parts go.
     """
 
-    inside: Inside
+    scope: NamespaceScope
 
     def __init__(self, name: str, args: LabNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:LabNamespace", name, None, opts)
@@ -78,15 +78,15 @@ class LabNamespace(pulumi.ComponentResource):
             return args.name
 
         checked: pulumi.Output[str] = space.metadata.apply(check)
-        there = space.metadata.name
-        inside = pulumi.ResourceOptions(parent=self, deleted_with=space)
+        namespace_name = space.metadata.name
+        scope = pulumi.ResourceOptions(parent=self, deleted_with=space)
         closed = networking.v1.NetworkPolicy(
             "deny-all",
             metadata=meta.v1.ObjectMetaArgs(
-                name="deny-all", namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}
+                name="deny-all", namespace=namespace_name, labels={"app.kubernetes.io/part-of": PART_OF}
             ),
             spec=deny_all_spec(),
-            opts=inside,
+            opts=scope,
         )
         pull_secrets: tuple[core.v1.LocalObjectReferenceArgs, ...] = ()
         if args.registry.password:
@@ -94,13 +94,15 @@ class LabNamespace(pulumi.ComponentResource):
             # It has no fixed name: a changed login makes a new Secret before the old one goes.
             secret = core.v1.Secret(
                 "pull-secret",
-                metadata=meta.v1.ObjectMetaArgs(namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}),
+                metadata=meta.v1.ObjectMetaArgs(
+                    namespace=namespace_name, labels={"app.kubernetes.io/part-of": PART_OF}
+                ),
                 type="kubernetes.io/dockerconfigjson",
                 string_data={".dockerconfigjson": login},
-                opts=inside,
+                opts=scope,
             )
             pull_secrets = (core.v1.LocalObjectReferenceArgs(name=secret.metadata.name),)
-        self.inside = Inside(there, space, closed, pull_secrets)
+        self.scope = NamespaceScope(namespace_name, space, closed, pull_secrets)
         self.register_outputs({"name": checked})
 
 

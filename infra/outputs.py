@@ -10,7 +10,7 @@ import pulumi
 from infra import commands, grafana, prometheus, versions
 from infra.config import GadgetKind
 from infra.docker_target import PROMETHEUS_HOST_PORT
-from infra.story import HTTP_PORT, LEDGER_PORT, METRICS_PORT
+from infra.service_env import HTTP_PORT, LEDGER_PORT, METRICS_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from infra.pods import selector
-from infra.story import METRICS_PORT, TRACER_PORT
+from infra.service_env import METRICS_PORT, TRACER_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from catalog_cache import CatalogCache
 from service.catalog import Lookups
 from service.claims import RuntimeView
 from service.config import ConfigError, ServiceConfig
-from service.events import complain, emit, open_standard_files
+from service.events import emit, open_standard_files, report_error
 from service.limits import Limits, raise_file_limit
 from service.listeners import BindError, address, open_listeners
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
@@ -125,10 +125,10 @@ def main() -> int:
     try:
         run(ServiceConfig.from_environ(os.environ))
     except ConfigError as error:
-        complain("service", error)
+        report_error("service", error)
         return 2
     except BindError as error:
-        complain("service", error)
+        report_error("service", error)
         return 1
     return 0
 

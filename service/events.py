@@ -11,7 +11,7 @@ import os
 import select
 from typing import Final
 
-__all__ = ["complain", "emit", "open_standard_files"]
+__all__ = ["emit", "open_standard_files", "report_error"]
 
 STANDARD_OUTPUT: Final = 1
 STANDARD_ERROR: Final = 2
@@ -39,7 +39,7 @@ def emit(event: str, **fields: object) -> None:
     _write(STANDARD_OUTPUT, json.dumps({"event": event, **fields}))
 
 
-def complain(program: str, error: Exception) -> None:
+def report_error(program: str, error: Exception) -> None:
     """Write why a program ends."""
     _write(STANDARD_ERROR, f"{program}: {error}")
 

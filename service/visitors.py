@@ -13,7 +13,7 @@ import httpx
 
 from service.catalog import ITEMS
 from service.config import ConfigError, VisitorsConfig
-from service.events import complain, emit, open_standard_files
+from service.events import emit, open_standard_files, report_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ def main() -> int:
     try:
         config = VisitorsConfig.from_environ(os.environ)
     except ConfigError as error:
-        complain("visitors", error)
+        report_error("visitors", error)
         return 2
     asyncio.run(visit(config))
     return 0

@@ -11,8 +11,8 @@ from catalog_cache import RANGES
 
 from infra.config import LabConfig
 from infra.kubeconfig import Kubeconfig
+from infra.service_env import leaker_variables
 from infra.settings import DEFAULTS, SECRETS, ConfigError, Settings
-from infra.story import leaker_variables
 from service.config import ServiceConfig
 from tests.infra.conftest import CLUSTERS, write_kubeconfig
 from tests.support.recording import PROJECT, Recording, record
@@ -157,15 +157,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "complaint", "command"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("settings", "error", "command"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_wrong_setting_is_named_with_the_line_that_mends_it(
-    settings: dict[str, str], complaint: str, command: str
+    settings: dict[str, str], error: str, command: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         _read(settings)
-    assert complaint in str(raised.value)
+    assert error in str(raised.value)
     assert command in str(raised.value)
-    assert len(str(raised.value)) < 500, "one setting, one complaint"
+    assert len(str(raised.value)) < 500, "one setting, one error"
 
 
 def test_every_complaint_comes_at_once() -> None:
