@@ -8,12 +8,8 @@ come so far misses nothing.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import capstone
-
-if TYPE_CHECKING:
-    from diagnosis.target.objects import ElfObject
 
 # In the C library or the dynamic linker, or in a program that has its own.
 START_MODULES = ("libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl-", "libc.musl-")
@@ -28,21 +24,22 @@ _ARCHITECTURES = {
 }
 
 
-def calls_exit(elf: ElfObject, code: bytes, address: int) -> bool:
+def calls_exit(target: int, machine: str, code: bytes, address: int) -> bool:
     """True where what comes next is a call of exit, as in ``exit(main(argc, argv, envp))``.
 
     Args:
-        elf: the C library.
+        target: the address of the C library's exit, in the object's own address space.
+        machine: ``x64``, ``AArch64`` or another name of pyelftools' ``get_machine_arch``.
         code: from a return address on, `CODE_BYTES`.
         address: that return address, in the object's own address space.
     """
-    target, architecture = elf.exports.get("exit"), _ARCHITECTURES.get(elf.machine)
-    if target is None or architecture is None:
+    architecture = _ARCHITECTURES.get(machine)
+    if architecture is None:
         return False
     disassembler = capstone.Cs(*architecture)
     disassembler.detail = True
     for instruction in itertools.islice(disassembler.disasm(code, address), _INSTRUCTIONS):
         if instruction.group(capstone.CS_GRP_CALL):
             (called,) = instruction.operands
-            return bool(called.type == capstone.CS_OP_IMM and called.imm == target.address)
+            return bool(called.type == capstone.CS_OP_IMM and called.imm == target)
     return False

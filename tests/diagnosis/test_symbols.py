@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import MAX_FRAMES
 
+from diagnosis.target.parser.worker import demangle
 from diagnosis.target.process import Process
-from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer, demangle
+from diagnosis.target.symbols import DEBUG_FILES, Frame, SymbolizedStack, Symbolizer
 from tests.diagnosis.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def walked(program: Path, frames: int = 3) -> Iterator[tuple[Process, list[int]]
         yield Process(process.pid), [int(answer(process), 16) for _ in range(frames)]
 
 
-def symbolize(program: Path, frames: int = 3, **options: Path) -> SymbolizedStack:
-    with walked(program, frames) as (process, addresses), Symbolizer(process, **options) as symbolizer:
+def symbolize(program: Path, frames: int = 3, debug_files: Path = DEBUG_FILES) -> SymbolizedStack:
+    with walked(program, frames) as (process, addresses), Symbolizer(process, debug_files) as symbolizer:
         return symbolizer.symbolize(addresses)
 
 
