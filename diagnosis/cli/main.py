@@ -1,5 +1,6 @@
 """The command ``memleak-lab``."""
 
+import io
 import json
 import os
 import signal
@@ -100,6 +101,9 @@ def main() -> None:
     """Run the command. Exit status 0: done and right; 1: wrong or missing; 2: it could not be done; 130: stopped."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
     except LabError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.lost import explain_names
 from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
@@ -32,6 +33,7 @@ class Grower:
     growth_bytes: int
     touched_bytes: float
     stacks: tuple[TouchedStack, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
-        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
+            notes = tuple(explain_names(symbolizer.lost_names()))
+        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # gone meanwhile

@@ -102,15 +102,15 @@ def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject, *
         raise LabError(f"pid {process.pid} is a {elf.bits}-bit process", "trace a 64-bit build of it")
     if missing := REQUIRED - elf.exports.keys():
         names = " and ".join(sorted(missing))
-        raise LabError(f"{mapping.path} does not export {names}", "run the program with an unchanged glibc")
-    name = PurePosixPath(mapping.path).name
+        raise LabError(f"{mapping.label} does not export {names}", "run the program with an unchanged glibc")
     # A return probe on operator new would be in the way of the exception that it throws when there is no memory.
+    name = mapping.name
     blind = (
         f"C++ new and delete of {name} are not traced: it serves them without malloc. Trace without it preloaded."
         if CPP_NEW in elf.exports
         else ""
     )
-    return Allocator(mapping.path, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
+    return Allocator(mapping.label, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
 
 
 def _static_allocator(process: Process, mappings: Iterable[Mapping], *, at_entry: bool) -> Allocator:

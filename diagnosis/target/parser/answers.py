@@ -58,7 +58,7 @@ def object_of(answer: Message) -> ElfObject:
     fields = answer.fields
     count = _number(fields.get("count"))
     names = answer.payload[count * _EXPORT.size :].split(b"\0") if count else []
-    if count > MAX_EXPORTS or len(names) != count:
+    if count > MAX_EXPORTS or len(names) != count or len(answer.payload) < count * _EXPORT.size:
         raise ParserError("the parser gave a wrong answer", lost=True)
     exports = {}
     numbers = _EXPORT.iter_unpack(answer.payload[: count * _EXPORT.size])

@@ -29,7 +29,8 @@ START_SECONDS = 60.0
 # How often a request's use of the processor is looked at.
 LOOK_SECONDS = 0.25
 _EXITS = {3: "ran out of memory"}
-_SIGNALS = {signal.SIGXCPU: "took too long", signal.SIGKILL: "was killed", signal.SIGABRT: "ran out of memory"}
+# What libraries without exceptions do where there is no memory.
+_SIGNALS = {signal.SIGABRT: "gave up: mostly it is for want of memory"}
 
 
 class ParserError(Exception):

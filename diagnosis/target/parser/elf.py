@@ -10,18 +10,17 @@ import io
 import mmap
 import os
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
 
 from diagnosis.target.parser.facts import ElfObject, Export, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from elftools.elf.sections import Section
 
 # A debug build of a browser has 3 GiB, the largest object of a distribution (libLLVM) 150 MiB.
 MAX_FILE = 1 << 30
@@ -34,10 +33,11 @@ MAX_NOTES = 64
 MAX_TABLE = 1 << 20
 MAX_READ = 64 << 20
 _BUILD_ID_BYTES = range(2, 65)
+_NT_GNU_BUILD_ID = 3
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _SHN_UNDEF = 0
-_SHT_NULL = 0
+_SHT_NULL, _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 0, 2, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
 
 
@@ -96,6 +96,18 @@ class BoundedFile(io.RawIOBase):
         return found
 
 
+@dataclass(frozen=True)
+class Section:
+    """What a section header says, before anything of it is believed."""
+
+    number: int
+    name: str
+    kind: int
+    offset: int
+    size: int
+    link: int
+
+
 def open_elf(descriptor: int) -> tuple[BoundedFile, ELFFile]:
     """An ELF file whose tables of sections and segments are of a size that a real one has.
 
@@ -109,8 +121,30 @@ def open_elf(descriptor: int) -> tuple[BoundedFile, ELFFile]:
         ("segments", elf.num_segments(), MAX_SEGMENTS),
     ):
         if count > most:
-            raise ELFError(f"{count:,} {what}")
+            raise ELFError(f"it has {count:,} {what}, and no more than {most:,} are read")
     return stream, elf
+
+
+def read_sections(stream: BoundedFile, elf: ELFFile) -> list[Section]:
+    """The section headers. pyelftools reads what a section holds as soon as it is asked for it.
+
+    Raises:
+        ELFError: they are not all in the file.
+    """
+    count = elf.num_sections()
+    if not count:
+        return []
+    layout = struct.Struct(("<" if elf.little_endian else ">") + ("IIQQQQIIQQ" if elf.elfclass == 64 else "10I"))
+    if elf["e_shentsize"] != layout.size:
+        raise ELFError(f"a section header of {elf['e_shentsize']} bytes")
+    heads = list(layout.iter_unpack(stream.exactly(elf["e_shoff"], count * layout.size)))
+    names = b""
+    if (at := elf.get_shstrndx()) < count:
+        names = stream.exactly(heads[at][4], heads[at][5]) if heads[at][5] <= MAX_TABLE else b""
+    return [
+        Section(number, names[name : names.find(b"\0", name)].decode(errors="replace"), kind, offset, size, link)
+        for number, (name, kind, _, _, offset, size, link, *_) in enumerate(heads)
+    ]
 
 
 def read_facts(descriptor: int) -> ElfObject:
@@ -130,9 +164,7 @@ def read_facts(descriptor: int) -> ElfObject:
 def _build_id(stream: BoundedFile, elf: ELFFile) -> str:
     """The linker's, in hexadecimal digits; "" where there is none."""
     order = "<" if elf.little_endian else ">"
-    for segment in elf.iter_segments():
-        if not isinstance(segment, NoteSegment):
-            continue
+    for segment in elf.iter_segments("PT_NOTE"):
         position, end = segment["p_offset"], segment["p_offset"] + segment["p_filesz"]
         for _ in range(MAX_NOTES):
             if position + 12 > min(end, stream.size):
@@ -161,16 +193,16 @@ def functions(descriptor: int, table: str) -> Iterator[Export]:
         ELFError: the table is not all in the file, or larger than a real one.
     """
     stream, elf = open_elf(descriptor)
-    section = elf.get_section_by_name(table)
-    if section is None or not elf.little_endian:
+    found = _symbol_table(read_sections(stream, elf), table)
+    if found is None or not elf.little_endian:
         return
-    names = stream.exactly(*_extent(elf.get_section(section["sh_link"])))
+    section, strings = found
+    names = stream.exactly(strings.offset, strings.size)
     entry = _SYMBOLS[elf.elfclass]
-    offset, size = _extent(section)
-    if size > MAX_SYMBOLS * entry.size:
-        raise ELFError(f"{size // entry.size:,} symbols")
-    data = stream.exactly(offset, size)
-    for fields in entry.iter_unpack(data[: size - size % entry.size]):
+    count = section.size // entry.size
+    if count > MAX_SYMBOLS:
+        raise ELFError(f"it has {count:,} symbols, and no more than {MAX_SYMBOLS:,} are read")
+    for fields in entry.iter_unpack(stream.exactly(section.offset, count * entry.size)):
         if elf.elfclass == 64:
             name, info, _, where, address, length = fields
         else:
@@ -184,17 +216,25 @@ def functions(descriptor: int, table: str) -> Iterator[Export]:
 
 
 def mentions(descriptor: int, names: list[str]) -> bool:
-    """Whether the names of the dynamic symbol table hold all these: a quick no for most files."""
+    """Whether the names of the dynamic symbol table hold all these: a quick no for most files.
+
+    Raises:
+        ELFError: the file is no ELF file, or the names are not all in it.
+    """
     stream, elf = open_elf(descriptor)
-    section = elf.get_section_by_name(".dynsym")
-    if section is None:
+    found = _symbol_table(read_sections(stream, elf), ".dynsym")
+    if found is None:
         return False
-    text = stream.exactly(*_extent(elf.get_section(section["sh_link"])))
+    text = stream.exactly(found[1].offset, found[1].size)
     return all(name.encode() + b"\0" in text for name in names)
 
 
-def _extent(section: Section) -> tuple[int, int]:
-    return section["sh_offset"], section["sh_size"]
+def _symbol_table(sections: list[Section], name: str) -> tuple[Section, Section] | None:
+    """A symbol table and the section of its names."""
+    for section in sections:
+        if section.name == name and section.kind in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(sections):
+            return section, sections[section.link]
+    return None
 
 
 def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, ...] = ()) -> mmap.mmap:
@@ -212,30 +252,31 @@ def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, 
     """
     stream, elf = open_elf(descriptor)
     if stream.size > MAX_FILE:
-        raise ELFError(f"{stream.size:,} bytes")
+        raise ELFError(f"it has {stream.size:,} bytes, and no more than {MAX_FILE:,} are read")
+    sections = read_sections(stream, elf)
     pieces = [
         (0, elf["e_ehsize"]),
         (elf["e_phoff"], elf["e_phentsize"] * elf.num_segments()),
         (elf["e_shoff"], elf["e_shentsize"] * elf.num_sections()),
-        *(_extent(section) for section in elf.iter_sections() if _is_wanted(section, wanted)),
+        *((section.offset, section.size) for section in sections if _is_wanted(section, wanted)),
         *_tables(stream, elf),
     ]
     if sum(size for _, size in pieces) > MAX_COPIED:
-        raise ELFError("more symbols and debug information than can be held")
+        raise ELFError(f"its symbols and debug information have more than {MAX_COPIED:,} bytes")
     copy = mmap.mmap(-1, max(stream.size, 1))
     for offset, size in pieces:
         if offset + size > stream.size:
             raise ELFError("a section is not all in the file")
         _copy(descriptor, copy, offset, size)
-    for number, section in enumerate(elf.iter_sections()):
+    for section in sections:
         if section.name.startswith(dropped):
-            kind = elf["e_shoff"] + number * elf["e_shentsize"] + 4
+            kind = elf["e_shoff"] + section.number * elf["e_shentsize"] + 4
             copy[kind : kind + 4] = _SHT_NULL.to_bytes(4, "little")
     return copy
 
 
 def _is_wanted(section: Section, names: tuple[str, ...]) -> bool:
-    return section["sh_type"] != "SHT_NOBITS" and section.name.startswith(names)
+    return section.kind != _SHT_NOBITS and section.name.startswith(names)
 
 
 def _tables(stream: BoundedFile, elf: ELFFile) -> Iterator[tuple[int, int]]:

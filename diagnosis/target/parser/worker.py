@@ -67,11 +67,15 @@ class _Symbols:
     def __init__(self, descriptors: Sequence[int], *, debug: bool) -> None:
         self._caches: list[SymCache] = []
         self.size = 0
-        for descriptor in descriptors:
+        for number, descriptor in enumerate(descriptors, 1):
             try:
                 cache = _symcache(descriptor, debug=debug)
-            except (SymbolicError, ELFError, StopIteration):
+            except (SymbolicError, StopIteration):
                 continue  # no symbols to be had here: the frame keeps its module and offset
+            except ELFError:
+                if number == len(descriptors):
+                    raise
+                continue  # separate debug information that is none
             self._caches.append(cache)
             self.size += len(cache.open_stream().read(MAX_PAYLOAD))  # type: ignore[no-untyped-call]
 
@@ -129,6 +133,8 @@ class Worker:
             return self._operations[message.fields["operation"]](message)
         except MemoryError:
             raise
+        except ELFError as error:
+            return Message({"error": str(error)[:MAX_NAME]})
         except Exception as error:  # noqa: BLE001 - what a library makes of garbage is its own affair
             return Message({"error": f"{type(error).__name__}: {error}"[:MAX_NAME]})
 
