@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.target.targets import pids_of_container
+from diagnosis.target.targets import groups_of_container
 from tests.system.docker_cli import docker
 from tests.system.kubernetes.harness import deployed, push, recorded, remove_from_node, until
 from tests.system.tracing import COMMAND, memleak_lab
@@ -76,7 +76,8 @@ def test_what_is_there_is_named_and_then_nothing_is_left(declared: Lab, pushed: 
             pid
             for part in ("leaker", "visitors")
             for status in lab.pod(part)["status"]["containerStatuses"]
-            for pid in pids_of_container(status["containerID"].rpartition("//")[2])
+            for pids in groups_of_container(status["containerID"].rpartition("//")[2]).values()
+            for pid in pids
         }
         assert len(pids) >= 2
         node = lab.pod("leaker")["spec"]["nodeName"]
