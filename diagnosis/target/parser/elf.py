@@ -37,7 +37,7 @@ _NT_GNU_BUILD_ID = 3
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _SHN_UNDEF = 0
-_SHT_NULL, _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 0, 2, 8, 11
+_SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
 
 
@@ -270,8 +270,9 @@ def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, 
         _copy(descriptor, copy, offset, size)
     for section in sections:
         if section.name.startswith(dropped):
-            kind = elf["e_shoff"] + section.number * elf["e_shentsize"] + 4
-            copy[kind : kind + 4] = _SHT_NULL.to_bytes(4, "little")
+            # No name and no kind: symbolic finds debug information by the name alone.
+            header = elf["e_shoff"] + section.number * elf["e_shentsize"]
+            copy[header : header + 8] = bytes(8)
     return copy
 
 

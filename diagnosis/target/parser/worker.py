@@ -70,9 +70,9 @@ class _Symbols:
         for number, descriptor in enumerate(descriptors, 1):
             try:
                 cache = _symcache(descriptor, debug=debug)
-            except (SymbolicError, StopIteration):
+            except StopIteration:
                 continue  # no symbols to be had here: the frame keeps its module and offset
-            except ELFError:
+            except (SymbolicError, ELFError):
                 if number == len(descriptors):
                     raise
                 continue  # separate debug information that is none
@@ -133,8 +133,9 @@ class Worker:
             return self._operations[message.fields["operation"]](message)
         except MemoryError:
             raise
-        except ELFError as error:
-            return Message({"error": str(error)[:MAX_NAME]})
+        except (ELFError, SymbolicError) as error:
+            # symbolic's is several lines, the first of which says what is wrong.
+            return Message({"error": str(error).split("\n")[0][:MAX_NAME]})
         except Exception as error:  # noqa: BLE001 - what a library makes of garbage is its own affair
             return Message({"error": f"{type(error).__name__}: {error}"[:MAX_NAME]})
 

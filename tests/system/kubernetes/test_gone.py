@@ -87,9 +87,9 @@ def test_what_is_there_is_named_and_then_nothing_is_left(declared: Lab, pushed: 
         with tracing(lab) as tracer:
             found = "\n".join(mine(left(), pids | {tracer}))
         for thing in (
-            f"namespace {NAME}:",
-            f"clusterrole {NAME}-prometheus:",
-            f"clusterrolebinding {NAME}-prometheus:",
+            f"namespace {NAME}",
+            f"clusterrole {NAME}-prometheus",
+            f"clusterrolebinding {NAME}-prometheus",
             f"{reference} on {node}",
             f"images in Docker   {pushed.name}",
             *(f"pid {pid}: python -m service" for pid in pids),
