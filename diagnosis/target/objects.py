@@ -93,9 +93,19 @@ def read_object(
 
 
 def read_code(path: Path, elf: ElfObject, export: Export, limit: int) -> bytes:
-    """The first ``limit`` bytes of a function's code, or all of them where it is shorter."""
+    """The first ``limit`` bytes of a function's code, or all of them where it is shorter.
+
+    Raises:
+        LabError: the file cannot be read any more.
+    """
     offset = elf.offset_of(export.address)
     if offset is None:
         return b""
-    with _opened(path) as descriptor:
-        return os.pread(descriptor, min(limit, export.size) if export.size else limit, offset)
+    try:
+        with _opened(path) as descriptor:
+            return os.pread(descriptor, min(limit, export.size) if export.size else limit, offset)
+    except OSError as error:
+        raise LabError(
+            f"the code of {export.name} cannot be read: {error.strerror}",
+            "has the process ended? Start it again, and trace it while it runs",
+        ) from error

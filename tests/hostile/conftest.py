@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import contextlib
 import resource
 import socket
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from tests.hostile.running import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,12 +24,12 @@ def _largest() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile")
-    for parent in (folder, *folder.parents[:3]):  # for programs of other users
-        with contextlib.suppress(PermissionError):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    return folder
+def folder() -> Iterator[Path]:
+    """A folder that programs of other users can enter: pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture(scope="module")

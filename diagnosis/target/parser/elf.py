@@ -37,7 +37,7 @@ _NT_GNU_BUILD_ID = 3
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _SHN_UNDEF = 0
-_SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
+_SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
 
 
@@ -269,11 +269,20 @@ def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, 
             raise ELFError("a section is not all in the file")
         _copy(descriptor, copy, offset, size)
     for section in sections:
+        if section.kind == _SHT_STRTAB and _is_wanted(section, wanted):
+            _make_text(copy, section.offset, section.size)
         if section.name.startswith(dropped):
             # No name and no kind: symbolic finds debug information by the name alone.
             header = elf["e_shoff"] + section.number * elf["e_shentsize"]
             copy[header : header + 8] = bytes(8)
     return copy
+
+
+def _make_text(copy: mmap.mmap, offset: int, size: int) -> None:
+    """Bytes of names that are no UTF-8 become question marks: for one such name symbolic leaves out all of them."""
+    names = copy[offset : offset + size]
+    if not names.isascii():
+        copy[offset : offset + size] = names.decode(errors="surrogateescape").encode(errors="replace")
 
 
 def _is_wanted(section: Section, names: tuple[str, ...]) -> bool:
