@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from heap_trace import Kind, Probe, Signature
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.objects import defines, read_code, read_object
-from diagnosis.target.placement import CODE_BYTES, place
+from diagnosis.target.objects import CODE_BYTES, choose_instruction, defines, read_code, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from diagnosis.target.objects import ElfObject
-    from diagnosis.target.placement import Placement
+    from diagnosis.target.objects import ElfObject, Placement
     from diagnosis.target.process import Mapping, Process
 
 # By exported name; several names can share one address, which is then probed once.
@@ -152,7 +150,7 @@ def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe,
         if export is None or export.address in placed:
             continue
         code = read_code(path, elf, export, CODE_BYTES)
-        placement = place(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
+        placement = choose_instruction(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
         segment = elf.segment_of(export.address + placement.delta)
         if segment is not None:
             probe = Probe(

@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import object_of
+from diagnosis.target.parser.answers import object_of, placement_of
 from diagnosis.target.parser.client import Parser, ParserError
-from diagnosis.target.parser.facts import ElfObject, Export, Segment
+from diagnosis.target.parser.facts import CODE_BYTES, ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-__all__ = ["ElfObject", "Export", "Segment", "defines", "open_regular", "read_code", "read_object", "shared_parser"]
+__all__ = [
+    "CODE_BYTES",
+    "ElfObject",
+    "Export",
+    "Placement",
+    "Segment",
+    "choose_instruction",
+    "defines",
+    "open_regular",
+    "read_code",
+    "read_object",
+    "shared_parser",
+]
 
 _parser = Parser()
 
@@ -90,6 +102,21 @@ def read_object(
         ) from error
     except OSError as error:
         raise LabError(f"{safe_text(name)} cannot be read: {error.strerror}", "run this command as root") from error
+
+
+def choose_instruction(
+    code: bytes, machine: str, *, arguments: int, at_entry: bool = False, parser: Parser = _parser
+) -> Placement:
+    """Where in a function its probe goes: see `placement.place`, which the parser runs.
+
+    Raises:
+        LabError: the code cannot be decoded.
+    """
+    fields = {"machine": machine, "arguments": arguments, "at_entry": at_entry}
+    try:
+        return placement_of(parser.ask("place", fields, code), len(code))
+    except ParserError as error:
+        raise LabError(f"the code of an allocator cannot be read ({error})", "run: memleak-lab doctor") from error
 
 
 def read_code(path: Path, elf: ElfObject, export: Export, limit: int) -> bytes:

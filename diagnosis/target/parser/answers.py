@@ -6,8 +6,9 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from diagnosis.base.text import safe_text
 from diagnosis.target.parser.client import ParserError
-from diagnosis.target.parser.facts import ElfObject, Export, Segment
+from diagnosis.target.parser.facts import ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
     from diagnosis.target.parser.protocol import Message
@@ -16,7 +17,6 @@ MAX_SEGMENTS = 256
 MAX_EXPORTS = 1 << 20
 MAX_FRAMES = 64
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
-_MACHINE = re.compile(r"[A-Za-z0-9_ ().,/-]{0,64}|<unknown>")
 _EXPORT = struct.Struct("<QQ")
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def object_of(answer: Message) -> ElfObject:
         name = encoded.decode(errors="backslashreplace")
         exports[name] = Export(name, address, size)
     return ElfObject(
-        machine=_text(fields.get("machine"), _MACHINE),
+        machine=safe_text(_is(str, fields.get("machine"))),
         bits=_number(fields.get("bits")),
         segments=tuple(
             Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
@@ -74,6 +74,24 @@ def object_of(answer: Message) -> ElfObject:
         ),
         exports=exports,
         build_id=_text(fields.get("build_id"), _BUILD_ID),
+    )
+
+
+def placement_of(answer: Message, size: int) -> Placement:
+    """Where a probe goes in a function of so many bytes of code.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    fields = answer.fields
+    delta = _number(fields.get("delta"))
+    if delta >= max(size, 1):
+        raise ParserError("the parser gave a wrong answer", lost=True)
+    return Placement(
+        delta,
+        safe_text(_is(str, fields.get("instruction"))),
+        emulated=flag_of(answer, "emulated"),
+        reason=safe_text(_is(str, fields.get("reason"))),
     )
 
 

@@ -1,4 +1,4 @@
-"""What the diagnosis needs of an ELF file: its functions, and the ways between file offsets and addresses."""
+"""What the diagnosis needs of an ELF file: its functions, the ways between offsets and addresses, where probes go."""
 
 from __future__ import annotations
 
@@ -53,3 +53,17 @@ class ElfObject:
     def segment_of(self, address: int) -> Segment | None:
         """The segment that holds one of the object's own addresses."""
         return next((each for each in self.segments if each.address <= address < each.address + each.size), None)
+
+
+# The whole of an allocator function, so that a jump back to its start is seen; an instruction has at most 15 bytes.
+CODE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The chosen instruction: its distance from the function's start in bytes, its text, and why it was chosen."""
+
+    delta: int
+    instruction: str
+    emulated: bool
+    reason: str

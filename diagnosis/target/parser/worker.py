@@ -24,10 +24,10 @@ from symbolic.exceptions import SymbolicError
 
 from diagnosis.target.parser.confine import Limits, confine
 from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
+from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
 from diagnosis.target.placement import place
-from diagnosis.target.start import calls_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
