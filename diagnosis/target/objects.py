@@ -5,6 +5,7 @@ Nothing of them is read here: the parser does that, and its answers are checked.
 
 from __future__ import annotations
 
+import atexit
 import os
 import stat
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _parser = Parser()
+atexit.register(_parser.close)
 
 
 def shared_parser() -> Parser:
