@@ -31,14 +31,16 @@ MAX_BYTES = 500 * MIB
 LONGEST_SECONDS = 30.0
 
 SOURCE = """
-#include <vector>
-#include <cstdlib>
-namespace store {
-template <class T> struct Shelf { std::vector<T> items; void put(T item) { items.push_back(item); } };
-inline int twice(int number) { return 2 * number; }
+#include <stdlib.h>
+struct shelf { int count; int *items; };
+static inline int twice(int number) { return 2 * number; }
+static inline void put(struct shelf *shelf, int item)
+{
+	shelf->items = realloc(shelf->items, twice(shelf->count + 1) * sizeof item);
+	shelf->items[shelf->count++] = item;
 }
-extern "C" void *malloc_twice(std::size_t size) { return std::malloc(store::twice(static_cast<int>(size))); }
-extern "C" int fill(int count) { store::Shelf<int> shelf; while (count--) shelf.put(count); return 1; }
+void *malloc_twice(int size) { return malloc(twice(size)); }
+int fill(int count) { struct shelf shelf = {0}; while (count--) put(&shelf, count); return shelf.count; }
 """
 SYMBOLS = (
     "_ZNSt6vectorIiSaIiEE9push_backERKi",
@@ -115,14 +117,14 @@ def in_headers(content: bytes, rng: random.Random) -> bytes:
 
 def elf_seeds(folder: Path) -> list[bytes]:
     """Libraries as compilers make them: with debug information of two versions, compressed, stripped."""
-    source = folder / "seed.cpp"
+    source = folder / "seed.c"
     source.write_text(SOURCE)
     seeds = []
     for number, flags in enumerate(
         (["-g"], ["-gdwarf-4"], ["-g", "-gz=zlib"], ["-s"], ["-g", "-Wl,--hash-style=sysv"])
     ):
         output = folder / f"seed{number}.so"
-        command = ["c++", "-O2", "-shared", "-fPIC", *flags, str(source), "-o", str(output)]
+        command = ["cc", "-O2", "-shared", "-fPIC", *flags, str(source), "-o", str(output)]
         subprocess.run(command, check=True)
         seeds.append(output.read_bytes())
     return seeds
