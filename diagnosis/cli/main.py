@@ -15,11 +15,12 @@ from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.doctor.preflight import Machine, check_machine, check_parser
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
 from diagnosis.lab.grade import grade_function, grade_rate
 from diagnosis.output.tables import print_checks, report_console
+from diagnosis.target.objects import shared_parser
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
@@ -48,7 +49,7 @@ def doctor(
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
         return
-    checks = check_machine(Machine())
+    checks = [*check_machine(Machine()), check_parser(shared_parser())]
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)

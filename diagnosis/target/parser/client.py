@@ -83,10 +83,15 @@ class Parser:
         self.holds: frozenset[str] = frozenset()
         self._budget = Budget()
 
-    def start(self) -> None:
-        """Start it before the first request, which then does not wait for it."""
+    def start(self) -> frozenset[str]:
+        """Start it before the first request, which then does not wait for it; returns what confines it.
+
+        Raises:
+            ParserError: it does not start.
+        """
         with self._lock:
-            self._launch()
+            self._ready()
+            return self.holds
 
     def ask(
         self,
