@@ -73,6 +73,10 @@ test-e2e: $(VENV)/dev ## Test the Pulumi program on the real engine (pulumi, Doc
 test-system: $(VENV)/dev ## Test the lab beside the real Docker, Kubernetes (KUBECONFIG), Prometheus and other tracers
 	$(BIN)/python -m pytest tests/system $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev ## Put 100,000 mutated files and 10,000 perf maps and symbols to the parser (ARGS=--files 1000)
+	$(SUDO) $(BIN)/python -m tests.hostile.mutations $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/dev ## Check style and types
 	$(BIN)/ruff check

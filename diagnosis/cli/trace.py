@@ -22,7 +22,14 @@ from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
 from diagnosis.output.document import report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
-from diagnosis.output.tables import print_light, print_placements, print_report, print_top, report_console
+from diagnosis.output.tables import (
+    error_console,
+    print_light,
+    print_placements,
+    print_report,
+    print_top,
+    report_console,
+)
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
@@ -99,7 +106,7 @@ def trace_command(
     tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
-    report, counted = trace.run(process, Console(stderr=True))
+    report, counted = trace.run(process, error_console())
     match output:
         case Format.JSON:
             sys.stdout.write(report_as_json(report, ledger=counted))
@@ -112,7 +119,7 @@ def trace_command(
 
 def _light(process: Process, seconds: float, output: Format, top: int) -> None:
     stopped = _stop_on_signals()
-    Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
+    error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
         report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait))
     match output:

@@ -4,12 +4,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from diagnosis.cli.options import check_window, duration_option, require_machine
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.watch import all_pids, watch
-from diagnosis.output.tables import print_watch, report_console
+from diagnosis.output.tables import error_console, print_watch, report_console
 from diagnosis.target.targets import pids_of_named_container
 
 
@@ -25,5 +24,5 @@ def watch_command(
     check_window("--duration", duration)
     require_machine(Machine())
     pids = all_pids if container is None else lambda: pids_of_named_container(container)
-    Console(stderr=True).print(f"watching for {duration:g} s", highlight=False)
+    error_console().print(f"watching for {duration:g} s", highlight=False)
     print_watch(report_console(), watch(pids, duration, top, time.sleep))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.lost import explain_names
 from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
@@ -38,6 +39,7 @@ class LightReport:
     window_seconds: float
     stacks: tuple[TouchedStack, ...]
     truth: ResidentMemory
+    notes: tuple[str, ...]
     verdict: Verdict
 
     def to_json(self) -> str:
@@ -66,12 +68,13 @@ def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Call
         window = sampler.read()
         took = time.monotonic() - began
     stacks = tuple(window.stacks_of(process.pid, symbolizer))
+    notes = tuple(explain_names(symbolizer.lost_names()))
     truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     anonymous = [each.anonymous_bytes for each in resident]
     verdict = _judge(stacks, [size - anonymous[0] for size in anonymous], took)
-    return LightReport(Target(process.pid, process.command), took, stacks, truth, verdict)
+    return LightReport(Target(process.pid, process.command), took, stacks, truth, notes, verdict)
 
 
 def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) -> Verdict:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def parse(body: Mapping[str, Any]) -> Reading:
     """
     fields = {name: body[name] for name in Reading.__dataclass_fields__}
     idle = tuple(IdleInterval(**interval) for interval in body["idle_intervals"])
-    return Reading(**{**fields, "idle_intervals": idle})
+    return Reading(**{**fields, "phase": safe_text(fields["phase"]), "idle_intervals": idle})
 
 
 def align(

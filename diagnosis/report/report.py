@@ -101,7 +101,8 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         last.resident.anonymous_bytes,
     )
     stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
-    lost = count_lost(window, changes, symbolized)
+    names = symbolizer.lost_names()
+    lost = count_lost(window, changes, symbolized, names)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -109,7 +110,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         truth=truth,
         lost=lost,
         notes=(
-            *explain_lost(lost, window),
+            *explain_lost(lost, window, names),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
         ),
         verdict=judge(

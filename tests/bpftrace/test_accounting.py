@@ -10,7 +10,8 @@ import pytest
 from symbols import Elf, Image, RefusedError
 
 from diagnosis.target.objects import read_code, read_object
-from diagnosis.target.placement import CODE_BYTES, place
+from diagnosis.target.parser.facts import CODE_BYTES
+from diagnosis.target.placement import place
 
 # As printed by 0.17 and by 0.23.
 OLD = [

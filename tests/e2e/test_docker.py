@@ -11,7 +11,7 @@ from infra import versions
 from infra.references import mirrored
 from infra.settings import DEFAULTS
 from tests.e2e.conftest import REGISTRY, WITH_GRAFANA, has_the_real_docker_provider, living, switch
-from tests.system.docker_cli import docker, inspect
+from tests.support.docker_cli import docker, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ import pytest
 
 from infra.context import content_tag
 from infra.settings import DEFAULTS
+from tests.support.docker_cli import docker
 from tests.support.recording import ROOT
-from tests.system.docker_cli import docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import versions
+from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.support.recording import record
 from tests.support.waiting import wait_until
-from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.system.tracing import COMMAND, memleak_lab
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import pytest
 from infra import versions
 from infra.environments import BY_NAME
 from infra.references import mirrored
+from tests.support.docker_cli import docker
 from tests.system.conftest import BASE_IMAGE, BUILD_NETWORK
-from tests.system.docker_cli import docker
 from tests.system.kubernetes.harness import REGISTRY, deployed, items, kubectl
 
 if TYPE_CHECKING:

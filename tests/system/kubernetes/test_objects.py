@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.service_env import LEDGER_PORT
-from tests.system.docker_cli import answer
+from tests.support.docker_cli import answer
 from tests.system.kubernetes.checks import refuses_privileges
 from tests.system.kubernetes.harness import READY_SECONDS, STRICTLY, kubectl
 
