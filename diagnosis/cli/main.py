@@ -15,7 +15,7 @@ from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_parser
+from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
@@ -54,6 +54,8 @@ def doctor(
     checks = check_way(way, Machine())
     if way is Way.LAB:
         checks.append(check_parser(shared_parser()))
+        if all(check.ok for check in checks):
+            checks += check_probes()
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)

@@ -51,6 +51,9 @@ def run_command(
         Path | None,
         typer.Option(metavar="FILE.svg", help="Draw claims against truth here (or FILE.png).", dir_okay=False),
     ] = None,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Trace with an entry and a return program, as on kernels before 6.13.")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
 ) -> None:
     """Run the whole lab on this machine: the leak, the claims, the diagnosis and the grade."""
@@ -71,7 +74,7 @@ def run_command(
     require_machine(machine)
     user = choose_user(machine.environ, machine.euid)
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
-    outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
+    outcome = run(RunOptions(speed, duration, window, chunk, cap, allow_session=not pair), user, view)
     print_report(console, outcome.report, claims=outcome.claims)
     if report is not None:
         report.write_text(report_as_json(outcome.report, outcome.claims, outcome.ledger))

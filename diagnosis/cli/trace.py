@@ -76,6 +76,10 @@ def trace_command(
     max_blocks: Annotated[
         int, typer.Option(min=1, max=MOST_BLOCKS, help="Live blocks that can be tracked at a time.")
     ] = MAX_BLOCKS,
+    max_rate: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="CALLS", help="Detach when the process makes more allocator calls a second."),
+    ] = None,
     light: Annotated[
         bool, typer.Option("--light", help="Probe nothing: sample page faults and name the code in which it grows.")
     ] = False,
@@ -103,7 +107,9 @@ def trace_command(
         _light(process, duration or DEFAULT_SECONDS, output, top)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
-    tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
+    tracer = Tracing(
+        max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry, max_rate=max_rate
+    )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
     report, counted = trace.run(process, error_console())
@@ -156,7 +162,7 @@ class _Trace:
         """The report, and what the ledger counted in its window where there is one."""
         stopped = _stop_on_signals()
         with ExitStack() as stack:
-            tracer = stack.enter_context(Tracer(process, self.tracing))
+            tracer = stack.enter_context(Tracer(process, self.tracing, lambda line: console.print(line, markup=False)))
             symbolizer = stack.enter_context(Symbolizer(process))
             if self.listen:
                 stack.callback(serve(tracer, symbolizer, self.listen))

@@ -18,7 +18,7 @@ from diagnosis.report.report import build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
-from diagnosis.trace.tracer import Tracer
+from diagnosis.trace.tracer import Tracer, Tracing
 from diagnosis.trace.window import measure
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class RunOptions:
     window_seconds: float
     chunk_bytes: int
     cap_bytes: int
+    allow_session: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
         lab.watch()
         view.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
         lab.step = "tracing"
-        with Tracer(lab.process) as tracer, Symbolizer(lab.process) as symbolizer:
+        with (
+            Tracer(lab.process, Tracing(allow_session=options.allow_session)) as tracer,
+            Symbolizer(lab.process) as symbolizer,
+        ):
             claims_start = lab.look()[1]
             alignment = Alignment(lab.ledger.read)
             window = measure(

@@ -30,6 +30,7 @@ class Ending(enum.Enum):
     STOPPED = "stopped"
     EXITED = "exited"
     EXECED = "execed"
+    DETACHED = "detached"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Window:
     lost: Mapping[Lost, int]
     ending: Ending = Ending.COMPLETE
     children: tuple[int, ...] = ()
+    fatal_signal: str = ""
+    detached: str = ""
 
     @property
     def seconds(self) -> float:
@@ -78,6 +81,13 @@ class _Sampler:
 def _take(take: Callable[[], Sample]) -> Sample:
     """Take a sample at any moment."""
     return take()
+
+
+def _broken_off(tracer: Tracer, program: tuple[str, ...]) -> Ending | None:
+    """How the window has come to its end before its time, if it has."""
+    if tracer.process.program() != program:
+        return Ending.EXECED if tracer.process.alive() else Ending.EXITED
+    return Ending.DETACHED if tracer.detached else None
 
 
 def measure(
@@ -113,12 +123,14 @@ def measure(
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
     end = None if seconds is None else first.snapshot.seconds + seconds
+    if end is not None:
+        tracer.set_deadline(end)
     while True:
         due = samples[-1].snapshot.seconds + sampler.interval
         going_on = pause(max(0.0, min(due, end or due) - time.monotonic()))
-        if process.program() != program:
-            ending = Ending.EXECED if process.alive() else Ending.EXITED
-            if ending is Ending.EXITED:  # the maps in the kernel outlive it, its resident memory does not
+        if broken_off := _broken_off(tracer, program):
+            ending = broken_off
+            if ending is not Ending.EXECED:  # the maps in the kernel outlive it, its resident memory does not
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
             break
         symbolizer.refresh()
@@ -135,12 +147,16 @@ def measure(
                 raise
             continue  # it ended just now: seen at the next turn
         sampler.thin(samples)
+    survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
+    tracer.detach()  # naming what was found takes a while, and the process need not wait for it
     if len(samples) < 2:
         raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
     return Window(
         samples=tuple(samples),
-        survivors=tracer.survivors(first.snapshot),
-        lost=tracer.lost(),
+        survivors=survivors,
+        lost=lost,
         ending=ending,
         children=children,
+        fatal_signal=tracer.fatal_signal(),
+        detached=tracer.detached,
     )

@@ -82,6 +82,17 @@ class MadeTracer:
     def lost(self) -> Mapping[Lost, int]:
         return self.lost_events
 
+    detached = ""
+
+    def set_deadline(self, seconds: float) -> None:
+        """Nothing keeps a made-up tracer from its turn."""
+
+    def fatal_signal(self) -> str:
+        return ""
+
+    def detach(self) -> None:
+        """It has no probes."""
+
     def frames(self, stack: int) -> tuple[int, ...]:
         return self.stacks.get(stack, ())
 
