@@ -126,7 +126,7 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
         view.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
         lab.step = "tracing"
         with (
-            Tracer(lab.process, Tracing(allow_session=options.allow_session)) as tracer,
+            Tracer(lab.process, Tracing(allow_session=options.allow_session), view.say) as tracer,
             Symbolizer(lab.process) as symbolizer,
         ):
             claims_start = lab.look()[1]
