@@ -46,14 +46,14 @@ class Service:
         self._view = RuntimeView(config.memory_limit_bytes)
         registry = make_registry(self._view)
         requests = RequestMetrics(registry)
-        schedule = Schedule(config.speed)
-        self._lookups = Lookups(self._cache, schedule)
+        self._schedule = Schedule(config.speed)
+        self._lookups = Lookups(self._cache, self._schedule)
         apps: dict[int, ASGIApp] = {
             catalog.getsockname()[1]: MeasuredRequests(
                 catalog_app(self._view, self._lookups, stopping=self._stopping), requests
             ),
             metrics.getsockname()[1]: metrics_app(registry),
-            ledger.getsockname()[1]: ledger_app(self._cache, schedule),
+            ledger.getsockname()[1]: ledger_app(self._cache, self._schedule),
         }
         bodies = {"/health": lambda: health_body(self._view), "/ready": lambda: ready_body(self._stopping())}
         self._server = Server(
@@ -87,6 +87,7 @@ class Service:
         # In this order: whose thread comes first has an arena first.
         try:
             self._lookups.start()
+            self._schedule.restart()
             self._cache.start()
         except (OSError, RuntimeError) as error:
             raise StartError(f"{error}. Raise the limit on memory (ulimit -v) or on processes (ulimit -u).") from error
