@@ -15,7 +15,7 @@ import capstone
 from capstone import x86_const as x86
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from diagnosis.target.linkage import Linkage
 
@@ -26,7 +26,7 @@ _STUB_BYTES = 24
 _LONGEST_INSTRUCTION = 15
 
 # Functions that do not come back.
-_NO_RETURN = frozenset(
+NO_RETURN = frozenset(
     {
         "abort", "exit", "_exit", "quick_exit", "__stack_chk_fail", "__assert_fail", "__cxa_throw", "__cxa_rethrow",
         "__cxa_throw_bad_array_new_length", "__cxa_bad_cast", "_Unwind_Resume", "__cxa_call_terminate",
@@ -70,10 +70,12 @@ class Flow:
 
     Args:
         linkage: the file.
+        functions: the addresses of those of `NO_RETURN` that the file has in it.
     """
 
-    def __init__(self, linkage: Linkage) -> None:
+    def __init__(self, linkage: Linkage, functions: Collection[int] = ()) -> None:
         self._linkage = linkage
+        self._no_return = frozenset(functions)
         self._decoded: dict[int, _Instruction] = {}
         self._disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self._disassembler.detail = True
@@ -144,13 +146,13 @@ class Flow:
         step, target = instruction.step, instruction.target
         falls_through = step in (_Step.PLAIN, _Step.STORE, _Step.BRANCH)
         if step is _Step.CALL:
-            falls_through = target not in _NO_RETURN
+            falls_through = target not in NO_RETURN and target not in self._no_return
         if falls_through:
             yield instruction.following
         if step in (_Step.JUMP, _Step.BRANCH) and target is not None and not is_heap(target):
-            if isinstance(target, str) and target not in _NO_RETURN:
+            if isinstance(target, str) and target not in NO_RETURN:
                 yield self._linkage.defined.get(target, target)
-            elif isinstance(target, int):
+            elif isinstance(target, int) and target not in self._no_return:
                 yield target
 
     def _decode(self, address: int) -> _Instruction:

@@ -19,7 +19,7 @@ from diagnosis.target.families import (
     find_families,
     same_direction,
 )
-from diagnosis.target.flow import Flow
+from diagnosis.target.flow import NO_RETURN, Flow
 from diagnosis.target.linkage import Linkage
 from diagnosis.target.placement import CODE_BYTES, place
 
@@ -70,7 +70,9 @@ def survey(
     """
     linkage = Linkage(stream)
     own = custom or {}
-    functions = linkage.functions(lambda each: each in FIXED_NAMES or each in own or each.endswith(PREFIXED_ENDS))
+    functions = linkage.functions(
+        lambda each: each in FIXED_NAMES or each in own or each.endswith(PREFIXED_ENDS) or each in NO_RETURN
+    )
     families = find_families(functions.keys())
     wanted = {each: signature for each, signature in own.items() if each in functions}
     labels = ["--allocator"] if wanted else []
@@ -97,7 +99,7 @@ class _Surveyor:
     ) -> None:
         self._linkage, self._name, self._functions, self._wanted = linkage, name, functions, wanted
         self._at_entry = at_entry
-        self._flow = Flow(linkage)
+        self._flow = Flow(linkage, [function.address for each, function in functions.items() if each in NO_RETURN])
         self._by_address: dict[int, Signature] = {}
         for each, signature in wanted.items():
             if not functions[each].indirect:
