@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.diagnosis.allocator_libraries import PRELOADED
+from tests.diagnosis.allocator_libraries import PRELOADED, TCMALLOC
 from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.target.symbols import SymbolizedStack
-    from tests.trace.conftest import Build
     from tests.diagnosis.allocator_libraries import Preloaded
+    from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 
 pytestmark = pytest.mark.ebpf
