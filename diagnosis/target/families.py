@@ -45,14 +45,11 @@ C_HEAP: Mapping[str, Signature] = {
 }
 
 MAPPINGS: Mapping[str, Signature] = {
-    "mmap": Signature(Kind.MMAP, pointer=1, size=2),
-    "mmap64": Signature(Kind.MMAP, pointer=1, size=2),
-    "mremap": Signature(Kind.MREMAP, pointer=1, size=3),
-    "munmap": Signature(Kind.MUNMAP, pointer=1, size=2),
+    "mmap": Signature(Kind.MMAP),
+    "mmap64": Signature(Kind.MMAP),
+    "mremap": Signature(Kind.MREMAP),
+    "munmap": Signature(Kind.MUNMAP),
 }
-
-# How many of its first arguments a probe on a mapping function reads: mmap's flags and descriptor, mremap's flags.
-_MAPPING_ARGUMENTS = {Kind.MMAP: 5, Kind.MREMAP: 4, Kind.MUNMAP: 2}
 
 # The second names of the C library's own functions: a function that ends in one of them ends in a probed one.
 C_ALIASES: Mapping[str, Signature] = {
@@ -70,6 +67,9 @@ JEMALLOC_EXTENSIONS: Mapping[str, Signature] = {
 }
 # What makes an object a C library's heap.
 REQUIRED = frozenset({"malloc", "free"})
+
+# Defined by glibc and by no allocator that takes its place: its blocks have glibc's headers.
+GLIBC_ONLY = "gnu_get_libc_version"
 
 # What tells a prefix: mallocx, and two of the others. The usual ones do without: a linker leaves out what is unused.
 _SHAPE = 2
@@ -175,7 +175,7 @@ OPERATORS: Mapping[str, Signature] = _operators()
 KNOWN: Mapping[str, Signature] = {
     **C_HEAP, **C_ALIASES, **JEMALLOC_EXTENSIONS, **MIMALLOC, **TCMALLOC, **OPERATORS,
 }  # fmt: skip
-FIXED_NAMES = frozenset({*MAPPINGS, *KNOWN}) - C_ALIASES.keys()
+FIXED_NAMES = frozenset({*MAPPINGS, *KNOWN, GLIBC_ONLY}) - C_ALIASES.keys()
 _PREFIXED = {**C_HEAP, **JEMALLOC_EXTENSIONS}
 PREFIXED_ENDS = tuple(_PREFIXED)
 
@@ -194,19 +194,15 @@ def find_families(names: Collection[str]) -> tuple[Family, ...]:
     A family is there when one of its functions takes memory and one gives it back: a single name can be anything of a
     program's own. C++'s operators can be replaced one by one.
     """
-    found = [
-        Family("C", _present({**C_HEAP, **MAPPINGS}, names)) if set(names) >= REQUIRED else None,
-        *(Family(f"jemalloc ({prefix}*)", _jemalloc(prefix, names)) for prefix in _prefixes(names)),
-        Family("mimalloc", _present(MIMALLOC, names)) if _serves(_present(MIMALLOC, names)) else None,
-        Family("tcmalloc", _present(TCMALLOC, names)) if _serves(_present(TCMALLOC, names)) else None,
-        Family("C++", _present(OPERATORS, names)),
-    ]
-    return tuple(family for family in found if family is not None and family.functions)
-
-
-def arguments_read(signature: Signature) -> int:
-    """How many of its first arguments a probe on such a function reads."""
-    return _MAPPING_ARGUMENTS.get(signature.kind, max(signature.size, signature.count, signature.pointer))
+    others = [Family(f"jemalloc ({prefix}*)", _jemalloc(prefix, names)) for prefix in _prefixes(names)]
+    for name, table in (("mimalloc", MIMALLOC), ("tcmalloc", TCMALLOC)):
+        if _serves(_present(table, names)):
+            others.append(Family(name, _present(table, names)))
+    c = _present({**C_HEAP, **MAPPINGS}, names) if set(names) >= REQUIRED else {}
+    if GLIBC_ONLY in names and not others:
+        c = {name: replace(signature, chunk_header=name in C_HEAP) for name, signature in c.items()}
+    found = (Family("C", c), *others, Family("C++", _present(OPERATORS, names)))
+    return tuple(family for family in found if family.functions)
 
 
 def same_direction(one: Signature, other: Signature) -> bool:

@@ -85,14 +85,8 @@ class Flow:
         """True where this module knows the machine's code."""
         return self._linkage.machine == "x64"
 
-    def exits(self, entry: int, is_heap: Callable[[int | str], bool]) -> Exits:
-        """Every way back to the caller.
-
-        Args:
-            entry: the function's address.
-            is_heap: True for a function, by address or name, that is probed itself: one that ends in it returns
-                from there.
-        """
+    def exits(self, entry: int) -> Exits:
+        """Every way back to the caller of the function at an address."""
         queue, seen, found = deque([entry]), {entry}, set[int]()
         while queue:
             if len(seen) > MAX_INSTRUCTIONS:
@@ -103,7 +97,7 @@ class Flow:
                 return Exits((), f"it jumps at {at:#x} to where cannot be read from its code")
             if instruction.step is _Step.RETURN:
                 found.add(at)
-            for following in self._successors(instruction, is_heap):
+            for following in self._successors(instruction):
                 if isinstance(following, str):
                     return Exits((), f"it jumps at {at:#x} to {following} of another file")
                 if following not in seen:
@@ -123,14 +117,15 @@ class Flow:
                 return False
             at, worked = queue.popleft()
             instruction = self._decode(at)
-            if instruction.step in (_Step.CALL, _Step.JUMP, _Step.BRANCH) and self._is(instruction.target, is_heap):
+            if instruction.target is not None and is_heap(instruction.target):
                 delegates = True
-                if instruction.step is not _Step.BRANCH:
-                    continue
-            elif instruction.step is _Step.UNKNOWN or (worked and instruction.step is _Step.RETURN):
+                if instruction.step is _Step.BRANCH:
+                    queue.append((instruction.following, worked))
+                continue
+            if instruction.step is _Step.UNKNOWN or (worked and instruction.step is _Step.RETURN):
                 return False
             worked = worked or instruction.step in (_Step.STORE, _Step.CALL)
-            for following in self._successors(instruction, is_heap):
+            for following in self._successors(instruction):
                 if isinstance(following, str):
                     return False
                 if (following, worked) not in seen:
@@ -138,10 +133,7 @@ class Flow:
                     queue.append((following, worked))
         return delegates
 
-    def _is(self, target: int | str | None, is_heap: Callable[[int | str], bool]) -> bool:
-        return target is not None and is_heap(target)
-
-    def _successors(self, instruction: _Instruction, is_heap: Callable[[int | str], bool]) -> Iterator[int | str]:
+    def _successors(self, instruction: _Instruction) -> Iterator[int | str]:
         """What can be executed next; a name where that is in another file."""
         step, target = instruction.step, instruction.target
         falls_through = step in (_Step.PLAIN, _Step.STORE, _Step.BRANCH)
@@ -149,7 +141,7 @@ class Flow:
             falls_through = target not in NO_RETURN and target not in self._no_return
         if falls_through:
             yield instruction.following
-        if step in (_Step.JUMP, _Step.BRANCH) and target is not None and not is_heap(target):
+        if step in (_Step.JUMP, _Step.BRANCH) and target is not None:
             if isinstance(target, str) and target not in NO_RETURN:
                 yield self._linkage.defined.get(target, target)
             elif isinstance(target, int) and target not in self._no_return:

@@ -15,7 +15,6 @@ from diagnosis.target.families import (
     KNOWN,
     OPERATORS,
     PREFIXED_ENDS,
-    arguments_read,
     find_families,
     same_direction,
 )
@@ -127,13 +126,13 @@ class _Surveyor:
             return None
         exits: tuple[int, ...] = ()
         if signature.throws:
-            found = self._exits(function.address)
+            found = self._exits(name, function.address)
             if found is None:
                 return None
             exits = found
         limit = min(CODE_BYTES, function.size) if function.size else CODE_BYTES
         code = self._linkage.read(function.address, limit)
-        placement = place(code, self._linkage.machine, arguments=arguments_read(signature), at_entry=self._at_entry)
+        placement = place(code, self._linkage.machine, arguments=signature.arguments_read, at_entry=self._at_entry)
         offset = self._linkage.offset_of(function.address + placement.delta)
         if offset is None:
             return None
@@ -159,13 +158,11 @@ class _Surveyor:
             other = self._wanted.get(target) or KNOWN.get(target)
         return other is not None and same_direction(signature, other)
 
-    def _exits(self, address: int) -> tuple[int, ...] | None:
-        name = next(each for each in self._wanted if self._functions[each].address == address)
+    def _exits(self, name: str, address: int) -> tuple[int, ...] | None:
         if not self._flow.readable:
             self._miss(name, f"its exits cannot be found in the code of {self._linkage.machine}")
             return None
-        signature = self._wanted[name]
-        exits = self._flow.exits(address, lambda target: target != address and self._serves(target, signature))
+        exits = self._flow.exits(address)
         offsets = [self._linkage.offset_of(each) for each in exits.addresses]
         if exits.missing or None in offsets:
             self._miss(name, exits.missing or "an exit lies outside its file")
