@@ -30,3 +30,8 @@ JEMALLOC = Preloaded("libjemalloc.so.2", "libjemalloc2")
 TCMALLOC = Preloaded("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4")
 MIMALLOC = Preloaded("libmimalloc.so.2", "libmimalloc2.0")
 PRELOADED = (JEMALLOC, TCMALLOC, MIMALLOC)
+
+
+def archive(name: str, package: str) -> Path:
+    """A static library of this machine's distribution."""
+    return Preloaded(name, package).path()

@@ -14,11 +14,13 @@ from heap_trace import Kind, Signature
 from diagnosis.target.families import OPERATORS
 from diagnosis.target.linkage import Linkage
 from diagnosis.target.survey import Survey, survey
-from tests.diagnosis.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, Preloaded
+from tests.diagnosis.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, archive
 from tests.diagnosis.programs import compile_c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tests.diagnosis.allocator_libraries import Preloaded
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the code is x86-64's")
 
@@ -59,11 +61,6 @@ def compile_cpp(folder: Path, *flags: str | Path) -> Path:
     if done.returncode:
         pytest.skip(f"cannot be linked here: {done.stderr.strip().splitlines()[-1]}")
     return output
-
-
-def archive(name: str, package: str) -> Path:
-    """A static library of this machine's distribution."""
-    return Preloaded(name, package).path()
 
 
 @pytest.mark.parametrize("library", PRELOADED, ids=str)
