@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +47,7 @@ class Resident:
 
 
 class Process:
-    """A running process.
+    """A running process. It runs for as long as one of its threads does, also when the first of them has ended.
 
     Args:
         pid: as this machine numbers it.
@@ -57,9 +59,14 @@ class Process:
 
     def __init__(self, pid: int, proc: Path = PROC) -> None:
         self.pid = pid
+        self._proc = proc
         self._root = proc / str(pid)
+        # Opened first: what is read afterwards is of this process, or of none.
+        self._ending = _Ending(pid) if proc == PROC and pid > 0 else None
         if pid < 1 or not (self._root / "status").exists():
             raise LabError(f"pid {pid} does not exist", "list the processes with: ps -e -o pid,args")
+        if (group := _status(self._root).get("Tgid", "")) not in ("", str(pid)):
+            raise LabError(f"pid {pid} is a thread of process {group}", f"name the process: {group}")
 
     @cached_property
     def command(self) -> str:
@@ -69,45 +76,54 @@ class Process:
             LabError: the process has ended.
         """
         try:
-            words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            words = (self._memory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         except (FileNotFoundError, ProcessLookupError) as error:
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
         text = b" ".join(words).decode(errors="replace").strip()
-        return text or f"[{self._read('comm').strip()}]"
+        return text or f"[{_read(self._memory / 'comm').strip()}]"
 
     def program(self) -> tuple[str, ...]:
         """What tells the program in this process from the one before an exec: where its code and stack begin.
 
         Empty when the process has ended.
         """
-        fields = self._stat()
+        fields = _stat(self._memory) if self.alive() else []
         return (fields[23], fields[25]) if fields and fields[0] not in "ZX" else ()
+
+    @property
+    def first_thread_ended(self) -> bool:
+        """True where other threads go on without the first one: the kernel has then forgotten its memory."""
+        return self._memory != self._root
+
+    @property
+    def _memory(self) -> Path:
+        """The folder below /proc that knows the process's memory: its own, or a living thread's."""
+        if _runs(self._root):
+            return self._root
+        threads = sorted((self._root / "task").glob("[0-9]*"))
+        living = next((thread.name for thread in threads if _runs(thread)), "")
+        # Not task/TID, which has no map_files: each thread has a folder that lists of /proc leave out.
+        return self._proc / living if living else self._root
 
     def children(self) -> tuple[int, ...]:
         """The processes that this one started and that still run."""
-        found: list[int] = []
-        for path in self._root.glob("task/*/children"):
-            try:
-                found += map(int, path.read_text().split())
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # the thread has ended
+        return _children(self._root)
+
+    def descendants(self) -> tuple[int, ...]:
+        """The processes that this one started, the ones that they started, and so on."""
+        found: dict[int, None] = dict.fromkeys(self.children())
+        queue = list(found)
+        while queue:
+            started = _children(self._proc / str(queue.pop()))
+            queue += [pid for pid in started if pid not in found]
+            found.update(dict.fromkeys(started))
         return tuple(sorted(found))
 
-    def _stat(self) -> list[str]:
-        """The fields of /proc/PID/stat after the name in parentheses, which may hold anything."""
-        try:
-            return self._read("stat").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return []
-
-    def _read(self, name: str) -> str:
-        """One of the process's files. The names and paths in it are whatever bytes the process chose."""
-        return (self._root / name).read_bytes().decode(errors="replace")
-
     def alive(self) -> bool:
-        """True while the process runs: a zombie's memory is gone already."""
-        fields = self._stat()
-        return bool(fields) and fields[0] not in "ZX"
+        """True while the process runs. A zombie's memory is gone already."""
+        if self._ending and self._ending.known:
+            return not self._ending.came()
+        return _runs(self._memory)
 
     def resident(self) -> Resident:
         """Resident memory now.
@@ -115,11 +131,8 @@ class Process:
         Raises:
             LabError: the process has ended.
         """
-        try:
-            lines = self._read("status").split("\n")
-        except (FileNotFoundError, ProcessLookupError):
-            lines = []
-        kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if key in _RSS}
+        status = _status(self._memory) if self.alive() else {}
+        kib = {key: int(status[key].split()[0]) for key in _RSS if key in status}
         if len(kib) < len(_RSS):
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
         return Resident(kib["VmRSS"] * KIB, kib["RssAnon"] * KIB)
@@ -132,7 +145,7 @@ class Process:
         """
         try:
             # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
-            lines = self._read("maps").split("\n")
+            lines = _read(self._memory / "maps").split("\n")
         except PermissionError as error:
             raise LabError(f"the mappings of pid {self.pid} cannot be read", "run this command as root") from error
         except (FileNotFoundError, ProcessLookupError) as error:
@@ -151,10 +164,11 @@ class Process:
         Raises:
             LabError: neither way leads to the mapped file.
         """
-        link = self._root / "map_files" / f"{mapping.start:x}-{mapping.end:x}"
+        memory = self._memory
+        link = memory / "map_files" / f"{mapping.start:x}-{mapping.end:x}"
         if os.access(link, os.R_OK):
             return link
-        path = self._root / "root" / mapping.path.removesuffix(_DELETED).lstrip("/")
+        path = memory / "root" / mapping.path.removesuffix(_DELETED).lstrip("/")
         try:
             same = path.stat().st_ino == mapping.inode
         except OSError as error:
@@ -164,6 +178,63 @@ class Process:
         if not os.access(path, os.R_OK):
             raise LabError(f"{mapping.path} of pid {self.pid} cannot be read", _AS_ROOT)
         return path
+
+
+class _Ending:
+    """A process's end, by a pidfd: whatever has its number afterwards is another process."""
+
+    def __init__(self, pid: int) -> None:
+        self._poll = select.poll()
+        try:
+            descriptor = os.pidfd_open(pid)
+        except (OSError, OverflowError):  # it has ended, is a thread, cannot be; or the kernel is older than 5.3
+            self.known = False
+            return
+        self.known = True
+        weakref.finalize(self, os.close, descriptor)
+        self._poll.register(descriptor, select.POLLIN)
+
+    def came(self) -> bool:
+        """True when its last thread has ended."""
+        return bool(self._poll.poll(0))
+
+
+def _read(path: Path) -> str:
+    """One of a process's files. The names and paths in it are whatever bytes the process chose."""
+    return path.read_bytes().decode(errors="replace")
+
+
+def _stat(folder: Path) -> list[str]:
+    """The fields of a process's or thread's stat after the name in parentheses, which may hold anything."""
+    try:
+        return _read(folder / "stat").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _runs(folder: Path) -> bool:
+    """True for a process or thread that is there, and more than an entry that waits to be reaped."""
+    fields = _stat(folder)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def _status(folder: Path) -> dict[str, str]:
+    """A process's or thread's status, by the names of its lines; empty when it has ended."""
+    try:
+        lines = _read(folder / "status").split("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _children(folder: Path) -> tuple[int, ...]:
+    found: list[int] = []
+    for path in folder.glob("task/*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has ended
+    return tuple(sorted(found))
 
 
 _RSS = ("VmRSS", "RssAnon")
