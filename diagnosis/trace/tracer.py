@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.allocator import find_allocators
+from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.mapped import MappedRanges
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from heap_trace import Lost, MappingKind, SizeClass, Stack
+    from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
@@ -85,6 +85,7 @@ class Tracing:
         min_bytes: smaller blocks are left out.
         allow_session: False for an entry and a return program, as on kernels before 6.13.
         at_entry: True for every probe at its function's entry, whatever it costs there.
+        custom: functions of an allocator of the program's own, by symbol.
     """
 
     max_blocks: int = MAX_BLOCKS
@@ -92,6 +93,7 @@ class Tracing:
     min_bytes: int = 0
     allow_session: bool = True
     at_entry: bool = False
+    custom: Mapping[str, Signature] = field(default_factory=dict)
 
 
 class Tracer:
@@ -103,7 +105,7 @@ class Tracer:
 
     def __init__(self, process: Process, tracing: Tracing = Tracing()) -> None:
         self.process = process
-        self.allocators: tuple[Allocator, ...] = find_allocators(process, at_entry=tracing.at_entry)
+        self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
@@ -116,20 +118,32 @@ class Tracer:
                         max_blocks=tracing.max_blocks,
                         max_stacks=tracing.max_stacks,
                         min_bytes=tracing.min_bytes,
-                        allow_session=tracing.allow_session,
+                        allow_session=tracing.allow_session and self._attachments.allow_session,
                     )
                 )
-                for allocator in self.allocators:
-                    self._attach(allocator)
+                self._attachments.attach(self._trace)
             except TraceError as error:
                 raise _explain(error, process) from error
-            # Registered before it starts: an interruption can come before start() returns.
+            # Registered before they start: an interruption can come before start() returns.
             stack.callback(self._stop_draining)
             self._drainer.start()
+            stack.callback(self._attachments.close)
+            self._attachments.start()
             self._close = stack.pop_all().close
 
-    def _attach(self, allocator: Allocator) -> None:
-        self._trace.attach(self.process.pid, str(allocator.path), [placed.probe for placed in allocator.probes])
+    @property
+    def allocators(self) -> tuple[Allocator, ...]:
+        """What is traced: the allocators that were mapped when the trace began, and those that came later."""
+        return self._attachments.allocators
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else happened to the probes that a reader of the counts has to know."""
+        return self._attachments.notes
+
+    def look_for_allocators(self) -> None:
+        """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
+        self._attachments.look()
 
     @property
     def uses_session(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.diagnosis.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, archive
-from tests.trace.tracing import Row, Target, count
+from tests.trace.tracing import Row, Target, count, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,4 +117,26 @@ def test_an_allocator_behind_a_prefix_in_a_program_that_maps_the_c_library(build
         "vectors_dropped": Row(6, 6, 0),
         "c_library_kept": Row(1, 0, 100),
     }
+    assert counted.lost == {}
+
+
+PLUGIN = {"plugin_keeps": Row(3, 0, 3000), "plugin_gives_back": Row(1, 1, 0), "program_keeps": Row(1, 0, 200)}
+
+
+def test_an_allocator_that_is_loaded_under_the_trace(build: Build, closing: Closing, allow_session: bool) -> None:
+    plugin = build("plugin.c", "-shared", "-fPIC", "-s", name="libplugin.so")
+    with (
+        Target([build("late.c"), plugin]) as target,
+        closing.tracing(target, allow_session=allow_session) as tracer,
+    ):
+        assert [allocator.name for allocator in tracer.allocators if "plugin" in allocator.name] == []
+        assert target.go() == "loaded"
+        wait_until(lambda: len(tracer.allocators) > 1, "the plugin's allocator is found")
+        assert target.go() == "done"
+        counted = count(tracer)
+        late = tracer.allocators[-1]
+    assert late.name == str(plugin)
+    (spot,) = late.blind_spots
+    assert "libplugin.so was loaded meanwhile: up to" in spot
+    assert counted.own == PLUGIN
     assert counted.lost == {}

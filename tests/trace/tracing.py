@@ -247,7 +247,7 @@ def count(tracer: Tracer) -> Counted:
             for stack, counts in snapshot.counts.items()
             if counts.allocations or counts.frees
         )
-    module = Path(f"/proc/{tracer.process.pid}/exe").readlink().name
+    module = Path(f"/proc/{tracer.process.thread}/exe").readlink().name
     return Counted(module, stacks, {kind.name: lost for kind, lost in tracer.lost().items() if lost})
 
 
