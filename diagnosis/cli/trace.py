@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from diagnosis.base.errors import LabError
-from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
+from diagnosis.cli.options import allocator_option, check_window, duration_option, require_machine, size_option
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import sample
 from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
@@ -26,6 +26,7 @@ from diagnosis.output.tables import print_light, print_placements, print_report,
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
+from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.targets import process_of_container, process_of_pod
@@ -78,6 +79,10 @@ def trace_command(
     at_entry: Annotated[
         bool, typer.Option("--at-entry", help="Place every probe at its function's entry, whatever it costs.")
     ] = False,
+    allocator: Annotated[
+        dict | None,  # type: ignore[type-arg] # typer takes no more than that
+        allocator_option("--allocator", text=f"Functions of the program's own allocator: '{EXAMPLE}'."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -89,14 +94,16 @@ def trace_command(
         )
     process = _find(pid, container, pod)
     if explain:
-        print_placements(report_console(), process.pid, find_allocators(process, at_entry=at_entry))
+        print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
         return
     require_machine(Machine())
     if light:
         _light(process, duration or DEFAULT_SECONDS, output, top)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
-    tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
+    tracer = Tracing(
+        max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry, custom=allocator or {}
+    )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
     report, counted = trace.run(process, Console(stderr=True))

@@ -58,10 +58,10 @@ def find_allocators(
     found = find_more_allocators(process, (), custom, at_entry=at_entry)
     if not any(allocator.probes for allocator in found):
         raise _refusal(process)
-    if custom and not any(placed.name in custom for allocator in found for placed in allocator.probes):
-        names = " or ".join(custom)
+    placed = {each.name for allocator in found for each in allocator.probes}
+    if missing := [name for name in custom or () if name not in placed]:
         raise LabError(
-            f"no file that pid {process.pid} has mapped defines {names}",
+            f"no file that pid {process.pid} has mapped defines {' or '.join(missing)}",
             "look the name up as the linker knows it: nm FILE, or nm -D FILE",
         )
     return found

@@ -23,7 +23,7 @@ from diagnosis.target.linkage import Linkage
 from diagnosis.target.placement import CODE_BYTES, place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from heap_trace import Signature
 
@@ -81,7 +81,7 @@ def survey(
             wanted.setdefault(each, signature)
     if not wanted:
         return Survey(linkage.bits)
-    surveyor = _Surveyor(linkage, name, functions, wanted, at_entry=at_entry)
+    surveyor = _Surveyor(linkage, name, functions, wanted, own, at_entry=at_entry)
     probes = surveyor.probes()
     return Survey(linkage.bits, tuple(labels) if probes else (), probes, tuple(surveyor.blind_spots))
 
@@ -93,9 +93,11 @@ class _Surveyor:
         name: str,
         functions: Mapping[str, Function],
         wanted: Mapping[str, Signature],
+        own: Container[str],
         *,
         at_entry: bool,
     ) -> None:
+        self._own = own
         self._linkage, self._name, self._functions, self._wanted = linkage, name, functions, wanted
         self._at_entry = at_entry
         self._flow = Flow(linkage, [function.address for each, function in functions.items() if each in NO_RETURN])
@@ -144,6 +146,8 @@ class _Surveyor:
         Both would do no harm where the outermost call counts. But a free has no return, so that the inner one would
         look like a second one; and an operator new costs a probe at each of its exits.
         """
+        if name in self._own:
+            return False  # its block may be a part of the inner one's, behind a header of its own
         if signature.kind is not Kind.FREE and name not in OPERATORS and not signature.throws:
             return False
         if not self._flow.readable:

@@ -219,6 +219,17 @@ def test_explain_needs_no_root_and_traces_nothing() -> None:
     assert "free+" in done.stdout
 
 
+@pytest.mark.root
+def test_explain_shows_the_probes_of_an_allocator_that_the_user_names(keeper: Path) -> None:
+    with running(keeper) as process:
+        answer(process)
+        done = trace("--pid", process.pid, "--explain", "--allocator", "alloc=keep:size=1,free=main:ptr=1")
+    assert done.returncode == 0
+    assert f"probes of pid {process.pid} in {keeper}" in done.stdout.replace("\n", "")
+    assert "keep+" in done.stdout
+    assert "malloc+" in done.stdout
+
+
 def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield (), "name it by --pid P"
     yield ("--pid", "1", "--pod", "a/b"), "name it by --pid P"
@@ -231,6 +242,7 @@ def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("--pid", "1", "--max-blocks", "0"), "--max-blocks"
     yield ("--pid", "1", "--top", "0"), "--top"
     yield ("--pid", "1", "--format", "xml"), "--format"
+    yield ("--pid", "1", "--allocator", "alloc=take:size=9"), "take: 'size=9' is no position: they are 1 to 5"
 
 
 @pytest.mark.parametrize(("arguments", "said"), list(bad_inputs()))

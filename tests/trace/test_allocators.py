@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.base.errors import LabError
+from diagnosis.target.custom_allocator import parse_allocator
+from diagnosis.target.process import Process
+from diagnosis.trace.tracer import Tracer, Tracing
 from tests.diagnosis.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, archive
 from tests.trace.tracing import Row, Target, count, wait_until
 
@@ -140,3 +144,29 @@ def test_an_allocator_that_is_loaded_under_the_trace(build: Build, closing: Clos
     assert "libplugin.so was loaded meanwhile: up to" in spot
     assert counted.own == PLUGIN
     assert counted.lost == {}
+
+
+def test_an_allocator_that_the_user_names(build: Build, closing: Closing, allow_session: bool) -> None:
+    functions = "alloc=pool_take:size=2,free=pool_give:ptr=2,realloc=pool_resize:ptr=2:size=3"
+    with (
+        Target([build("pool.c")]) as target,
+        closing.tracing(target, allow_session=allow_session, custom=parse_allocator(functions)) as tracer,
+    ):
+        target.go()
+        counted = count(tracer)
+    assert counted.own == {
+        "sessions_kept": Row(4, 0, 2800),
+        "requests_given_back": Row(9, 9, 0),
+        "buffers_grow": Row(2, 1, 5000),
+        "main": Row(1, 0, 1),  # malloc's, as ever
+    }
+    assert counted.lost == {}
+
+
+def test_a_function_that_the_user_misspelt_is_one_line(build: Build) -> None:
+    with Target([build("pool.c")]) as target, pytest.raises(LabError) as caught:
+        Tracer(Process(target.pid), Tracing(custom=parse_allocator("alloc=pool_take:size=2,free=pool_giv")))
+    assert str(caught.value) == (
+        f"no file that pid {target.pid} has mapped defines pool_giv: "
+        "look the name up as the linker knows it: nm FILE, or nm -D FILE"
+    )
