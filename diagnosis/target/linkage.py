@@ -81,6 +81,19 @@ class Linkage:
                 if wanted(symbol):
                     yield symbol, Function(address, size, kind == _STT_GNU_IFUNC)
 
+    def data(self, name: str) -> int:
+        """The address of an exported variable; 0 where there is none."""
+        table = self._elf.get_section_by_name(".dynsym")
+        if not isinstance(table, SymbolTableSection):
+            return 0
+        strings = _data(self._elf.get_section(table["sh_link"]))
+        found = (
+            address
+            for at, _, _, section, address, _ in _records(_SYMBOL, _data(table))
+            if section and _string(strings, at) == name
+        )
+        return next(found, 0)
+
     @property
     def slots(self) -> dict[int, str]:
         """The words that the dynamic linker fills with a function's address, each with the function's name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import struct
 import weakref
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,6 +168,12 @@ class Process:
         if not self.alive():  # afterwards: what was read before is then the process's own
             raise _ended(self.pid)
         return maps
+
+    def auxiliary(self, kind: int) -> int:
+        """One value of the auxiliary vector (getauxval(3)) that the kernel gave the program; 0 where it has none."""
+        data = (self._memory / "auxv").read_bytes()
+        pairs = struct.iter_unpack("=QQ", data[: len(data) - len(data) % 16])
+        return next((value for key, value in pairs if key == kind), 0)
 
     def open_path(self, mapping: Mapping) -> Path:
         """A path that opens the mapped file itself: also in a container, and after it was replaced on disk.
