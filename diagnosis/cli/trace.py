@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -30,6 +30,7 @@ from diagnosis.target.allocator import find_allocators
 from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
+from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
 from diagnosis.trace.window import measure
 
@@ -79,6 +80,10 @@ def trace_command(
     max_blocks: Annotated[
         int, typer.Option(min=1, max=MOST_BLOCKS, help="Live blocks that can be tracked at a time.")
     ] = MAX_BLOCKS,
+    children: Annotated[
+        bool,
+        typer.Option("--children", help="Trace what the process starts as well, also later: workers, forks."),
+    ] = False,
     light: Annotated[
         bool, typer.Option("--light", help="Probe nothing: sample page faults and say whose code makes it grow.")
     ] = False,
@@ -101,7 +106,7 @@ def trace_command(
         raise LabError(
             f"--interval is {interval:g} s: it must be {SHORTEST_INTERVAL_SECONDS:g} s or more", "try --interval 5s"
         )
-    target = Target(pid, container, pod, tuple(command or ()))
+    target = Target(pid, container, pod, tuple(command or ()), children)
     target.check(started_first={"--light": light, "--explain": explain})
     if explain:
         process = target.find()
@@ -161,8 +166,7 @@ class _Trace:
         stopped = _stop_on_signals()
         process = target.process
         with ExitStack() as stack:
-            tracer = stack.enter_context(Tracer(process, self.tracing))
-            symbolizer = stack.enter_context(Symbolizer(process))
+            tracer, symbolizer = self._attach(target, stack)
             if self.listen:
                 stack.callback(serve(tracer, symbolizer, self.listen))
             client = LedgerClient(self.ledger) if self.ledger else None
@@ -186,6 +190,14 @@ class _Trace:
             alignment = Alignment(client.read)
             report = build_report(tracer, measure_for(align=alignment), symbolizer)
             return report, alignment.window()
+
+    def _attach(self, target: OpenedTarget, stack: ExitStack) -> tuple[Tracer, Symbolizer]:
+        """A tracer of one process, or of several that read as one."""
+        if target.members is None:
+            tracer = stack.enter_context(Tracer(target.process, self.tracing))
+            return tracer, stack.enter_context(Symbolizer(target.process))
+        group = stack.enter_context(Group(target.process, target.members, self.tracing))
+        return cast("Tracer", group), cast("Symbolizer", group)
 
 
 class _Ticker:

@@ -78,4 +78,4 @@ def explain_lost(lost: Mapping[str, int], window: Window) -> Iterator[str]:
         yield "The process became another program (exec): the numbers are of the time before. Trace it again."
     if window.children:
         pids = ", ".join(map(str, window.children))
-        yield f"Child processes have heaps of their own, which are not in these numbers. Trace each by its pid: {pids}."
+        yield f"Child processes have heaps of their own, which are not in these numbers ({pids}). Add --children."

@@ -61,7 +61,7 @@ class Process:
 
     def __init__(self, pid: int, proc: Path = PROC) -> None:
         self.pid = pid
-        self._proc = proc
+        self.proc = proc
         self._root = proc / str(pid)
         # Opened first: what is read afterwards is of this process, or of none.
         self._ending = _Ending(pid) if proc == PROC and pid > 0 else None
@@ -105,7 +105,7 @@ class Process:
         threads = sorted((self._root / "task").glob("[0-9]*"), key=lambda thread: int(thread.name))
         living = next((thread.name for thread in threads if _runs(thread)), "")
         # Not task/TID, which has no map_files: each thread has a folder that lists of /proc leave out.
-        return self._proc / living if living else self._root
+        return self.proc / living if living else self._root
 
     def children(self) -> tuple[int, ...]:
         """The processes that this one started and that still run."""
@@ -116,7 +116,7 @@ class Process:
         found: dict[int, None] = dict.fromkeys(self.children())
         queue = list(found)
         while queue:
-            started = _children(self._proc / str(queue.pop()))
+            started = _children(self.proc / str(queue.pop()))
             queue += [pid for pid in started if pid not in found]
             found.update(dict.fromkeys(started))
         return tuple(sorted(found))
@@ -204,19 +204,23 @@ class _Ending:
     """A process's end, by a pidfd: whatever has its number afterwards is another process."""
 
     def __init__(self, pid: int) -> None:
-        self._poll = select.poll()
+        self._descriptor = -1
         try:
-            descriptor = os.pidfd_open(pid)
+            self._descriptor = os.pidfd_open(pid)
         except (OSError, OverflowError):  # it has ended, is a thread, cannot be; or the kernel is older than 5.3
-            self.known = False
             return
-        self.known = True
-        weakref.finalize(self, os.close, descriptor)
-        self._poll.register(descriptor, select.POLLIN)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def known(self) -> bool:
+        """False where only /proc can tell."""
+        return self._descriptor >= 0
 
     def came(self) -> bool:
         """True when its last thread has ended."""
-        return bool(self._poll.poll(0))
+        poll = select.poll()  # not kept: one cannot be asked by two threads
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 def _ended(pid: int) -> LabError:
