@@ -282,12 +282,24 @@ def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
 # A master that allocates nothing, and three workers that leak 3,000 bytes a millisecond each; recycled or not.
 PREFORK = r"""
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 static void *volatile sink;
-__attribute__((noinline)) void handle_request(void) { sink = malloc(3000); memset(sink, 1, 3000); __asm__ volatile(""); }
-static void worker(int most) { for (int i = 0; i < most; i++) { handle_request(); usleep(1000); } _exit(0); }
+__attribute__((noinline)) void handle_request(void)
+{
+    sink = malloc(3000);
+    memset(sink, 1, 3000);
+    __asm__ volatile("");
+}
+static void worker(int most)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < most; i++) { handle_request(); usleep(1000); }
+    _exit(0);
+}
 int main(int argc, char **argv)
 {
     int most = argc > 1 ? atoi(argv[1]) : 1;
@@ -301,12 +313,8 @@ int main(int argc, char **argv)
 @pytest.mark.ebpf
 def test_children_are_traced_with_their_parent(folder: Path) -> None:
     with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
-        try:
-            wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
-            found = report("--pid", process.pid, "--children", "--duration", "6s")
-        finally:
-            for pid in Process(process.pid).children():
-                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--children", "--duration", "6s")
     assert found["verdict"]["leak"]
     assert found["verdict"]["function"] == "handle_request"
     (stack,) = [each for each in found["stacks"] if each["outstanding_bytes"]]
@@ -317,11 +325,7 @@ def test_children_are_traced_with_their_parent(folder: Path) -> None:
 @pytest.mark.ebpf
 def test_children_that_are_not_traced_are_said(folder: Path) -> None:
     with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
-        try:
-            wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
-            found = report("--pid", process.pid, "--duration", "1s")
-        finally:
-            for pid in Process(process.pid).children():
-                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--duration", "1s")
     assert not found["verdict"]["leak"]
     assert any(note.endswith("Add --children.") for note in found["notes"])
