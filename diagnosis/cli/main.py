@@ -1,5 +1,6 @@
 """The command ``memleak-lab``."""
 
+import io
 import json
 import os
 import signal
@@ -14,16 +15,18 @@ from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.doctor.preflight import Machine, check_parser
+from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
 from diagnosis.lab.grade import grade_function, grade_rate
 from diagnosis.output.tables import print_checks, report_console
+from diagnosis.target.objects import shared_parser
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
-    help="Find a native memory leak with eBPF, and hold the diagnosis against the truth.",
+    help="Find a native memory leak with eBPF, and check the diagnosis against exact counts.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +42,7 @@ def doctor(
     gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
     image: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's imageName.")] = "memleak-demo",
+    way: Annotated[Way, typer.Option("--for", help="How the lab will run: what that needs.")] = Way.LAB,
 ) -> None:
     """Say what this machine lacks, with a remedy for each."""
     if gone:
@@ -47,7 +51,9 @@ def doctor(
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
         return
-    checks = check_machine(Machine())
+    checks = check_way(way, Machine())
+    if way is Way.LAB:
+        checks.append(check_parser(shared_parser()))
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)
@@ -100,6 +106,9 @@ def main() -> None:
     """Run the command. Exit status 0: done and right; 1: wrong or missing; 2: it could not be done; 130: stopped."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
     except LabError as error:

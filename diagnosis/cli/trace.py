@@ -23,7 +23,14 @@ from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
 from diagnosis.output.document import report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
-from diagnosis.output.tables import print_light, print_placements, print_report, print_top, report_console
+from diagnosis.output.tables import (
+    error_console,
+    print_light,
+    print_placements,
+    print_report,
+    print_top,
+    report_console,
+)
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
@@ -85,7 +92,7 @@ def trace_command(
         typer.Option("--children", help="Trace what the process starts as well, also later: workers, forks."),
     ] = False,
     light: Annotated[
-        bool, typer.Option("--light", help="Probe nothing: sample page faults and say whose code makes it grow.")
+        bool, typer.Option("--light", help="Probe nothing: sample page faults and name the code in which it grows.")
     ] = False,
     pair: Annotated[
         bool, typer.Option("--pair", help="Use an entry and a return program, as on kernels before 6.13.")
@@ -122,7 +129,7 @@ def trace_command(
     )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
-    console = Console(stderr=True)
+    console = error_console()
     with target.opened() as opened:
         report, counted = trace.run(opened, console)
     if opened.started:
@@ -139,7 +146,7 @@ def trace_command(
 
 def _light(process: Process, seconds: float, output: Format, top: int) -> None:
     stopped = _stop_on_signals()
-    Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
+    error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
         report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait))
     match output:

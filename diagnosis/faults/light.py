@@ -1,4 +1,4 @@
-"""``trace --light``: which code makes a process grow, at no cost to it.
+"""``trace --light``: which code makes a process grow, without probes in it.
 
 No allocator call is probed. Page faults are sampled with their stacks, and resident memory is read from /proc. That
 finds the code that touches new memory first, which for a leak is the code that fills what it never frees; it cannot
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
-from diagnosis.report.report import Target, Truth
+from diagnosis.report.lost import explain_names
+from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
+from diagnosis.target.libc import is_c_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,8 @@ class LightReport:
     target: Target
     window_seconds: float
     stacks: tuple[TouchedStack, ...]
-    truth: Truth
+    truth: ResidentMemory
+    notes: tuple[str, ...]
     verdict: Verdict
 
     def to_json(self) -> str:
@@ -65,12 +68,13 @@ def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Call
         window = sampler.read()
         took = time.monotonic() - began
     stacks = tuple(window.stacks_of(process.pid, symbolizer))
-    truth = Truth(
+    notes = tuple(explain_names(symbolizer.lost_names()))
+    truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     anonymous = [each.anonymous_bytes for each in resident]
     verdict = _judge(stacks, [size - anonymous[0] for size in anonymous], took)
-    return LightReport(Target(process.pid, process.command), took, stacks, truth, verdict)
+    return LightReport(Target(process.pid, process.command), took, stacks, truth, notes, verdict)
 
 
 def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) -> Verdict:
@@ -79,7 +83,7 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
         return Verdict(leak=False, function="", caller="", summary=f"No growth found: {grew}, and not steadily.")
     if not stacks or not stacks[0].frames:
         raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
-    # memset and the like are not the place to look: the first function of the program's own is.
+    # The cause is not memset and the like, but the first function of the program's own.
     worst = stacks[0]
     own = _own_site(worst)
     return Verdict(
@@ -97,5 +101,5 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) 
 
 def _own_site(stack: TouchedStack) -> CallSite:
     """The first function outside the C library and its caller, or the first two at all."""
-    own = [frame for frame in stack.frames if not frame.module.startswith(("libc.so", "ld-linux"))]
+    own = [frame for frame in stack.frames if not is_c_runtime(frame.module)]
     return call_site(own or stack.frames)

@@ -1,4 +1,4 @@
-"""Finds whom to trace: which processes of the machine grow, and by whose code."""
+"""Finds the process to trace: which ones of the machine grow, and in which code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.lost import explain_names
 from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
@@ -24,14 +25,14 @@ SHOWN_STACKS = 3
 
 @dataclass(frozen=True)
 class Grower:
-    """A process that grew. Sizes in bytes; ``touched_bytes`` is an estimate from samples, the others are counted."""
+    """A process that grew. Sizes in bytes."""
 
     pid: int
     command: str
     resident_bytes: int
     growth_bytes: int
-    touched_bytes: float
     stacks: tuple[TouchedStack, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:
         try:
             found[pid] = Process(pid, proc).resident().anonymous_bytes
         except LabError:
-            continue  # a kernel thread, or gone
+            continue  # a kernel thread, or it has ended
     return found
 
 
@@ -97,6 +98,7 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
-        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
+            notes = tuple(explain_names(symbolizer.lost_names()))
+        return Grower(pid, process.command, resident, growth, tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):
-        return None  # gone meanwhile
+        return None  # it has ended meanwhile

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> Iterator[str]:
     """``command;outermost;...;innermost BYTES`` for every stack that holds something."""
-    command = PurePosixPath(target.command.split(" ", 1)[0]).name
+    command = _name(PurePosixPath(target.command.split(" ", 1)[0]).name)
     for frames, size in stacks:
         if size > 0:
-            # The separators of the format cannot be part of a name.
-            names = [frame.name.replace(";", ":") for frame in reversed(frames)]
+            names = [_name(frame.name) for frame in reversed(frames)]
             yield f"{';'.join([command, *names])} {size}"
+
+
+def _name(text: str) -> str:
+    """The separator of the format cannot be part of a name."""
+    return text.replace(";", ":")

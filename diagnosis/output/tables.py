@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from diagnosis.base.text import MAX_LINE, safe_text
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.report.lost import UNCOUNTED
 from diagnosis.report.site import short_name
@@ -33,17 +34,25 @@ PIPE_WIDTH = 120
 
 
 def report_console() -> Console:
-    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe.
+
+    Text is printed as it is, without markup: most of it comes from somebody else.
+    """
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+
+
+def error_console() -> Console:
+    """Standard error, for what is not the report. Without markup, too."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
     """One line a check, and the remedy where something is missing."""
     for check in checks:
-        mark = "[green]ok     [/]" if check.ok else "[red]MISSING[/]"
+        mark = Text("ok     ", "green") if check.ok else Text("MISSING", "red")
         remedy = f": {check.remedy}" if check.remedy else ""
-        # What libbpf and the kernel say can hold brackets.
-        console.print(f"{mark} {check.name:<18} {escape(check.found + remedy)}", highlight=False, soft_wrap=True)
+        text = safe_text(check.found + remedy, MAX_LINE)
+        console.print(mark.append(f" {check.name:<18} {text}", "default"), highlight=False, soft_wrap=True)
 
 
 def print_report(
@@ -89,7 +98,7 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     table = Table(title="claims against truth", title_justify="left")
     for name in ("", "it claims", "the kernel knows"):
         table.add_column(name, no_wrap=True)
-    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else "no leak found")
+    table.add_row("status", Text(claims.end.status), "leaking" if report.verdict.leak else "no leak found")
     table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
     claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
     table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
@@ -122,7 +131,7 @@ def print_top(
 def print_placements(console: Console, pid: int, allocators: Sequence[Allocator]) -> None:
     """Where each probe goes in a process's allocators, and why."""
     for allocator in allocators:
-        table = Table(title=f"probes of pid {pid} in {allocator.name}", title_justify="left")
+        table = Table(title=Text(f"probes of pid {pid} in {safe_text(allocator.name)}"), title_justify="left")
         for name in ("function", "offset in file", "instruction", "kernel", "why"):
             table.add_column(name)
         for placed in allocator.probes:
@@ -136,7 +145,7 @@ def print_placements(console: Console, pid: int, allocators: Sequence[Allocator]
             )
         console.print(table)
         for line in allocator.blind_spots:
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS) -> None:
@@ -146,6 +155,8 @@ def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS
     console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
     for stack in report.stacks[:shown]:
         _print_touched(console, stack)
+    for note in report.notes:
+        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
     style = "bold red" if report.verdict.leak else "bold green"
     console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
 
@@ -164,6 +175,8 @@ def print_watch(console: Console, watched: Watch) -> None:
         )
         for stack in grower.stacks:
             _print_touched(console, stack)
+        for note in grower.notes:
+            console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
     lost = f", {watched.lost:,} samples were lost" if watched.lost else ""
     console.print(
         f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False

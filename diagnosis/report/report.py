@@ -1,4 +1,4 @@
-"""The report of one traced window: what was taken and kept, by whom, beside resident memory and the verdict."""
+"""The report of one traced window: what each call stack allocated and kept, resident memory, and the verdict."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StackReport:
 
 
 @dataclass(frozen=True)
-class Truth:
+class ResidentMemory:
     """Resident memory of the process at both ends of the window, as the kernel counts it, in bytes."""
 
     resident_bytes_start: int
@@ -74,7 +74,7 @@ class Report:
     target: Target
     window_seconds: float
     stacks: tuple[StackReport, ...]
-    truth: Truth
+    truth: ResidentMemory
     lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
@@ -90,18 +90,19 @@ class Report:
 
 
 def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
-    """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols."""
+    """Add symbols to the addresses and a verdict to the numbers. The process should still run, for its symbols."""
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
     symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
-    truth = Truth(
+    truth = ResidentMemory(
         first.resident.total_bytes,
         last.resident.total_bytes,
         first.resident.anonymous_bytes,
         last.resident.anonymous_bytes,
     )
     stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
-    lost = count_lost(window, changes, symbolized)
+    names = symbolizer.lost_names()
+    lost = count_lost(window, changes, symbolized, names)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -109,7 +110,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         truth=truth,
         lost=lost,
         notes=(
-            *explain_lost(lost, window),
+            *explain_lost(lost, window, names),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
             *tracer.notes,
         ),
@@ -122,7 +123,9 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
     )
 
 
-def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: Truth) -> StackReport:
+def _stack(
+    symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: ResidentMemory
+) -> StackReport:
     survivors = window.survivors.get(stack)
     outstanding = counts.outstanding_bytes
     return StackReport(

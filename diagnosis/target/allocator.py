@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-
-from elftools.common.exceptions import ELFError
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.families import REQUIRED
+from diagnosis.target.libc import is_libc
 from diagnosis.target.survey import PlacedProbe, survey
 
 if TYPE_CHECKING:
@@ -29,7 +27,8 @@ __all__ = ["Allocator", "PlacedProbe", "find_allocators", "find_more_allocators"
 class Allocator:
     """One file that serves a process's heap: its name in the process, a path that opens it, and the probes for it.
 
-    ``blind_spots`` are lines that say what of it is not traced; ``families`` the allocators that are in it.
+    ``blind_spots`` are lines that say what of it is not traced; ``families`` the allocators that are in it; ``file`` is
+    its device and inode.
     """
 
     name: str
@@ -37,6 +36,7 @@ class Allocator:
     probes: tuple[PlacedProbe, ...]
     blind_spots: tuple[str, ...] = ()
     families: tuple[str, ...] = ()
+    file: tuple[str, int] = ("", 0)
 
 
 def find_allocators(
@@ -79,7 +79,7 @@ def find_more_allocators(
     Raises:
         LabError: the process has ended, or its C library cannot be read.
     """
-    mappings = {mapping.file: mapping for mapping in process.maps() if mapping.executable and _is_file(mapping)}
+    mappings = {mapping.file: mapping for mapping in process.code_maps() if _is_file(mapping)}
     found = (
         _allocator(process, mapping, custom or {}, at_entry=at_entry)
         for file, mapping in mappings.items()
@@ -91,10 +91,10 @@ def find_more_allocators(
 def _allocator(
     process: Process, mapping: MappedFile, custom: Mapping[str, Signature], *, at_entry: bool
 ) -> Allocator | None:
-    libc = _is_libc(mapping)
+    libc = is_libc(mapping.path)
     try:
         path = process.open_path(mapping)
-        found = _survey(path, mapping.path, custom, at_entry=at_entry)
+        found = survey(path, mapping.path, custom, at_entry=at_entry)
     except LabError:
         if libc:
             raise
@@ -103,19 +103,7 @@ def _allocator(
         _check_libc(process, mapping, found)
     if not found.probes and not found.blind_spots:
         return None
-    return Allocator(mapping.path, path, found.probes, found.blind_spots, found.families)
-
-
-def _survey(path: Path, name: str, custom: Mapping[str, Signature], *, at_entry: bool) -> Survey:
-    try:
-        with path.open("rb") as stream:
-            return survey(stream, PurePosixPath(name).name, custom, at_entry=at_entry)
-    except (ELFError, UnicodeDecodeError, ValueError) as error:
-        raise LabError(
-            f"{name} is no readable ELF file ({error})", "restart the process from an intact file"
-        ) from error
-    except OSError as error:
-        raise LabError(f"{name} cannot be read: {error.strerror}", "run this command as root") from error
+    return Allocator(mapping.label, path, found.probes, found.blind_spots, found.families, mapping.file)
 
 
 def _check_libc(process: Process, mapping: MappedFile, found: Survey) -> None:
@@ -123,19 +111,15 @@ def _check_libc(process: Process, mapping: MappedFile, found: Survey) -> None:
         raise LabError(f"pid {process.pid} is a {found.bits}-bit process", "trace a 64-bit build of it")
     if missing := REQUIRED - {placed.name for placed in found.probes}:
         names = " and ".join(sorted(missing))
-        raise LabError(f"{mapping.path} does not export {names}", "run the program with an unchanged glibc")
+        raise LabError(f"{mapping.label} does not export {names}", "run the program with an unchanged glibc")
 
 
 def _is_file(mapping: MappedFile) -> bool:
     return mapping.path.startswith("/") and mapping.inode != 0
 
 
-def _is_libc(mapping: MappedFile) -> bool:
-    return PurePosixPath(mapping.path).name.startswith(("libc.so", "libc-2.", "ld-musl-", "libc.musl-"))
-
-
 def _refusal(process: Process) -> LabError:
-    names = {PurePosixPath(mapping.path).name for mapping in process.maps() if mapping.executable and mapping.path}
+    names = {mapping.name for mapping in process.code_maps() if mapping.path}
     if not names - {"[vdso]", "[vsyscall]"}:
         return LabError(f"pid {process.pid} has no program mapped (a kernel thread?)", "choose a process of a program")
     return LabError(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.linkage import Linkage
+from diagnosis.target.objects import find_symbols
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ _AT_NULL, _AT_BASE = 0, 7
 _REGISTERS = struct.Struct("=27Q")
 _RIP = 16
 _BREAKPOINT = b"\xcc"
+
+_NOTIFY, _DEBUG = "_dl_debug_state", "_r_debug"
 
 # struct r_debug (link.h): where its state is, and the state in which nothing is being mapped.
 _R_STATE, _RT_CONSISTENT = 24, 0
@@ -179,16 +181,14 @@ class _Linker:
         mapping = next((each for each in process.maps() if each.start == base), None) if base else None
         if mapping is None:
             return None
-        with process.open_path(mapping).open("rb") as stream:
-            linkage = Linkage(stream)
-            found = linkage.functions(lambda name: name == "_dl_debug_state")
-            debug = linkage.data("_r_debug")
-        if not found:
+        found = find_symbols(process.open_path(mapping), [_NOTIFY], [_DEBUG])
+        if _NOTIFY not in found.functions:
             raise LabError(
-                f"{mapping.path} does not tell when the program is loaded: it has no _dl_debug_state",
+                f"{mapping.label} does not say when the program is loaded: it has no {_NOTIFY}",
                 "start the program, then trace it by --pid",
             )
-        return cls(base + found["_dl_debug_state"].address, base + debug if debug else 0)
+        debug = found.variables.get(_DEBUG)
+        return cls(base + found.functions[_NOTIFY].address, base + debug.address if debug else 0)
 
     def is_complete(self, memory: int) -> bool:
         """True where everything is mapped. musl, whose r_debug has no name, tells no earlier."""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
+import stat
 import struct
 import weakref
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROC = Path("/proc")
 KIB = 1024
+
+# What the kernel adds to the path of a file that has no name any more.
+DELETED = " (deleted)"
+
+# A command line can have 2 MiB.
+MAX_COMMAND = 1_024
 
 
 @dataclass(frozen=True)
@@ -30,13 +43,23 @@ class Mapping:
     path: str
 
     @property
+    def label(self) -> str:
+        """The path, safe to print."""
+        return safe_text(self.path.encode(errors="surrogateescape"))
+
+    @property
+    def name(self) -> str:
+        """The file's own name, safe to print; "" for anonymous memory."""
+        return safe_text(PurePosixPath(self.path.removesuffix(DELETED)).name.encode(errors="surrogateescape"))
+
+    @property
     def executable(self) -> bool:
         """True where code can run."""
         return "x" in self.permissions
 
     @property
     def file(self) -> tuple[str, int]:
-        """What tells one mapped file from another: device and inode. A path can name another file by now."""
+        """What identifies the mapped file: device and inode. A path can name another file by now."""
         return self.device, self.inode
 
 
@@ -72,20 +95,21 @@ class Process:
 
     @cached_property
     def command(self) -> str:
-        """The command line, or the name in brackets for a kernel thread.
+        """The command line, safe to print, or the name in brackets for a kernel thread.
 
         Raises:
             LabError: the process has ended.
         """
         try:
-            words = (self._memory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            with (self._memory / "cmdline").open("rb") as stream:
+                words = stream.read(MAX_COMMAND).rstrip(b"\0").split(b"\0")
         except (FileNotFoundError, ProcessLookupError) as error:
             raise _ended(self.pid) from error
-        text = b" ".join(words).decode(errors="replace").strip()
-        return text or f"[{_read(self._memory / 'comm').strip()}]"
+        text = safe_text(b" ".join(words).strip(), MAX_COMMAND)
+        return text or f"[{safe_text(_read(self._memory / 'comm').strip())}]"
 
     def program(self) -> tuple[str, ...]:
-        """What tells the program in this process from the one before an exec: where its code and stack begin.
+        """What identifies the program in this process, and changes with an exec: where its code and stack begin.
 
         Empty when the process has ended.
         """
@@ -143,22 +167,33 @@ class Process:
         """Every mapping, by rising address.
 
         Raises:
-            LabError: the process has ended or belongs to somebody else.
+            LabError: the process has ended or belongs to another user.
         """
-        # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
-        lines = self._maps().decode(errors="replace").split("\n")
-        return tuple(_parse_mapping(line) for line in lines if line)
+        return self._maps(lambda _: True)
 
-    def mapped_code(self) -> frozenset[tuple[str, int]]:
-        """The files that are mapped to be run, by device and inode: costs a tenth of reading all that `maps` tells.
+    def code_maps(self) -> tuple[Mapping, ...]:
+        """The executable ones: of 100,000 mappings there are few.
 
         Raises:
             LabError: the process has ended or belongs to somebody else.
         """
-        found = _MAPPED_CODE.findall(self._maps())
+        return self._maps(lambda line: line[line.index(" ") + 3] == "x")
+
+    def mapped_code(self) -> frozenset[tuple[str, int]]:
+        """The files that are mapped to be run, by device and inode: costs a tenth of reading all that `maps` says.
+
+        Raises:
+            LabError: the process has ended or belongs to another user.
+        """
+        found = _MAPPED_CODE.findall(self._maps_text())
         return frozenset((device.decode(), int(inode)) for device, inode in found)
 
-    def _maps(self) -> bytes:
+    def _maps(self, wanted: Callable[[str], bool]) -> tuple[Mapping, ...]:
+        # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
+        lines = os.fsdecode(self._maps_text()).split("\n")
+        return tuple(_parse_mapping(line) for line in lines if line and wanted(line))
+
+    def _maps_text(self) -> bytes:
         try:
             maps = (self._memory / "maps").read_bytes()
         except PermissionError as error:
@@ -188,16 +223,38 @@ class Process:
         link = memory / "map_files" / f"{mapping.start:x}-{mapping.end:x}"
         if os.access(link, os.R_OK):
             return link
-        path = memory / "root" / mapping.path.removesuffix(_DELETED).lstrip("/")
+        path = memory / "root" / mapping.path.removesuffix(DELETED).lstrip("/")
         try:
             same = path.stat().st_ino == mapping.inode
         except OSError as error:
-            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
+            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
         if not same:
-            raise LabError(f"{mapping.path} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
+            raise LabError(f"{mapping.label} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
         if not os.access(path, os.R_OK):
-            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read", _AS_ROOT)
+            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read", _AS_ROOT)
         return path
+
+    def open_perf_map(self) -> int:
+        """A descriptor of the map that a JIT compiler of this process writes, in the process's own /tmp.
+
+        Raises:
+            OSError: there is none, or it is not the process's own file: anybody can write to /tmp.
+        """
+        own = next(line.split()[-1] for line in _read(self._memory / "status").split("\n") if line.startswith("NSpid:"))
+        root = os.open(self._memory / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptors = [root]
+        try:
+            folder = os.open("tmp", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+            descriptors.append(folder)
+            found = os.open(f"perf-{own}.map", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            descriptors.append(found)
+            status = os.fstat(found)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != self._root.stat().st_uid:
+                raise OSError(errno.EPERM, "the map is not the process's own file")
+            return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 class _Ending:
@@ -229,7 +286,7 @@ def _ended(pid: int) -> LabError:
 
 def _read(path: Path) -> str:
     """One of a process's files. The names and paths in it are whatever bytes the process chose."""
-    return path.read_bytes().decode(errors="replace")
+    return os.fsdecode(path.read_bytes())
 
 
 def _stat(folder: Path) -> list[str]:
@@ -267,7 +324,6 @@ def _children(folder: Path) -> tuple[int, ...]:
 
 _MAPPED_CODE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ ..x. [0-9a-f]+ (\S+) ([1-9][0-9]*)", re.MULTILINE)
 _RSS = ("VmRSS", "RssAnon")
-_DELETED = " (deleted)"
 _AS_ROOT = "run this command as root, or restart the process"
 
 

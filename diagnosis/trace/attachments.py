@@ -66,9 +66,12 @@ class Attachments:
         for allocator in self.allocators:
             self._attach(trace, allocator)
 
-    def _attach(self, trace: HeapTrace, allocator: Allocator) -> None:
-        if allocator.probes:
-            trace.attach(self._thread, str(allocator.path), [placed.probe for placed in allocator.probes])
+    def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
+        if not allocator.probes:
+            return
+        mapped = () if again else self._process.code_maps()
+        code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
+        trace.attach(self._thread, str(allocator.path), [placed.probe for placed in allocator.probes], code)
 
     def start(self) -> None:
         """Begin to look for what is mapped later, in a thread: to attach a file's probes can take a second."""
@@ -137,7 +140,7 @@ class Attachments:
         try:
             # Anew: the paths led through that thread.
             for allocator in find_allocators(self._process, self._custom, at_entry=self._at_entry):
-                self._attach(self._trace, allocator)
+                self._attach(self._trace, allocator, again=True)
         except TraceError as error:
             self.notes = (*self.notes, f"{note}: from then on calls are not counted ({error}).")
             return

@@ -78,11 +78,6 @@ class Group:
         return (stack,)
 
     @property
-    def uses_session(self) -> bool:
-        """True where one eBPF program serves both ends of a call, in each of the processes."""
-        return all(each.tracer.uses_session for each in self._roster.traced())
-
-    @property
     def allocators(self) -> tuple[Allocator, ...]:
         """What is traced, by the file's name: workers share their libraries."""
         present = {each.name: each for traced in self._roster.traced() for each in traced.tracer.allocators}

@@ -145,11 +145,6 @@ class Tracer:
         """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
         self._attachments.look()
 
-    @property
-    def uses_session(self) -> bool:
-        """True where one eBPF program serves both ends of a call."""
-        return self._trace.uses_session
-
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots."""
         while not self._closing.wait(DRAIN_SECONDS):

@@ -28,7 +28,7 @@ _LIBC = re.compile(r"libc(\.so\.6|-2\.\d+\.so)( \(deleted\))?")
 
 
 class RefusedError(Exception):
-    """Why a process cannot be counted, and what would mend it."""
+    """Why a process cannot be counted, and what would fix it."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,16 @@ class Image:
         if any("musl" in PurePosixPath(mapping.path).name for mapping in self._mappings):
             raise RefusedError(f"pid {self._pid} runs on musl, which this does not count: use an image with glibc")
         raise RefusedError(f"pid {self._pid} has no C library mapped: it is statically linked, or a kernel thread")
+
+    def other_allocators(self) -> list[str]:
+        """The files beside the C library that define malloc: a preloaded allocator, or the program itself."""
+        found = {}
+        for mapping in self._mappings:
+            name = PurePosixPath(mapping.path).name
+            # The dynamic linker has one for itself.
+            if not _LIBC.fullmatch(name) and not name.startswith("ld-") and (file := self._file(mapping)):
+                found[mapping.path] = bool(file.code("malloc", 1))
+        return [path for path, defines in found.items() if defines]
 
     def describe(self, address: int) -> str:
         """``function+offset (file)`` of a return address, or as much of it as is known."""

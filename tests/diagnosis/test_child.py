@@ -10,9 +10,10 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.lab import child
 from diagnosis.lab.child import PROJECT, Child
+from diagnosis.lab.service_env import FREE_PORTS
 from diagnosis.lab.unprivileged import User, choose_user
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +120,6 @@ def test_at_the_end_the_child_is_asked_to_stop(tmp_path: Path) -> None:
     assert not Path(f"/proc/{process.pid}").exists(), "it was waited for as well"
 
 
-@pytest.mark.timeout(30)
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "STOP_SECONDS", 0.05)
     code = f"import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{READY}time.sleep(600)"
@@ -151,8 +151,7 @@ def test_ctrl_c_on_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_the_service_of_root_runs_as_nobody() -> None:
-    settings = {"LAB_HTTP_PORT": "0", "LAB_METRICS_PORT": "0", "LAB_LEDGER_PORT": "0", "LAB_HOST": "127.0.0.1"}
-    with Child("service", settings, choose_user({}, 0)) as process:
+    with Child("service", FREE_PORTS, choose_user({}, 0)) as process:
         assert process.first_event()["pid"] == process.pid
         assert Path(f"/proc/{process.pid}").stat().st_uid == choose_user({}, 0).uid
         os.kill(process.pid, signal.SIGTERM)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.target.flow import Flow
-from diagnosis.target.linkage import Linkage
-from tests.diagnosis.programs import compile_c
+from diagnosis.target.parser.flow import Flow
+from diagnosis.target.parser.linkage import Linkage
+from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def compiled(tmp_path: Path) -> Iterator[Callable[[str], Compiled]]:
         )
         stream = compile_c(f"__asm__({text});\n", tmp_path / "shape.so", "-shared").open("rb")
         streams.append(stream)
-        return Compiled(Linkage(stream))
+        return Compiled(Linkage(stream.fileno()))
 
     yield build
     for stream in streams:

@@ -12,10 +12,10 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.launch import Account, Launched
-from diagnosis.target.linkage import Linkage
+from diagnosis.target.objects import find_symbols
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import compile_c
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import compile_c
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="programs are started on x86-64 only")
 
@@ -125,8 +125,7 @@ def test_a_program_that_was_not_let_go_ends_with_the_one_that_holds_it() -> None
 
 
 def test_exported_variables_have_addresses() -> None:
-    linker = next(each for each in Process(os.getpid()).maps() if each.executable and "/ld-" in each.path)
-    with Path(linker.path).open("rb") as stream:
-        linkage = Linkage(stream)
-        assert linkage.data("_r_debug") > 0
-        assert linkage.data("no_such_variable") == 0
+    linker = next(each for each in Process(os.getpid()).code_maps() if "/ld-" in each.path)
+    found = find_symbols(Path(linker.path), [], ["_r_debug", "no_such_variable"])
+    assert found.variables.keys() == {"_r_debug"}
+    assert found.variables["_r_debug"].address > 0

@@ -9,9 +9,9 @@ import pytest
 
 from diagnosis.target.members import container_of, family_of
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import running
 from tests.diagnosis.recorded import PID, record
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

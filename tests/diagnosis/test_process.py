@@ -10,9 +10,9 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import PROC, Mapping, Process, Resident
-from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.recorded import PID, end, record
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import answer, compile_c, running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from heap_trace import MAX_FRAMES, Lost
 from rich.console import Console
 
 from diagnosis.lab.claims import Claims, ClaimsWindow
-from diagnosis.lab.ledger import LedgerWindow, Quiet
+from diagnosis.lab.ledger import IdleInterval, LedgerWindow
 from diagnosis.output.document import report_as_json
 from diagnosis.output.tables import print_report
 from diagnosis.report.report import build_report
@@ -132,10 +132,8 @@ def test_an_unknown_stack_has_a_name_too() -> None:
 
 
 def test_the_json_has_every_field() -> None:
-    quiet = Quiet(0, 9, 100, 1000 * MIB)
-    text = report_as_json(
-        reported(window()), ClaimsWindow(claims(BASE), claims(BASE)), LedgerWindow(0, 0, quiet, quiet)
-    )
+    idle = IdleInterval(0, 9, 100, 1000 * MIB)
+    text = report_as_json(reported(window()), ClaimsWindow(claims(BASE), claims(BASE)), LedgerWindow(0, 0, idle, idle))
     body = json.loads(text)
     assert text.endswith("}\n")
     assert set(body) == {

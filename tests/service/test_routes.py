@@ -19,7 +19,7 @@ from service.claims import RuntimeView
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
 from service.routes import catalog_app, ledger_app, metrics_app
 from service.schedule import Schedule
-from tests.service.running import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,7 @@ def test_the_ledger_has_every_figure(cache: CatalogCache) -> None:
     elapsed = body.pop("elapsed_seconds")
     assert 0 <= elapsed < 30
     assert isinstance(body.pop("pid"), int)
-    assert body.pop("quiet_intervals")[1:] == [asdict(quiet) for quiet in cache.ledger().quiet_intervals[1:]]
+    assert body.pop("idle_intervals")[1:] == [asdict(idle) for idle in cache.ledger().idle_intervals[1:]]
     assert body == {
         "inserts_begun": 32,
         "inserts": 32,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import versions
-from tests.infra.recording import record
-from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published, wait_for
+from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published
+from tests.support.recording import record
+from tests.support.waiting import wait_until
 from tests.system.tracing import COMMAND, memleak_lab
 
 if TYPE_CHECKING:
@@ -46,15 +47,19 @@ def remove() -> None:
 
 
 def has_its_check(name: str) -> bool:
-    """Whether the container has the program of its health check: a stand-in for a public image may not."""
+    """Whether the container has what its health check needs: a stand-in for a public image may not.
+
+    That is the program, and a shell: Docker's command line has the check run by one, which the provider does not.
+    """
     program = shlex.split(inspect(name)["Config"]["Healthcheck"]["Test"][1])[0]
-    copy = ["docker", "cp", f"{name}:{program}", "-"]
-    return not program.startswith("/") or not subprocess.run(copy, capture_output=True, check=False).returncode
+    needed = [path for path in (program, "/bin/sh") if path.startswith("/")]
+    copies = [["docker", "cp", f"{name}:{path}", "-"] for path in needed]
+    return not any(subprocess.run(copy, capture_output=True, check=False).returncode for copy in copies)
 
 
 def healthy(name: str) -> None:
     """Wait for Docker's own verdict."""
-    wait_for(lambda: bool(inspect(name)["State"]["Health"]["Status"] == "healthy"), f"{name} is healthy")
+    wait_until(lambda: bool(inspect(name)["State"]["Health"]["Status"] == "healthy"), f"{name} is healthy")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +118,7 @@ def test_the_trace_of_the_container_is_the_ledgers_to_the_byte(lab: dict[str, st
 @pytest.mark.root
 def test_a_killed_leaker_comes_back_healthy_and_its_visitors_with_it(lab: dict[str, str]) -> None:
     os.kill(inspect(lab["leaker"])["State"]["Pid"], signal.SIGKILL)
-    wait_for(lambda: inspect(lab["leaker"])["RestartCount"] == 1, "Docker restarts it")
+    wait_until(lambda: inspect(lab["leaker"])["RestartCount"] == 1, "Docker restarts it")
     healthy(lab["leaker"])
     metrics = f"{published(lab['leaker'], 9090)}/metrics"
     answer(metrics, until=lambda text: 'path="/api/items/{id}",status="200"' in text)

@@ -45,6 +45,9 @@ class FakeTracer:
 
 
 class FakeSymbolizer:
+    def lost_names(self) -> dict[str, str]:
+        return {}
+
     def symbolize(self, addresses: tuple[int, ...]) -> SymbolizedStack:
         frames = (Frame(f"f{addresses[0]}", "lib.so", "", 0, 0), Frame("main", "app", "", 0, 0))
         return SymbolizedStack(frames, broken=False, depth=2)
@@ -89,7 +92,8 @@ def test_counts_are_those_since_the_collector_was_made(tracer: FakeTracer) -> No
 
 def test_every_kind_of_lost_event_is_there_also_at_zero(tracer: FakeTracer) -> None:
     found = samples(tracer)
-    assert {kind for name, kind in found if name == "memleak_lost_events_total"} == {k.name.lower() for k in Lost}
+    kinds = {kind for name, kind in found if name == "memleak_lost_events_total"}
+    assert kinds == {"names", *(kind.name.lower() for kind in Lost)}
 
 
 def test_sites_are_bounded_and_keep_their_labels(tracer: FakeTracer) -> None:
@@ -136,3 +140,9 @@ def test_it_is_served_and_parsed_and_stops(tracer: FakeTracer, unused_tcp_port: 
     assert {"memleak_allocations", "memleak_frees", "memleak_lost_events", "memleak_resident_bytes"} <= names
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{unused_tcp_port}/metrics")
+
+
+def test_after_it_has_stopped_the_tracer_is_read_no_more(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    collector.close()
+    assert list(collector.collect()) == []

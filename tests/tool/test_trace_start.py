@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.diagnosis.programs import compile_c
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import compile_c
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

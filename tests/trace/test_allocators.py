@@ -10,14 +10,15 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.custom_allocator import parse_allocator
 from diagnosis.target.process import Process
 from diagnosis.trace.tracer import Tracer, Tracing
-from tests.diagnosis.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, archive
-from tests.trace.tracing import Row, Target, count, wait_until
+from tests.support.allocator_libraries import JEMALLOC, MIMALLOC, PRELOADED, archive
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from diagnosis.target.symbols import SymbolizedStack
-    from tests.diagnosis.allocator_libraries import Preloaded
+    from tests.support.allocator_libraries import Preloaded
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing, Counted
 

@@ -13,8 +13,9 @@ from diagnosis.target.members import family_of
 from diagnosis.target.process import Process
 from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import Tracing
-from tests.diagnosis.programs import answer, running
-from tests.trace.tracing import Row, wait_until
+from tests.support.programs import answer, running
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Row
 
 if TYPE_CHECKING:
     import subprocess

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.diagnosis.allocator_libraries import PRELOADED, TCMALLOC
+from tests.support.allocator_libraries import PRELOADED, TCMALLOC
 from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.target.symbols import SymbolizedStack
-    from tests.diagnosis.allocator_libraries import Preloaded
+    from tests.support.allocator_libraries import Preloaded
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 

@@ -12,13 +12,13 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
 from diagnosis.trace.tracer import Tracer
-from tests.diagnosis.allocator_libraries import PRELOADED
+from tests.support.allocator_libraries import PRELOADED
 from tests.trace.tracing import CompilationError, Row, Target, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.diagnosis.allocator_libraries import Preloaded
+    from tests.support.allocator_libraries import Preloaded
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing, Counted
 
@@ -65,8 +65,8 @@ def refusal(target: Target) -> str:
 
 def libraries_of(program: Path) -> list[Path]:
     """What the dynamic linker maps for a program, itself included."""
-    told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    return [Path(word) for line in told.splitlines() for word in line.split() if word.startswith("/")]
+    output = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    return [Path(word) for line in output.splitlines() for word in line.split() if word.startswith("/")]
 
 
 @pytest.mark.parametrize("linking", ["-no-pie", "-static", "-static-pie"])

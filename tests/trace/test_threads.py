@@ -8,7 +8,8 @@ import pytest
 from heap_trace import MAX_FRAMES
 
 from diagnosis.target.process import Process
-from tests.trace.tracing import Row, Target, count, wait_until
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from tests.trace.conftest import Build, Trace
@@ -91,10 +92,10 @@ def test_the_thread_that_the_kernel_finds_a_process_by_ends_under_the_trace(
             wait_until(lambda: Process(target.pid).thread != target.pid, "the first thread has ended")
         with closing.tracing(target, allow_session=allow_session) as tracer:
             assert target.go() == "ended"
-            if not tracer.uses_session:
+            if ending == "other" or not allow_session:
                 wait_until(lambda: bool(tracer.notes), "the probes are attached anew")
             assert target.go() == "done"
             counted = count(tracer)
-            assert len(tracer.notes) == (not tracer.uses_session)
+            assert len(tracer.notes) == (ending == "other" or not allow_session)
     assert counted.own == LEADER
     assert counted.lost == {}
