@@ -9,6 +9,7 @@ import typer
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import parse_duration, parse_size
 from diagnosis.doctor.preflight import check_machine
+from diagnosis.target.custom_allocator import parse_allocator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,8 @@ LONGEST_WINDOW_SECONDS = 86_400.0
 SHORTEST_WINDOW_SECONDS = 1.0
 
 
-def _typed(parse: Callable[[str], float]) -> Callable[[str], Any]:
-    def convert(text: str) -> float:
+def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:  # noqa: ANN401 - what the option holds
         try:
             return parse(text)
         except ValueError as error:
@@ -37,6 +38,11 @@ def size_option(*names: str, text: str) -> Any:  # noqa: ANN401 - typer's own ty
 def duration_option(*names: str, text: str) -> Any:  # noqa: ANN401
     """An option whose value is a duration in seconds."""
     return typer.Option(*names, parser=_typed(parse_duration), metavar="TIME", help=text)
+
+
+def allocator_option(*names: str, text: str) -> Any:  # noqa: ANN401
+    """An option whose value is an allocator's functions, by symbol."""
+    return typer.Option(*names, parser=_typed(parse_allocator), metavar="FUNCTIONS", help=text)
 
 
 def check_window(name: str, seconds: float) -> None:

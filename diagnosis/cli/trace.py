@@ -5,17 +5,19 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
 from diagnosis.base.errors import LabError
-from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
+from diagnosis.cli.options import allocator_option, check_window, duration_option, require_machine, size_option
+from diagnosis.cli.target import OpenedTarget, Target
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import sample
 from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
@@ -33,15 +35,19 @@ from diagnosis.output.tables import (
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
+from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
-from diagnosis.target.targets import process_of_container, process_of_pod
+from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
 from diagnosis.trace.window import measure
 
 DEFAULT_SECONDS = 30.0
 SHORTEST_INTERVAL_SECONDS = 0.2
 MOST_BLOCKS = 1 << 26
+
+# How long a command that was interrupted may take to end, until it is said to run on.
+COMMAND_END_SECONDS = 2.0
 
 
 class Format(enum.StrEnum):
@@ -53,13 +59,19 @@ class Format(enum.StrEnum):
 
 
 def trace_command(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND...", help="Start this program, and trace it from its first allocation on."),
+    ] = None,
     *,
     pid: Annotated[int | None, typer.Option(help="The process to trace, as `ps` numbers it here.")] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="A container of Docker or containerd.")] = None,
     pod: Annotated[str | None, typer.Option(metavar="NS/NAME[/CONTAINER]", help="A pod on this node.")] = None,
     duration: Annotated[
         float | None,
-        duration_option("--duration", text="How long to trace: 30s, or until Ctrl-C with --listen. Ctrl-C ends it."),
+        duration_option(
+            "--duration", text="How long to trace: 30s; with --listen or a COMMAND until Ctrl-C, which always ends it."
+        ),
     ] = None,
     interval: Annotated[
         float | None, duration_option("--interval", text="Print what is outstanding this often meanwhile.")
@@ -80,6 +92,10 @@ def trace_command(
         float | None,
         typer.Option(min=1, metavar="CALLS", help="Detach when the process makes more allocator calls a second."),
     ] = None,
+    children: Annotated[
+        bool,
+        typer.Option("--children", help="Trace what the process starts as well, also later: workers, forks."),
+    ] = False,
     light: Annotated[
         bool, typer.Option("--light", help="Probe nothing: sample page faults and name the code in which it grows.")
     ] = False,
@@ -89,6 +105,10 @@ def trace_command(
     at_entry: Annotated[
         bool, typer.Option("--at-entry", help="Place every probe at its function's entry, whatever it costs.")
     ] = False,
+    allocator: Annotated[
+        dict | None,  # type: ignore[type-arg] # typer takes no more than that
+        allocator_option("--allocator", text=f"Functions of the program's own allocator: '{EXAMPLE}'."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -98,21 +118,32 @@ def trace_command(
         raise LabError(
             f"--interval is {interval:g} s: it must be {SHORTEST_INTERVAL_SECONDS:g} s or more", "try --interval 5s"
         )
-    process = _find(pid, container, pod)
+    target = Target(pid, container, pod, tuple(command or ()), children)
+    target.check(started_first={"--light": light, "--explain": explain})
     if explain:
-        print_placements(report_console(), process.pid, find_allocators(process, at_entry=at_entry))
+        process = target.find()
+        print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
         return
     require_machine(Machine())
     if light:
-        _light(process, duration or DEFAULT_SECONDS, output, top)
+        _light(target.find(), duration or DEFAULT_SECONDS, output, top)
         return
-    seconds = duration if duration is not None or listen else DEFAULT_SECONDS
+    seconds = duration if duration is not None or listen or command else DEFAULT_SECONDS
     tracer = Tracing(
-        max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry, max_rate=max_rate
+        max_blocks=max_blocks,
+        min_bytes=min_size,
+        allow_session=not pair,
+        at_entry=at_entry,
+        max_rate=max_rate,
+        custom=allocator or {},
     )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
-    report, counted = trace.run(process, error_console())
+    console = error_console()
+    with target.opened() as opened:
+        report, counted = trace.run(opened, console)
+    if opened.started:
+        console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
     match output:
         case Format.JSON:
             sys.stdout.write(report_as_json(report, ledger=counted))
@@ -138,17 +169,6 @@ def _light(process: Process, seconds: float, output: Format, top: int) -> None:
             print_light(report_console(), report, top)
 
 
-def _find(pid: int | None, container: str | None, pod: str | None) -> Process:
-    named = [name for name in (pid, container, pod) if name is not None]
-    if len(named) != 1:
-        raise LabError("trace needs one target", "name it by --pid P, --container NAME or --pod NAMESPACE/NAME")
-    if container is not None:
-        return process_of_container(container)
-    if pod is not None:
-        return process_of_pod(pod)
-    return Process(pid or 0)
-
-
 @dataclass(frozen=True)
 class _Trace:
     seconds: float | None
@@ -158,28 +178,45 @@ class _Trace:
     listen: str | None
     ledger: str | None
 
-    def run(self, process: Process, console: Console) -> tuple[Report, LedgerWindow | None]:
+    def run(self, target: OpenedTarget, console: Console) -> tuple[Report, LedgerWindow | None]:
         """The report, and what the ledger counted in its window where there is one."""
         stopped = _stop_on_signals()
+        process = target.process
         with ExitStack() as stack:
-            tracer = stack.enter_context(Tracer(process, self.tracing, lambda line: console.print(line, markup=False)))
-            symbolizer = stack.enter_context(Symbolizer(process))
+            tracer, symbolizer = self._attach(target, stack, lambda line: console.print(line, markup=False))
             if self.listen:
                 stack.callback(serve(tracer, symbolizer, self.listen))
             client = LedgerClient(self.ledger) if self.ledger else None
             if client:
                 stack.callback(client.close)
             until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
+            if target.started:
+                until = f"as {target.started.account.name}, {until}, or until it ends"
             console.print(f"tracing pid {process.pid} ({process.command}) {until}", highlight=False, markup=False)
             ticker = _Ticker(self, tracer, symbolizer, console, stopped)
+
+            def pause(seconds: float) -> bool:
+                target.resume()  # now that the window has begun
+                return ticker.pause(seconds)
+
             measure_for = partial(
-                measure, tracer, symbolizer, self.seconds, sample_count=SAMPLES_PER_WINDOW, pause=ticker.pause
+                measure, tracer, symbolizer, self.seconds, sample_count=SAMPLES_PER_WINDOW, pause=pause
             )
             if client is None:
                 return build_report(tracer, measure_for(), symbolizer), None
             alignment = Alignment(client.read)
             report = build_report(tracer, measure_for(align=alignment), symbolizer)
             return report, alignment.window()
+
+    def _attach(
+        self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]
+    ) -> tuple[Tracer, Symbolizer]:
+        """A tracer of one process, or of several that read as one."""
+        if target.members is None:
+            tracer = stack.enter_context(Tracer(target.process, self.tracing, warn))
+            return tracer, stack.enter_context(Symbolizer(target.process))
+        group = stack.enter_context(Group(target.process, target.members, self.tracing))
+        return cast("Tracer", group), cast("Symbolizer", group)
 
 
 class _Ticker:

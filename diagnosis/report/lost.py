@@ -104,5 +104,5 @@ def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, st
         yield f"The probes were detached after {window.seconds:.1f} s: {window.detached}. The numbers are of that time."
     if window.children:
         pids = ", ".join(map(str, window.children))
-        yield f"Child processes have heaps of their own, which are not in these numbers. Trace each by its pid: {pids}."
+        yield f"Child processes have heaps of their own, which are not in these numbers ({pids}). Add --children."
     yield from explain_names(names)

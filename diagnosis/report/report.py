@@ -112,6 +112,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         notes=(
             *explain_lost(lost, window, names),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
+            *tracer.notes,
         ),
         verdict=judge(
             _sites(changes, symbolized, window),

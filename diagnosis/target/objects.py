@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import call_frames_of, object_of, placement_of
+from diagnosis.target.parser.answers import call_frames_of, object_of, placement_of, symbols_of
 from diagnosis.target.parser.client import Parser, ParserError
 from diagnosis.target.parser.facts import CODE_BYTES, CallFrames, ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
+
+    from diagnosis.target.parser.answers import FileSymbols
 
 __all__ = [
     "CODE_BYTES",
@@ -30,6 +32,7 @@ __all__ = [
     "Segment",
     "choose_instruction",
     "defines",
+    "find_symbols",
     "open_regular",
     "read_call_frames",
     "read_code",
@@ -125,6 +128,22 @@ def read_call_frames(path: Path, patterns: Sequence[bytes] = (), parser: Parser 
             return call_frames_of(parser.ask("cfi", fields, files=[descriptor]), len(patterns))
         except ParserError:
             return None
+
+
+def find_symbols(
+    path: Path, functions: Collection[str], variables: Collection[str] = (), parser: Parser = _parser
+) -> FileSymbols:
+    """The functions of these names that an ELF file defines, and the variables that it exports.
+
+    Raises:
+        LabError: the file cannot be read or is no ELF.
+    """
+    fields = {"names": sorted(functions), "ends": [], "variables": sorted(variables)}
+    try:
+        with _opened(path) as descriptor:
+            return symbols_of(parser.ask("symbols", fields, files=[descriptor]))
+    except (ParserError, OSError) as error:
+        raise LabError(f"{path} cannot be read: {safe_text(str(error))}", "run: memleak-lab doctor") from error
 
 
 def choose_instruction(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Self
 from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.allocator import find_allocators
 from diagnosis.target.status import handled_signals, is_filtered
+from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from heap_trace import Lost, MappingKind, SizeClass, Stack
+    from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
@@ -91,6 +91,7 @@ class Tracing:
         allow_session: False for an entry and a return program, as on kernels before 6.13.
         at_entry: True for every probe at its function's entry, whatever it costs there.
         max_rate: allocator calls a second above which the probes are detached; None for any number.
+        custom: functions of an allocator of the program's own, by symbol.
     """
 
     max_blocks: int = MAX_BLOCKS
@@ -99,6 +100,7 @@ class Tracing:
     allow_session: bool = True
     at_entry: bool = False
     max_rate: float | None = None
+    custom: Mapping[str, Signature] = field(default_factory=dict)
 
 
 class Tracer:
@@ -117,7 +119,7 @@ class Tracer:
         self, process: Process, tracing: Tracing = Tracing(), warn: Callable[[str], object] = lambda _: None
     ) -> None:
         self.process = process
-        self.allocators: tuple[Allocator, ...] = find_allocators(process, at_entry=tracing.at_entry)
+        self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
@@ -133,31 +135,37 @@ class Tracer:
                         max_stacks=tracing.max_stacks,
                         min_bytes=tracing.min_bytes,
                         count_calls=tracing.max_rate is not None,
-                        allow_session=tracing.allow_session,
+                        allow_session=tracing.allow_session and self._attachments.allow_session,
                     )
                 )
                 if not self._trace.uses_session and (handled := handled_signals(process.pid)):
                     warn(_ALTERNATE_STACKS.format(signals=", ".join(handled)))
-                for allocator in self.allocators:
-                    self._attach(allocator)
+                self._attachments.attach(self._trace)
             except TraceError as error:
                 raise _explain(error, process) from error
-            self._watchdog = Watchdog(self._trace.detach, self._trace.calls, tracing.max_rate)
+            self._watchdog = Watchdog(self.detach, self._trace.calls, tracing.max_rate)
             # Registered before they start: an interruption can come before start() returns.
             stack.callback(self._watchdog.close)
             self._watchdog.start()
             stack.callback(self._stop_draining)
             self._drainer.start()
+            stack.callback(self._attachments.close)
+            self._attachments.start()
             self._close = stack.pop_all().close
 
-    def _attach(self, allocator: Allocator) -> None:
-        code = [
-            (mapping.start, mapping.end)
-            for mapping in self.process.maps()
-            if mapping.executable and mapping.path == allocator.name
-        ]
-        probes = [placed.probe for placed in allocator.probes]
-        self._trace.attach(self.process.pid, str(allocator.path), probes, code)
+    @property
+    def allocators(self) -> tuple[Allocator, ...]:
+        """What is traced: the allocators that were mapped when the trace began, and those that came later."""
+        return self._attachments.allocators
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else happened to the probes that a reader of the counts has to know."""
+        return self._attachments.notes
+
+    def look_for_allocators(self) -> None:
+        """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
+        self._attachments.look()
 
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots."""
@@ -261,6 +269,7 @@ class Tracer:
 
     def detach(self) -> None:
         """Detach the probes: the process runs at full speed again. What was counted can still be read."""
+        self._attachments.close()
         self._trace.detach()
 
     def close(self) -> None:

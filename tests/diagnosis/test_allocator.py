@@ -9,7 +9,8 @@ import pytest
 from heap_trace import Kind
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.allocator import FUNCTIONS, find_allocators
+from diagnosis.target.allocator import find_allocators
+from diagnosis.target.families import C_HEAP, MAPPINGS
 from diagnosis.target.objects import read_object
 from diagnosis.target.process import Process
 from tests.diagnosis.recorded import PID, record
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from diagnosis.target.allocator import Allocator
 
+FUNCTIONS = {**C_HEAP, **MAPPINGS}
 PROGRAM = "1000-2000 r-xp 00000000 fd:01 130 /usr/bin/catalog\n"
 VDSO = "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
 
@@ -49,6 +51,8 @@ def test_every_allocating_function_of_this_libc_is_probed_inside_its_own_code(ow
         assert address == export.address + placed.placement.delta
         assert address < export.address + export.size
         assert replace(placed.probe.signature, chunk_header=False) == FUNCTIONS[placed.name]
+        assert placed.probe.signature.chunk_header is (placed.name in C_HEAP)
+        assert placed.probe.exits == ()
         covered |= {name for name, other in elf.exports.items() if other.address == export.address}
     assert covered >= set(FUNCTIONS) & set(elf.exports)
     assert {placed.probe.signature.kind for placed in own.probes} == set(Kind) - {Kind.RESIZE}
@@ -139,13 +143,6 @@ def test_an_allocator_other_than_glibc_s_is_probed(tmp_path: Path, name: str) ->
     assert found.name == f"/lib/{name}"
     assert {placed.name for placed in found.probes} == {"malloc", "free"}
     assert found.blind_spots == ()
-
-
-def test_an_allocator_that_serves_c_plus_plus_by_itself_says_what_is_not_seen(tmp_path: Path) -> None:
-    library = small_allocator(tmp_path / "new", "void *_Znwm(unsigned long n) { return (void *)n; }\n")
-    (found,) = find_allocators(with_library(tmp_path, library, "libnew.so"))
-    (spot,) = found.blind_spots
-    assert spot.startswith("C++ new and delete of libnew.so are not traced")
 
 
 def test_every_allocator_of_a_running_process_is_found(tmp_path: Path) -> None:

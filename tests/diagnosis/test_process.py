@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -8,12 +9,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.process import Mapping, Process, Resident
+from diagnosis.target.process import PROC, Mapping, Process, Resident
 from tests.diagnosis.recorded import PID, end, record
+from tests.support.programs import answer, compile_c, running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+THREAD = """
+import sys, threading
+threading.Thread(target=lambda: print(threading.get_native_id(), flush=True) or sys.stdin.read(1)).start()
+"""
+FIRST_THREAD_ENDS = """
+    #include <pthread.h>
+    #include <stdio.h>
+    static void *stays(void *unused) { (void)unused; puts("there"); fflush(stdout); getchar(); return 0; }
+    int main(void) { pthread_t thread; pthread_create(&thread, 0, stays, 0); pthread_exit(0); }
+"""
 LIBC = "7f00a000-7f00b000 r-xp 00026000 fd:01 131 {path}\n"
 
 
@@ -83,6 +96,71 @@ def test_resident_memory_of_this_process_is_what_statm_says() -> None:
 )
 def test_a_zombie_is_not_alive(tmp_path: Path, state: str, alive: bool) -> None:
     assert record(tmp_path, state=state).alive() is alive
+
+
+def test_a_thread_is_no_process() -> None:
+    with running(sys.executable, "-c", THREAD) as program:
+        tid = int(answer(program))
+        with pytest.raises(LabError, match=f"^pid {tid} is a thread of process {program.pid}: .*{program.pid}"):
+            Process(tid)
+
+
+def test_a_process_whose_first_thread_has_ended_lives(tmp_path: Path) -> None:
+    """Its own maps, status and map_files are empty then: a living thread's are not."""
+    with running(compile_c(FIRST_THREAD_ENDS, tmp_path / "ends", "-pthread")) as program:
+        answer(program)
+        process = Process(program.pid)
+        wait_until(lambda: process.thread != program.pid, "the first thread has ended")
+        assert process.alive()
+        assert process.program()
+        assert process.resident().total_bytes > 0
+        (libc,) = [each for each in process.maps() if each.executable and "/libc.so" in each.path]
+        assert process.open_path(libc).read_bytes()[:4] == b"\x7fELF"
+        assert libc.file in process.mapped_code()
+        assert process.command == str(tmp_path / "ends")
+        program.kill()
+        program.wait()
+        assert not process.alive()
+        assert process.program() == ()
+
+
+def test_a_number_that_another_process_has_by_now_is_not_taken_for_it() -> None:
+    """GIVEN a process that has ended and was reaped THEN its /proc entry is not looked at any more."""
+    with running(sys.executable, "-c", "input()") as program:
+        process = Process(program.pid)
+        program.kill()
+        program.wait()
+    process._root = PROC / str(os.getpid())  # as if its number had been given to this process
+    assert not process.alive()
+    assert process.program() == ()
+    for look in (process.resident, process.maps, process.mapped_code):
+        with pytest.raises(LabError, match="has ended"):
+            look()
+
+
+def test_mapped_code_is_what_is_mapped_to_be_run(tmp_path: Path) -> None:
+    maps = (
+        "1000-2000 r--p 00000000 fd:01 130 /usr/bin/catalog\n"
+        "2000-3000 r-xp 00001000 fd:01 130 /usr/bin/catalog\n"
+        "4000-5000 r--p 00000000 fd:01 131 /lib/libdata.so\n"
+        "5000-6000 rwxp 00000000 00:00 0\n"
+        "6000-7000 rwxs 00000000 00:05 77 /memfd:jit (deleted)\n"
+        "8000-9000 r-xp 00000000 00:00 0 [vdso]\n"
+    )
+    assert record(tmp_path, maps=maps).mapped_code() == {("fd:01", 130), ("00:05", 77)}
+
+
+def test_the_processes_that_a_child_starts_are_descendants_too() -> None:
+    grandchild = "import subprocess, sys; subprocess.run(['sleep', '60'])"
+    with running(sys.executable, "-c", grandchild) as child:
+        process = Process(os.getpid())
+        wait_until(lambda: bool(Process(child.pid).children()), "the grandchild is there")
+        (sleeping,) = Process(child.pid).children()
+        try:
+            assert sleeping not in process.children()
+            assert {child.pid, sleeping} <= set(process.descendants())
+        finally:
+            os.kill(sleeping, signal.SIGKILL)
 
 
 def test_a_process_that_has_ended_says_so(tmp_path: Path) -> None:

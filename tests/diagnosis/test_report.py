@@ -217,6 +217,10 @@ def test_what_an_allocator_hides_is_said(tmp_path: Path) -> None:
     assert reported(window(), allocators=(hiding,)).notes[-1] == "C++ new is not traced."
 
 
+def test_what_happened_to_the_probes_is_said() -> None:
+    assert reported(window(), notes=("They were attached anew.",)).notes[-1] == "They were attached anew."
+
+
 # --- on a terminal ---
 
 

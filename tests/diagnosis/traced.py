@@ -68,6 +68,7 @@ class MadeTracer:
     clock: Clock = field(default_factory=Clock)
     stacks: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {1: (0x10, 0x20, MAIN)})
     allocators: tuple[Allocator, ...] = ()
+    notes: tuple[str, ...] = ()
     lost_events: dict[Lost, int] = field(default_factory=lambda: dict.fromkeys(Lost, 0))
     asked_since: Snapshot | None = None
 

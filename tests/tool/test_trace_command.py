@@ -219,6 +219,17 @@ def test_explain_needs_no_root_and_traces_nothing() -> None:
     assert "free+" in done.stdout
 
 
+@pytest.mark.root
+def test_explain_shows_the_probes_of_an_allocator_that_the_user_names(keeper: Path) -> None:
+    with running(keeper) as process:
+        answer(process)
+        done = trace("--pid", process.pid, "--explain", "--allocator", "alloc=keep:size=1,free=main:ptr=1")
+    assert done.returncode == 0
+    assert f"probes of pid {process.pid} in {keeper}" in done.stdout.replace("\n", "")
+    assert "keep+" in done.stdout
+    assert "malloc+" in done.stdout
+
+
 def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield (), "name it by --pid P"
     yield ("--pid", "1", "--pod", "a/b"), "name it by --pid P"
@@ -231,6 +242,7 @@ def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("--pid", "1", "--max-blocks", "0"), "--max-blocks"
     yield ("--pid", "1", "--top", "0"), "--top"
     yield ("--pid", "1", "--format", "xml"), "--format"
+    yield ("--pid", "1", "--allocator", "alloc=take:size=9"), "take: 'size=9' is no position: they are 1 to 5"
 
 
 @pytest.mark.parametrize(("arguments", "said"), list(bad_inputs()))
@@ -265,3 +277,55 @@ def test_memory_of_an_open_window_is_bounded(keeper: Path) -> None:
     assert looks == 2_000
     assert len(window.samples) <= 2 * SAMPLES_PER_WINDOW + 2
     assert window.samples[0].snapshot.seconds >= began
+
+
+# A master that allocates nothing, and three workers that leak 3,000 bytes a millisecond each; recycled or not.
+PREFORK = r"""
+#include <stdlib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *volatile sink;
+__attribute__((noinline)) void handle_request(void)
+{
+    sink = malloc(3000);
+    memset(sink, 1, 3000);
+    __asm__ volatile("");
+}
+static void worker(int most)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < most; i++) { handle_request(); usleep(1000); }
+    _exit(0);
+}
+int main(int argc, char **argv)
+{
+    int most = argc > 1 ? atoi(argv[1]) : 1;
+    for (int i = 0; i < 3; i++)
+        if (!fork()) worker(most);
+    for (;;) { wait(0); if (!fork()) worker(most); }
+}
+"""
+
+
+@pytest.mark.ebpf
+def test_children_are_traced_with_their_parent(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--children", "--duration", "6s")
+    assert found["verdict"]["leak"]
+    assert found["verdict"]["function"] == "handle_request"
+    (stack,) = [each for each in found["stacks"] if each["outstanding_bytes"]]
+    assert stack["outstanding_bytes"] == 3000 * stack["allocations"]
+    assert "The numbers are of 4 processes together." in found["notes"]
+
+
+@pytest.mark.ebpf
+def test_children_that_are_not_traced_are_said(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--duration", "1s")
+    assert not found["verdict"]["leak"]
+    assert any(note.endswith("Add --children.") for note in found["notes"])

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.trace.tracing import JEMALLOC, TCMALLOC, Row, Target, count
+from tests.support.allocator_libraries import PRELOADED, TCMALLOC
+from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.target.symbols import SymbolizedStack
+    from tests.support.allocator_libraries import Preloaded
     from tests.trace.conftest import Build
-    from tests.trace.tracing import Closing, Preloaded
+    from tests.trace.tracing import Closing
 
 pytestmark = pytest.mark.ebpf
 
@@ -64,7 +66,7 @@ def test_every_stack_equals_the_programs_books(build: Build, closing: Closing, s
         assert all(row.outstanding == 0 and row.allocations == row.frees for row in everything_freed.values())
 
 
-@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
+@pytest.mark.parametrize("preloaded", PRELOADED, ids=str)
 def test_another_allocators_stacks_equal_the_programs_books(
     build: Build, closing: Closing, preloaded: Preloaded
 ) -> None:

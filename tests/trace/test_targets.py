@@ -12,13 +12,15 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
 from diagnosis.trace.tracer import Tracer
-from tests.trace.tracing import JEMALLOC, TCMALLOC, CompilationError, Row, Target, count, report_on
+from tests.support.allocator_libraries import PRELOADED
+from tests.trace.tracing import CompilationError, Row, Target, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.allocator_libraries import Preloaded
     from tests.trace.conftest import Build
-    from tests.trace.tracing import Closing, Counted, Preloaded
+    from tests.trace.tracing import Closing, Counted
 
     Leaks = Callable[..., Counted]
 
@@ -102,25 +104,12 @@ def test_a_stripped_program_keeps_its_exported_names(build: Build, leaks: Leaks)
     assert counted.lost == {}
 
 
-@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
+@pytest.mark.parametrize("preloaded", PRELOADED, ids=str)
 def test_another_allocator_preloaded(build: Build, leaks: Leaks, preloaded: Preloaded) -> None:
     """The C library's malloc is mapped as well, and never called."""
     counted = leaks(build("leak.c"), LD_PRELOAD=str(preloaded.path()))
     assert counted.own == LEAK
     assert counted.lost == {}
-
-
-@pytest.mark.parametrize("preloaded", [JEMALLOC, TCMALLOC], ids=str)
-def test_what_another_allocator_serves_without_malloc_is_said(
-    build: Build, closing: Closing, preloaded: Preloaded
-) -> None:
-    with (
-        Target([build("cxx.cpp")], {"LD_PRELOAD": str(preloaded.path())}) as target,
-        closing.tracing(target) as tracer,
-    ):
-        report = report_on(tracer, target.go)
-    stem = preloaded.library.partition(".")[0]
-    assert any("new and delete" in note and stem in note for note in report.notes), report.notes
 
 
 def test_a_program_with_an_allocator_of_its_own(build: Build, leaks: Leaks) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import MAX_FRAMES
 
+from diagnosis.target.process import Process
+from tests.support.waiting import wait_until
 from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
@@ -62,3 +64,38 @@ def test_stacks_that_are_deeper_than_what_is_kept(trace: Trace) -> None:
     assert list(by_depth.values()) == [1]
     deep = next(stack for stack, _ in counted.stacks if stack.depth == MAX_FRAMES)
     assert [frame.name for frame in deep.frames] == ["at_the_bottom"] + ["descends"] * (MAX_FRAMES - 1)
+
+
+LEADER = {"leak_in_thread": Row(5, 0, 10_000), "freed_in_thread": Row(1, 1, 0)}
+
+
+def test_a_process_whose_first_thread_has_ended(build: Build, closing: Closing, allow_session: bool) -> None:
+    """The kernel has forgotten that thread's memory, and the process lives."""
+    with Target([build("leader.c"), "before"]) as target:
+        wait_until(lambda: Process(target.pid).thread != target.pid, "the first thread has ended")
+        with closing.tracing(target, allow_session=allow_session) as tracer:
+            assert target.go() == "done"
+            counted = count(tracer)
+            assert tracer.notes == ()
+            assert tracer.process.alive()
+    assert counted.own == LEADER
+    assert counted.lost == {}
+
+
+@pytest.mark.parametrize("ending", ["meanwhile", "other"])
+def test_the_thread_that_the_kernel_finds_a_process_by_ends_under_the_trace(
+    build: Build, closing: Closing, allow_session: bool, ending: str
+) -> None:
+    """A session's probes stay. Those of the older kind go with it, and are attached by way of another thread."""
+    with Target([build("leader.c"), ending]) as target:
+        if ending == "other":
+            wait_until(lambda: Process(target.pid).thread != target.pid, "the first thread has ended")
+        with closing.tracing(target, allow_session=allow_session) as tracer:
+            assert target.go() == "ended"
+            if ending == "other" or not allow_session:
+                wait_until(lambda: bool(tracer.notes), "the probes are attached anew")
+            assert target.go() == "done"
+            counted = count(tracer)
+            assert len(tracer.notes) == (ending == "other" or not allow_session)
+    assert counted.own == LEADER
+    assert counted.lost == {}

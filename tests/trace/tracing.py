@@ -59,28 +59,6 @@ class Row(NamedTuple):
     outstanding: int
 
 
-@dataclass(frozen=True)
-class Preloaded:
-    """An allocator that takes the C library's place, and the package that has it."""
-
-    library: str
-    package: str
-
-    def path(self) -> Path:
-        """Where it is; without it the test is skipped."""
-        found = [*Path("/usr/lib").glob(f"*/{self.library}"), *Path("/usr/lib64").glob(self.library)]
-        if not found:
-            pytest.skip(f"{self.library} is not installed: apt-get install {self.package}")
-        return found[0]
-
-    def __str__(self) -> str:
-        return self.package
-
-
-JEMALLOC = Preloaded("libjemalloc.so.2", "libjemalloc2")
-TCMALLOC = Preloaded("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4")
-
-
 def compile_program(folder: Path, source: str, *flags: str, compiler: str = "", name: str = "") -> Path:
     """Compile one of the programs into a folder."""
     cxx = source.endswith(".cpp")
@@ -269,7 +247,7 @@ def count(tracer: Tracer) -> Counted:
             for stack, counts in snapshot.counts.items()
             if counts.allocations or counts.frees
         )
-    module = Path(f"/proc/{tracer.process.pid}/exe").readlink().name
+    module = Path(f"/proc/{tracer.process.thread}/exe").readlink().name
     return Counted(module, stacks, {kind.name: lost for kind, lost in tracer.lost().items() if lost})
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.client import ParserError
-from diagnosis.target.parser.facts import CallFrames, ElfObject, Export, Placement, Segment
+from diagnosis.target.parser.facts import CODE_BYTES, CallFrames, ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from diagnosis.target.parser.protocol import Message
 
 MAX_SEGMENTS = 256
 MAX_EXPORTS = 1 << 20
 MAX_FRAMES = 64
 MAX_FOUND = 64
+MAX_FUNCTIONS = 4096
+MAX_EXITS = 5000
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
 _EXPORT = struct.Struct("<QQ")
 
@@ -103,15 +108,98 @@ def placement_of(answer: Message, size: int) -> Placement:
     Raises:
         ParserError: the answer is none.
     """
-    fields = answer.fields
+    return _placement(answer.fields, size)
+
+
+def _placement(fields: Mapping[str, Any], size: int) -> Placement:
     delta = _number(fields.get("delta"))
     if delta >= max(size, 1):
         raise ParserError("the parser gave a wrong answer", lost=True)
     return Placement(
         delta,
         safe_text(_is(str, fields.get("instruction"))),
-        emulated=flag_of(answer, "emulated"),
+        emulated=_is(bool, fields.get("emulated")),
         reason=safe_text(_is(str, fields.get("reason"))),
+    )
+
+
+@dataclass(frozen=True)
+class FoundSymbol:
+    """A function or variable of a file. An indirect one is chosen when it is loaded."""
+
+    address: int
+    size: int
+    indirect: bool
+
+
+@dataclass(frozen=True)
+class FileSymbols:
+    """What a file defines of the names that were asked for."""
+
+    bits: int
+    machine: str
+    functions: Mapping[str, FoundSymbol]
+    variables: Mapping[str, FoundSymbol]
+
+
+@dataclass(frozen=True)
+class ProbeAnswer:
+    """Where one function's probe goes and by which offsets it leaves; no placement where it has none.
+
+    ``missing`` says why, where it should have one.
+    """
+
+    offset: int = 0
+    exits: tuple[int, ...] = ()
+    placement: Placement | None = None
+    missing: str = ""
+
+
+def symbols_of(answer: Message) -> FileSymbols:
+    """The symbols of a file.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    fields = answer.fields
+    return FileSymbols(
+        bits=_number(fields.get("bits")),
+        machine=safe_text(_is(str, fields.get("machine"))),
+        functions=_found(fields.get("functions")),
+        variables=_found(fields.get("variables")),
+    )
+
+
+def _found(value: Any) -> dict[str, FoundSymbol]:  # noqa: ANN401
+    found = {}
+    for each in _items(value, MAX_FUNCTIONS):
+        items = _items(each, 4)
+        if len(items) != 4:
+            raise ParserError("the parser gave a wrong answer", lost=True)
+        symbol = FoundSymbol(_number(items[1]), _number(items[2]), _is(bool, items[3]))
+        found[_is(str, items[0])] = symbol
+    return found
+
+
+def probes_of(answer: Message, functions: int) -> list[ProbeAnswer]:
+    """Where the probes of so many functions go.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    items = [_is(dict, each) for each in _items(answer.fields.get("probes"), functions)]
+    if len(items) != functions:
+        raise ParserError("the parser gave a wrong answer", lost=True)
+    return [_probe(each) for each in items]
+
+
+def _probe(fields: Mapping[str, Any]) -> ProbeAnswer:
+    if "skip" in fields:
+        return ProbeAnswer(missing=safe_text(_is(str, fields.get("reason", ""))))
+    return ProbeAnswer(
+        _number(fields.get("offset")),
+        tuple(_number(each) for each in _items(fields.get("exits"), MAX_EXITS)),
+        _placement(_is(dict, fields.get("placement")), CODE_BYTES),
     )
 
 

@@ -84,3 +84,26 @@ class Placement:
     instruction: str
     emulated: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A function that may be probed.
+
+    Attributes:
+        name: its symbol.
+        address: in the file.
+        size: of its code in bytes; 0 where the symbol does not say.
+        arguments: how many of its first ones the probe reads.
+        frees: it gives memory back.
+        throws: an exception may leave it, so that its exits are needed.
+        may_delegate: it needs no probe where it ends in another function of the heap.
+    """
+
+    name: str
+    address: int
+    size: int
+    arguments: int
+    frees: bool
+    throws: bool
+    may_delegate: bool

@@ -25,7 +25,9 @@ from symbolic.exceptions import SymbolicError
 from diagnosis.target.parser.confine import Limits, confine
 from diagnosis.target.parser.elf import copy_sections, entry_of, find_code, functions, mentions, read_facts
 from diagnosis.target.parser.exit_call import calls_exit
+from diagnosis.target.parser.facts import Wanted
 from diagnosis.target.parser.perf_map import PerfMap
+from diagnosis.target.parser.probing import find_symbols, look_at_functions
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
 from diagnosis.target.placement import place
 
@@ -106,6 +108,8 @@ class Worker:
             "facts": self._facts,
             "defines": self._defines,
             "place": self._place,
+            "symbols": self._symbols,
+            "probes": self._probes,
             "calls_exit": self._calls_exit,
             "open": self._open,
             "lookup": self._lookup,
@@ -171,6 +175,19 @@ class Worker:
         )
         return Message(asdict(placement))
 
+    def _symbols(self, message: Message) -> Message:
+        (descriptor,) = message.descriptors
+        fields = message.fields
+        return Message(find_symbols(descriptor, fields["names"], fields["ends"], fields["variables"]))
+
+    def _probes(self, message: Message) -> Message:
+        (descriptor,) = message.descriptors
+        fields = message.fields
+        functions = [Wanted(**each) for each in fields["functions"]]
+        return Message(
+            {"probes": look_at_functions(descriptor, functions, fields["known"], at_entry=fields["at_entry"])}
+        )
+
     def _calls_exit(self, message: Message) -> Message:
         fields = message.fields
         return Message({"calls": calls_exit(fields["exit"], fields["machine"], message.payload, fields["address"])})
@@ -221,6 +238,7 @@ def warm_up() -> None:
     with open(sys.executable, "rb") as stream:  # noqa: PTH123 - a descriptor is what is wanted
         list(functions(stream.fileno(), ".dynsym"))
         read_facts(stream.fileno())
+        find_symbols(stream.fileno(), ["main"], ["malloc"], ["environ"])
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -353,7 +353,8 @@ static __always_inline void publish_stack(struct heap_counters *record, struct h
  * The counters of the current user stack, and its hash. A 64-bit hash, and not bpf_get_stackid: that keeps one stack per
  * bucket of a small table and drops or confuses the ones that collide.
  */
-static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, __u64 *stack_hash)
+static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, const struct heap_pending *call,
+							    __u64 *stack_hash)
 {
 	static const struct heap_counters none;
 	__u64 hash = HEAP_UNKNOWN_STACK;
@@ -366,6 +367,12 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 		lose(HEAP_LOST_STACK);
 		return bpf_map_lookup_elem(&counters, &hash);
 	}
+	/*
+	 * At a `ret` the frame pointer is the caller's again, so that a walk along frame pointers goes from the function
+	 * itself to the caller's caller. An unwinder that knows better has the caller second.
+	 */
+	if (call->cookie & HEAP_EXIT_PROBED && (depth < 2 || stack->frames[1] != call->return_address))
+		stack->frames[0] = call->return_address;
 	hash = depth + (HEAP_PROCESS() << 8);
 	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
 		if (i >= depth)
@@ -413,10 +420,11 @@ static __always_inline void count_free(const struct heap_block *block)
 }
 
 /* Counts a new block. `born_ns` is its birth where it takes an older one's place. */
-static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 bytes, const __u64 *born_ns)
+static __always_inline void remember(struct pt_regs *ctx, const struct heap_pending *call, __u64 address,
+				     const __u64 *born_ns)
 {
-	struct heap_block block = {.bytes = bytes, .time_ns = bpf_ktime_get_ns()};
-	struct heap_counters *stack = current_stack(ctx, &block.stack);
+	struct heap_block block = {.bytes = call->bytes, .time_ns = bpf_ktime_get_ns()};
+	struct heap_counters *stack = current_stack(ctx, call, &block.stack);
 	heap_key key = HEAP_KEY(address);
 
 	if (!stack)
@@ -432,11 +440,11 @@ static __always_inline void remember(struct pt_regs *ctx, __u64 address, __u64 b
 		} else {
 			lose(HEAP_LOST_BLOCKS);
 			__sync_fetch_and_add(&stack->untracked, 1);
-			__sync_fetch_and_add(&stack->untracked_bytes, bytes);
+			__sync_fetch_and_add(&stack->untracked_bytes, call->bytes);
 		}
 	}
 	__sync_fetch_and_add(&stack->allocations, 1);
-	__sync_fetch_and_add(&stack->allocated_bytes, bytes);
+	__sync_fetch_and_add(&stack->allocated_bytes, call->bytes);
 }
 
 /* Takes a block out of the table; returns 0 where it was not in it. */
@@ -548,7 +556,9 @@ static __always_inline void restore_block(const struct heap_pending *pending)
 
 static __always_inline void abandon(struct heap_pending *pending)
 {
-	lose(HEAP_LOST_RETURN);
+	/* Every `ret` of such a function is probed: an exception has left it, and there is no block. */
+	if (!(pending->cookie & HEAP_EXIT_PROBED))
+		lose(HEAP_LOST_RETURN);
 	if (pending->nested >= HEAP_MAX_NESTED) /* only such a call can have had others than its own among them */
 		lose_many(HEAP_LOST_NESTED, pending->nested);
 	if (HEAP_COOKIE_KIND(pending->cookie) == HEAP_REALLOCATE)
@@ -701,7 +711,7 @@ static __always_inline void finish_mapping(struct pt_regs *ctx, const struct hea
 	__u64 stack = HEAP_UNKNOWN_STACK;
 
 	if (result < MAP_FAILED_FROM) {
-		current_stack(ctx, &stack);
+		current_stack(ctx, call, &stack);
 		report_mapping(call->flag, result, call->bytes, stack);
 	} else if (HEAP_COOKIE_KIND(call->cookie) == HEAP_MREMAP) {
 		report_mapping(HEAP_RESTORED, call->pointer, 0, 0);
@@ -715,7 +725,7 @@ static __always_inline void finish_resizing(struct pt_regs *ctx, const struct he
 
 	if (result >= call->bytes && take_block(call->pointer, &block)) {
 		count_free(&block);
-		remember(ctx, call->pointer, call->bytes, &block.born_ns);
+		remember(ctx, call, call->pointer, &block.born_ns);
 	}
 }
 
@@ -745,7 +755,7 @@ static __always_inline void finish_allocation(struct pt_regs *ctx, const struct 
 		}
 	}
 	if (result && call->bytes >= settings.min_bytes)
-		remember(ctx, result, call->bytes, born_ns);
+		remember(ctx, call, result, born_ns);
 }
 
 static __always_inline int leave(struct pt_regs *ctx, __u64 cookie)

@@ -1,0 +1,87 @@
+"""What `trace` traces: a process, by pid, container or pod, or a command that it starts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.unprivileged import choose_user
+from diagnosis.target.launch import Account, Launched
+from diagnosis.target.members import container_of, family_of
+from diagnosis.target.process import Process
+from diagnosis.target.targets import process_of_container, process_of_pod
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from diagnosis.target.members import Members
+
+
+@dataclass(frozen=True)
+class OpenedTarget:
+    """The process to trace.
+
+    ``started`` is the command that was started for it, and that waits for `resume`; ``members`` tells which processes
+    are traced together with it: None for it alone.
+    """
+
+    process: Process
+    started: Launched | None = None
+    members: Members | None = None
+
+    def resume(self) -> None:
+        """Let a command that was started begin. Has no effect on what runs already."""
+        if self.started:
+            self.started.resume()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of four ways to say what is traced."""
+
+    pid: int | None
+    container: str | None
+    pod: str | None
+    command: tuple[str, ...]
+    children: bool = False
+
+    def check(self, *, started_first: Mapping[str, bool]) -> None:
+        """Raise a LabError unless exactly one is given; also for options that want a process that runs already."""
+        named = [name for name in (self.pid, self.container, self.pod, self.command or None) if name is not None]
+        if len(named) != 1:
+            raise LabError(
+                "trace needs one target", "name it by --pid P, --container NAME, --pod NAMESPACE/NAME or -- COMMAND"
+            )
+        for option, given in started_first.items():
+            if given and self.command:
+                raise LabError(f"{option} looks at a process that runs already", f"start it, then: {option} --pid P")
+
+    def find(self) -> Process:
+        """The process, where no command is to be started."""
+        if self.container is not None:
+            return process_of_container(self.container)
+        if self.pod is not None:
+            return process_of_pod(self.pod)
+        return Process(self.pid or 0)
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenedTarget]:
+        """The process. A command is started for the user who called sudo: only the tracer has to be root."""
+        if not self.command:
+            yield self._running()
+            return
+        account = None
+        if os.geteuid() == 0 and os.environ.get("SUDO_UID"):
+            user = choose_user(os.environ, os.geteuid())
+            account = Account(user.name, user.uid, user.gid)
+        with Launched(self.command, account) as started:
+            yield OpenedTarget(started.process, started, family_of(started.process) if self.children else None)
+
+    def _running(self) -> OpenedTarget:
+        process = self.find()
+        if self.pid is None:  # a container is all of its processes
+            return OpenedTarget(process, members=container_of(process))
+        return OpenedTarget(process, members=family_of(process) if self.children else None)

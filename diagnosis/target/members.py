@@ -1,0 +1,48 @@
+"""Which processes belong together: a process and what it started, or all of one container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnosis.target.process import PROC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from diagnosis.target.process import Process
+
+    Members = Callable[[], Collection[int]]
+
+
+def family_of(process: Process) -> Members:
+    """The process and all that it started, as they are whenever this is asked."""
+    return lambda: {process.pid, *process.descendants()}
+
+
+def container_of(process: Process, proc: Path = PROC) -> Members:
+    """Every process of the control group that a process is in, and of the groups below: a container has its own.
+
+    Processes that are alone in the root group have none in common.
+    """
+    groups = _groups(proc / str(process.pid))
+    roots = {group for group in groups if group.rpartition(":")[2] != "/"}
+
+    def members() -> Collection[int]:
+        found = {process.pid}
+        for entry in proc.iterdir():
+            if entry.name.isdecimal() and roots:
+                own = _groups(entry)
+                if any(group == root or group.startswith(f"{root}/") for group in own for root in roots):
+                    found.add(int(entry.name))
+        return found
+
+    return members
+
+
+def _groups(folder: Path) -> tuple[str, ...]:
+    """The lines of a process's cgroup file: one for each hierarchy of version 1, one alone for version 2."""
+    try:
+        return tuple((folder / "cgroup").read_text(errors="replace").splitlines())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ()

@@ -1,0 +1,168 @@
+"""Traces several processes as one: a server and its workers, all of a container, also those that start later."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from diagnosis.base.errors import LabError
+from diagnosis.trace.named import merge_lost, merge_older, merge_snapshots, merge_survivors
+from diagnosis.trace.roster import Roster
+from diagnosis.trace.tracer import Tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from heap_trace import Lost, Older
+
+    from diagnosis.target.allocator import Allocator
+    from diagnosis.target.members import Members
+    from diagnosis.target.process import Process, Resident
+    from diagnosis.target.symbols import SymbolizedStack
+    from diagnosis.trace.mapped import MappedRange
+    from diagnosis.trace.tracer import Snapshot, Survivors
+
+
+class Group:
+    """Tracers of several processes, which read as one: it answers what a `Tracer` and a `Symbolizer` answer.
+
+    Stacks are merged by name. Use it as a context manager. Any thread may read it.
+
+    Args:
+        main: the process whose name the report has.
+        members: which processes belong to it, asked all the time.
+        tracing: how each of them is traced.
+
+    Raises:
+        LabError: the main process cannot be traced.
+    """
+
+    def __init__(self, main: Process, members: Members, tracing: Tracing = Tracing()) -> None:  # noqa: B008 - frozen
+        self._roster = Roster(main, members, tracing)
+        self.process = GroupProcess(main, self._roster)
+
+    def snapshot(self) -> Snapshot:
+        """What every stack had taken and given back by now, over all processes."""
+        roster = self._roster
+        with roster.lock:
+            traced = (each.snapshot() for each in roster.traced())
+            taken = merge_snapshots(time.monotonic(), (roster.ended.snapshot, *traced))
+            roster.since = roster.since or taken
+            return taken
+
+    def survivors(self, since: Snapshot) -> dict[int, Survivors]:
+        """What was not given back of the blocks that were taken after a snapshot; of ended processes, at their end."""
+        roster = self._roster
+        with roster.lock:
+            traced = [each.survivors(since) for each in roster.traced()]
+            return merge_survivors((roster.ended.survivors(time.monotonic()), *traced))
+
+    def older(self) -> Mapping[int, Older]:
+        """Frees of blocks from before the trace, by the number of the freeing function's stack."""
+        with self._roster.lock:
+            return merge_older((self._roster.ended.older, *(each.older() for each in self._roster.traced())))
+
+    def ranges(self) -> list[MappedRange]:
+        """What was mapped under the trace and still is, in those that run."""
+        with self._roster.lock:
+            return [mapped for each in self._roster.traced() for mapped in each.ranges()]
+
+    def lost(self) -> Mapping[Lost, int]:
+        """How many events were not counted, or not in full, by reason."""
+        with self._roster.lock:
+            return merge_lost((self._roster.ended.lost, *(each.tracer.lost() for each in self._roster.traced())))
+
+    def frames(self, stack: int) -> tuple[int, ...]:
+        """What `symbolize` knows a stack by: its number. Each process has addresses of its own."""
+        return (stack,)
+
+    @property
+    def allocators(self) -> tuple[Allocator, ...]:
+        """What is traced, by the file's name: workers share their libraries."""
+        present = {each.name: each for traced in self._roster.traced() for each in traced.tracer.allocators}
+        return tuple({**self._roster.ended.allocators, **present}.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which processes are in the numbers, and what else a reader has to know."""
+        return (*self._roster.notes(), *(note for each in self._roster.traced() for note in each.tracer.notes))
+
+    def look_for_allocators(self) -> None:
+        """Attach to what the processes have mapped since the last look."""
+        for each in self._roster.traced():
+            each.tracer.look_for_allocators()
+
+    def set_deadline(self, seconds: float) -> None:
+        """Have the probes of those that are traced now detached soon after a time of the monotonic clock."""
+        for each in self._roster.traced():
+            each.tracer.set_deadline(seconds)
+
+    @property
+    def detached(self) -> str:
+        """Why the probes of one of them were detached before their time; "" while none were."""
+        return next((each.tracer.detached for each in self._roster.traced() if each.tracer.detached), "")
+
+    def fatal_signal(self) -> str:
+        """SIGILL or SIGTRAP where that ended one of them; "" else."""
+        return next(filter(None, (each.tracer.fatal_signal() for each in self._roster.traced())), "")
+
+    def detach(self) -> None:
+        """Detach every probe. What was counted can still be read."""
+        for each in self._roster.traced():
+            each.tracer.detach()
+
+    def refresh(self) -> None:
+        """Read what is mapped now."""
+        for each in self._roster.traced():
+            each.symbolizer.refresh()
+
+    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
+        """The stack that `frames` gave."""
+        return self._roster.names.stack(addresses[0])
+
+    def close(self) -> None:
+        """Detach every probe."""
+        self._roster.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class GroupProcess:
+    """The processes of a group as one: it lives while one of them does.
+
+    Resident memory is the main process's, and what the others have grown by since they were seen. What ended workers
+    had grown by stays in it, as what they held stays outstanding.
+    """
+
+    def __init__(self, main: Process, roster: Roster) -> None:
+        self._roster = roster
+        self.pid, self.command, self.proc = main.pid, main.command, main.proc
+
+    def program(self) -> tuple[str, ...]:
+        """Empty when all have ended. That one of them becomes another program does not end the group's window."""
+        return ("group",) if self.alive() else ()
+
+    def alive(self) -> bool:
+        """True while one of them runs."""
+        return self._roster.alive()
+
+    def resident(self) -> Resident:
+        """Resident memory, see above.
+
+        Raises:
+            LabError: all of them have ended.
+        """
+        if not self.alive():
+            raise LabError(f"pid {self.pid} and its group have ended", "start it again, and trace it while it runs")
+        return self._roster.resident()
+
+    def children(self) -> tuple[int, ...]:
+        """Those that are not traced: none but those that the group's notes tell."""
+        return ()

@@ -1,0 +1,157 @@
+"""Call stacks of several processes, by their names: the same code lies at other addresses in each of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from heap_trace import Older, SizeClass
+
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.tracer import Snapshot, Survivors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from heap_trace import Lost, MappingKind
+
+    from diagnosis.target.symbols import SymbolizedStack, Symbolizer
+    from diagnosis.trace.mapped import MappedRange
+    from diagnosis.trace.tracer import Tracer
+
+
+class NamedStacks:
+    """Gives each different stack a number, which stands for it in every process."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[SymbolizedStack, int] = {}
+        self._stacks: list[SymbolizedStack] = []
+
+    def number(self, stack: SymbolizedStack) -> int:
+        """A stack's number, from 1 on."""
+        if stack not in self._numbers:
+            self._stacks.append(stack)
+            self._numbers[stack] = len(self._stacks)
+        return self._numbers[stack]
+
+    def stack(self, number: int) -> SymbolizedStack:
+        """The stack that has a number."""
+        return self._stacks[number - 1]
+
+
+class NamedTracer:
+    """One process of several: its tracer and symbolizer, read by the numbers of named stacks."""
+
+    def __init__(self, tracer: Tracer, symbolizer: Symbolizer, names: NamedStacks) -> None:
+        self.tracer, self.symbolizer = tracer, symbolizer
+        self._names = names
+        self._known: dict[int, int] = {}
+
+    def _number(self, stack: int) -> int:
+        number = self._known.get(stack)
+        if number is None:
+            frames = self.tracer.frames(stack)
+            number = self._names.number(self.symbolizer.symbolize(frames))
+            if frames:  # else they may come later
+                self._known[stack] = number
+        return number
+
+    def _numbered(self, counts: Mapping[int, Counts]) -> dict[int, Counts]:
+        found: defaultdict[int, Counts] = defaultdict(Counts)
+        for stack, each in counts.items():
+            number = self._number(stack)
+            found[number] = found[number] + each
+        return found
+
+    def snapshot(self) -> Snapshot:
+        """What every stack of this process had taken and given back."""
+        taken = self.tracer.snapshot()
+        apart = {kind: self._numbered(counts) for kind, counts in taken.apart.items()}
+        return replace(taken, counts=self._numbered(taken.counts), apart=apart)
+
+    def survivors(self, since: Snapshot) -> dict[int, Survivors]:
+        """What lives of the blocks that were taken after a snapshot."""
+        return merge_survivors({self._number(stack): found} for stack, found in self.tracer.survivors(since).items())
+
+    def older(self) -> dict[int, Older]:
+        """Frees of blocks from before the trace, by the function that freed them."""
+        return merge_older(
+            {self._names.number(self.symbolizer.symbolize((address,) if address else ())): found}
+            for address, found in self.tracer.older().items()
+        )
+
+    def ranges(self) -> list[MappedRange]:
+        """What was mapped under the trace and still is."""
+        return [replace(each, stack=self._number(each.stack)) for each in self.tracer.ranges()]
+
+
+def merge_snapshots(seconds: float, snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sums of what several processes did."""
+    counts: defaultdict[int, Counts] = defaultdict(Counts)
+    apart: defaultdict[MappingKind, defaultdict[int, Counts]] = defaultdict(lambda: defaultdict(Counts))
+    older: Older | None = None
+    sizes: tuple[SizeClass, ...] = ()
+    untracked = untracked_bytes = 0
+    for snapshot in snapshots:
+        _add(counts, snapshot.counts)
+        for kind, of_kind in snapshot.apart.items():
+            _add(apart[kind], of_kind)
+        if snapshot.older is not None:
+            older = _older_sum(older or Older(), snapshot.older)
+        sizes = _size_sums(sizes, snapshot.older_sizes)
+        untracked += snapshot.untracked[0]
+        untracked_bytes += snapshot.untracked[1]
+    return Snapshot(seconds, counts, older, sizes, (untracked, untracked_bytes), apart)
+
+
+def merge_survivors(found: Iterable[Mapping[int, Survivors]]) -> dict[int, Survivors]:
+    """The sums of several processes' survivors, by stack."""
+    merged: dict[int, Survivors] = {}
+    for survivors in found:
+        for stack, each in survivors.items():
+            merged[stack] = _survivors_sum(merged[stack], each) if stack in merged else each
+    return merged
+
+
+def merge_older(found: Iterable[Mapping[int, Older]]) -> dict[int, Older]:
+    """The sums of several processes' frees of older blocks."""
+    merged: dict[int, Older] = {}
+    for older in found:
+        for key, each in older.items():
+            merged[key] = _older_sum(merged.get(key, Older()), each)
+    return merged
+
+
+def merge_lost(found: Iterable[Mapping[Lost, int]]) -> dict[Lost, int]:
+    """The sums of what several processes lost."""
+    merged: defaultdict[Lost, int] = defaultdict(int)
+    for lost in found:
+        for kind, count in lost.items():
+            merged[kind] += count
+    return dict(merged)
+
+
+def _add(sums: defaultdict[int, Counts], counts: Mapping[int, Counts]) -> None:
+    for stack, each in counts.items():
+        sums[stack] = sums[stack] + each
+
+
+def _older_sum(one: Older, other: Older) -> Older:
+    return Older(one.frees + other.frees, one.bytes + other.bytes, one.unsized + other.unsized)
+
+
+def _size_sums(one: tuple[SizeClass, ...], other: tuple[SizeClass, ...]) -> tuple[SizeClass, ...]:
+    if not one or not other:
+        return one or other
+    return tuple(SizeClass(a.frees + b.frees, a.bytes + b.bytes) for a, b in zip(one, other, strict=True))
+
+
+def _survivors_sum(one: Survivors, other: Survivors) -> Survivors:
+    return Survivors(
+        one.blocks + other.blocks,
+        one.bytes + other.bytes,
+        max(one.oldest_seconds, other.oldest_seconds),
+        tuple(a + b for a, b in zip(one.third_blocks, other.third_blocks, strict=True)),
+        tuple(a + b for a, b in zip(one.third_bytes, other.third_bytes, strict=True)),
+    )
