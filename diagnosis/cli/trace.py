@@ -17,9 +17,9 @@ from rich.console import Console
 from diagnosis.base.errors import LabError
 from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
 from diagnosis.doctor.preflight import Machine
-from diagnosis.faults.light import sample
+from diagnosis.faults.light import FaultsBeside, sample
 from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
-from diagnosis.output.document import report_as_json
+from diagnosis.output.document import light_report_as_json, report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
 from diagnosis.output.tables import print_light, print_placements, print_report, print_top, report_console
@@ -59,6 +59,9 @@ def trace_command(
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Print this many call stacks.")] = 5,
     min_size: Annotated[int, size_option("--min-size", text="Leave out smaller blocks.")] = "0",  # type: ignore[assignment] # typer parses it
+    smallest: Annotated[
+        int, size_option("--smallest-growth", text="Growth below this in the window is no leak: 64KiB.")
+    ] = "64KiB",  # type: ignore[assignment]
     output: Annotated[Format, typer.Option("--format", help="How to print the report.")] = Format.TABLE,
     listen: Annotated[
         str | None, typer.Option(metavar="ADDR:PORT", help="Serve the numbers to Prometheus meanwhile.")
@@ -93,11 +96,11 @@ def trace_command(
         return
     require_machine(Machine())
     if light:
-        _light(process, duration or DEFAULT_SECONDS, output, top)
+        _light(process, duration or DEFAULT_SECONDS, output, top, smallest)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
     tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
-    trace = _Trace(seconds, interval, top, tracer, listen, ledger)
+    trace = _Trace(seconds, interval, top, tracer, listen, ledger, smallest)
     # What is not the report goes to standard error: the report can be piped on.
     report, counted = trace.run(process, Console(stderr=True))
     match output:
@@ -110,14 +113,14 @@ def trace_command(
             print_report(report_console(), report, top)
 
 
-def _light(process: Process, seconds: float, output: Format, top: int) -> None:
+def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> None:
     stopped = _stop_on_signals()
     Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
-        report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait))
+        report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest)
     match output:
         case Format.JSON:
-            sys.stdout.write(report.to_json())
+            sys.stdout.write(light_report_as_json(report))
         case Format.FOLDED:
             stacks = ((stack.frames, round(stack.touched_bytes)) for stack in report.stacks)
             sys.stdout.writelines(f"{line}\n" for line in folded(report.target, stacks))
@@ -144,6 +147,7 @@ class _Trace:
     tracing: Tracing
     listen: str | None
     ledger: str | None
+    smallest: int
 
     def run(self, process: Process, console: Console) -> tuple[Report, LedgerWindow | None]:
         """The report, and what the ledger counted in its window where there is one."""
@@ -162,11 +166,13 @@ class _Trace:
             measure_for = partial(
                 measure, tracer, symbolizer, self.seconds, sample_count=SAMPLES_PER_WINDOW, pause=ticker.pause
             )
-            if client is None:
-                return build_report(tracer, measure_for(), symbolizer), None
-            alignment = Alignment(client.read)
-            report = build_report(tracer, measure_for(align=alignment), symbolizer)
-            return report, alignment.window()
+            build = partial(build_report, tracer, symbolizer=symbolizer, smallest=self.smallest)
+            with FaultsBeside(process.pid) as faults:
+                if client is None:
+                    return build(window=measure_for(), touched=faults.touched(symbolizer)), None
+                alignment = Alignment(client.read)
+                report = build(window=measure_for(align=alignment), touched=faults.touched(symbolizer))
+                return report, alignment.window()
 
 
 class _Ticker:

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diagnosis.base.units import format_duration, format_size
+from diagnosis.base.units import MIB, format_duration, format_size
 from diagnosis.report.lost import UNCOUNTED
 from diagnosis.report.site import short_name
+from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from diagnosis.faults.watch import Watch
     from diagnosis.lab.claims import ClaimsWindow
     from diagnosis.lab.grade import Grade
+    from diagnosis.report.account import Account, Part
     from diagnosis.report.report import Report, StackReport
+    from diagnosis.report.summary import Verdict
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.tracer import Snapshot, Tracer
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
 SHOWN_STACKS = 5
 
 PIPE_WIDTH = 120
+
+# What to do about a part of the growth is said from here on.
+WORTH_A_REMEDY_BYTES = MIB
+
+_STYLES = {Answer.LEAK: "bold red", Answer.GROWING: "bold yellow", Answer.NO_LEAK: "bold green"}
 
 
 def report_console() -> Console:
@@ -55,13 +63,42 @@ def print_report(
     console.print("bytes outstanding by call stack, the innermost function first", style="italic")
     for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
         _print_stack(console, stack)
+    if report.account is not None:
+        _print_account(console, report.account)
     if claims is not None:
         console.print(_against(report, claims))
     counted = () if any(report.lost[kind] for kind in UNCOUNTED) else ("Every event was counted.",)
     for note in (*counted, *report.notes):
         console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
-    style = "bold red" if report.verdict.leak else "bold green"
-    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+    _print_verdict(console, report.verdict)
+
+
+def _print_verdict(console: Console, verdict: Verdict) -> None:
+    console.print(verdict.summary, style=_STYLES[verdict.answer], highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_account(console: Console, account: Account) -> None:
+    """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
+    console.print(
+        f"memory grew by {format_size(account.growth)} to {format_size(account.resident_bytes)} resident"
+        f" (read to within {format_size(account.error_bytes)})",
+        style="bold",
+        highlight=False,
+    )
+    for part in account.kinds:
+        if part.bytes or part.name == "anonymous":
+            _print_part(console, part, "  ")
+        if part.name == "swapped":
+            for inner in account.anonymous:
+                _print_part(console, inner, "      ")
+
+
+def _print_part(console: Console, part: Part, indent: str) -> None:
+    console.print(
+        f"{indent}{format_size(part.bytes):>10}  {part.meaning}", highlight=False, soft_wrap=True, markup=False
+    )
+    if part.remedy and part.bytes >= WORTH_A_REMEDY_BYTES:
+        console.print(f"{indent}            {part.remedy}", style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_stack(console: Console, stack: StackReport) -> None:
@@ -70,7 +107,7 @@ def _print_stack(console: Console, stack: StackReport) -> None:
         f"{format_size(stack.outstanding_bytes)} outstanding",
         f"{stack.allocations:,} allocations",
         f"{stack.frees:,} frees",
-        f"leak ratio {stack.leak_ratio:.1%}",
+        f"leak ratio {stack.leak_ratio:.1%} of the bytes, {stack.leak_ratio_blocks:.1%} of the blocks",
         f"{format_size(stack.bytes_per_minute)} a minute",
         f"oldest {format_duration(stack.oldest_seconds)}",
     ]
@@ -89,7 +126,7 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     table = Table(title="claims against truth", title_justify="left")
     for name in ("", "it claims", "the kernel knows"):
         table.add_column(name, no_wrap=True)
-    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else "no leak found")
+    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else f"{report.verdict.answer}")
     table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
     claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
     table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
@@ -146,8 +183,7 @@ def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS
     console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
     for stack in report.stacks[:shown]:
         _print_touched(console, stack)
-    style = "bold red" if report.verdict.leak else "bold green"
-    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+    _print_verdict(console, report.verdict)
 
 
 def print_watch(console: Console, watched: Watch) -> None:

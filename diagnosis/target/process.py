@@ -38,10 +38,20 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Resident:
-    """Bytes of a process that are in memory: all of them, and the anonymous ones (heap, stacks)."""
+    """Bytes of a process that are in memory: all of them, the anonymous ones (heap, stacks) and the shared ones.
+
+    ``swapped_bytes`` are anonymous ones that were written to swap.
+    """
 
     total_bytes: int
     anonymous_bytes: int
+    shared_bytes: int = 0
+    swapped_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the process holds and the kernel cannot drop, as it can a file's pages."""
+        return self.anonymous_bytes + self.shared_bytes + self.swapped_bytes
 
 
 class Process:
@@ -57,6 +67,7 @@ class Process:
 
     def __init__(self, pid: int, proc: Path = PROC) -> None:
         self.pid = pid
+        self.proc = proc
         self._root = proc / str(pid)
         if pid < 1 or not (self._root / "status").exists():
             raise LabError(f"pid {pid} does not exist", "list the processes with: ps -e -o pid,args")
@@ -119,10 +130,14 @@ class Process:
             lines = self._read("status").split("\n")
         except (FileNotFoundError, ProcessLookupError):
             lines = []
-        kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in lines) if key in _RSS}
-        if len(kib) < len(_RSS):
+        sizes = {
+            key: int(value.split()[0]) * KIB
+            for key, _, value in (line.partition(":") for line in lines)
+            if key in _SIZES
+        }
+        if not sizes.keys() >= _RSS:
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
-        return Resident(kib["VmRSS"] * KIB, kib["RssAnon"] * KIB)
+        return Resident(sizes["VmRSS"], sizes["RssAnon"], sizes.get("RssShmem", 0), sizes.get("VmSwap", 0))
 
     def maps(self) -> tuple[Mapping, ...]:
         """Every mapping, by rising address.
@@ -166,7 +181,8 @@ class Process:
         return path
 
 
-_RSS = ("VmRSS", "RssAnon")
+_RSS = {"VmRSS", "RssAnon"}
+_SIZES = _RSS | {"RssShmem", "VmSwap"}
 _DELETED = " (deleted)"
 _AS_ROOT = "run this command as root, or restart the process"
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.memory import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from heap_trace import Lost
 
-    from diagnosis.target.process import Resident
+    from diagnosis.target.memory import Memory
+    from diagnosis.target.process import Process, Resident
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
 
@@ -42,13 +44,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """The measurements of one window, taken while the probes were in."""
+    """The measurements of one window, taken while the probes were in.
+
+    ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended.
+    """
 
     samples: tuple[Sample, ...]
     survivors: Mapping[int, Survivors]
     lost: Mapping[Lost, int]
     ending: Ending = Ending.COMPLETE
     children: tuple[int, ...] = ()
+    memory_start: Memory | None = None
+    memory_end: Memory | None = None
 
     @property
     def seconds(self) -> float:
@@ -78,6 +85,14 @@ class _Sampler:
 def _take(take: Callable[[], Sample]) -> Sample:
     """Take a sample at any moment."""
     return take()
+
+
+def _memory(process: Process) -> Memory | None:
+    """What its memory is made of now; None where that cannot be read, or it has ended."""
+    try:
+        return read_memory(process.pid, process.proc)
+    except LabError:
+        return None
 
 
 def measure(
@@ -110,8 +125,10 @@ def measure(
 
     symbolizer.refresh()
     first = align(look)
+    memory_start = _memory(process)
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
+    memory_end: Memory | None = None
     end = None if seconds is None else first.snapshot.seconds + seconds
     while True:
         due = samples[-1].snapshot.seconds + sampler.interval
@@ -128,6 +145,7 @@ def measure(
             if last:
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
                 samples.append(align(look))
+                memory_end = _memory(process)
                 break
             samples.append(look())
         except LabError:
@@ -143,4 +161,6 @@ def measure(
         lost=tracer.lost(),
         ending=ending,
         children=children,
+        memory_start=memory_start,
+        memory_end=memory_end,
     )

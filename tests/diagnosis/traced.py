@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heap_trace import Lost
@@ -46,6 +47,7 @@ class MadeProcess:
     looks: int = 0
     programs: Callable[[int], tuple[str, ...]] = lambda _: ("first",)
     started: tuple[int, ...] = ()
+    proc: Path = Path("/proc/none")
 
     def program(self) -> tuple[str, ...]:
         return self.programs(self.looks)

@@ -141,7 +141,7 @@ def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> No
     with running(busy) as process:
         found = report("--pid", process.pid, "--duration", "3s")
     assert not found["verdict"]["leak"], found["verdict"]["summary"]
-    assert "no call site kept growing" in found["verdict"]["summary"]
+    assert found["verdict"]["answer"] == "no leak"
     assert sum(stack["allocations"] for stack in found["stacks"]) > 100_000
     assert not any(found["lost"].values()), found["lost"]
 
