@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.report.site import call_site
-from diagnosis.report.verdict import Evidence, SiteHistory, Unseen
+from heap_trace import MappingKind
+
+from diagnosis.report.account import Traced
+from diagnosis.report.older import Freed, share_out
+from diagnosis.report.verdict import Evidence, SiteHistory, Takes, Touched, Unseen
+from diagnosis.target.memory import Use
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
-    from diagnosis.report.verdict import Touched
-    from diagnosis.target.symbols import SymbolizedStack
     from diagnosis.trace.tracer import Snapshot
     from diagnosis.trace.window import Window
 
@@ -26,43 +29,119 @@ SUSPECTS = 3
 # What resident memory does not count.
 NOT_RESIDENT = frozenset({"memfd", "hugetlb"})
 
+# Up to this share of frees of unknown size the live heap is known.
+UNSIZED_SHARE = 0.01
 
-def gather(
-    window: Window,
-    changes: Mapping[int, Counts],
-    symbolized: Mapping[int, SymbolizedStack],
-    lost: int,
-    *,
-    grown: Account | None,
-    touched: Sequence[Touched],
-) -> Evidence:
+# By which parts of an account a reserved range of addresses shows, once it is used.
+_RESERVED_USES = {"stacks": (Use.STACKS,), "unseen": (Use.OTHER, Use.HEAP)}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the trace counted in a window.
+
+    Attributes:
+        window: the measurements.
+        changes: what each stack did with blocks and anonymous mappings.
+        site_of: the call site of a stack.
+        lost: events that were not counted.
+    """
+
+    window: Window
+    changes: Mapping[int, Counts]
+    site_of: Callable[[int], CallSite]
+    lost: int
+
+    @property
+    def first(self) -> Snapshot:
+        """The first reading."""
+        return self.window.samples[0].snapshot
+
+    @property
+    def last(self) -> Snapshot:
+        """The last reading."""
+        return self.window.samples[-1].snapshot
+
+    @property
+    def mapping_stacks(self) -> frozenset[int]:
+        """Stacks that map memory and take no blocks."""
+        return frozenset(each.stack for each in self.window.ranges if each.kind is MappingKind.MAPPED)
+
+    def files(self) -> dict[int, Counts]:
+        """What each stack did with mappings of files: address space."""
+        before = self.first.apart.get(MappingKind.FILE_MAPPED, {})
+        after = self.last.apart.get(MappingKind.FILE_MAPPED, {})
+        return {stack: counts - before.get(stack, Counts()) for stack, counts in after.items()}
+
+    def older_bytes(self, snapshot: Snapshot) -> int:
+        """Bytes of older blocks that were freed between the first reading and this one."""
+        if snapshot.older is None or self.first.older is None:
+            return 0
+        return snapshot.older.bytes - self.first.older.bytes
+
+    def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
+        """The same by the size of the block."""
+        pairs = zip(self.first.older_sizes, snapshot.older_sizes, strict=True)
+        return {
+            size: Freed(now.frees - before.frees, now.bytes - before.bytes)
+            for size, (before, now) in enumerate(pairs)
+            if now.frees > before.frees
+        }
+
+    @property
+    def live_known(self) -> bool:
+        """True where the sizes of the older blocks that were freed are known."""
+        older, before = self.last.older, self.first.older
+        if older is None or before is None:
+            return False
+        frees = sum(counts.frees for counts in self.changes.values()) + older.frees - before.frees
+        return older.unsized - before.unsized <= UNSIZED_SHARE * frees
+
+
+def traced(counted: Counted) -> Traced:
+    """What the trace says for the account of memory."""
+    mapping_stacks = counted.mapping_stacks
+    blocks = [counts for stack, counts in counted.changes.items() if stack not in mapping_stacks]
+    older = counted.older_bytes(counted.last)
+    return Traced(
+        live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
+        freed=sum(counts.freed_bytes for counts in blocks) + older,
+        mapped=tuple((each.start, each.end) for each in counted.window.ranges if each.kind is MappingKind.MAPPED),
+    )
+
+
+def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) -> Evidence:
     """Everything that the rule looks at.
 
     Args:
-        window: what was measured.
-        changes: what each stack did in it.
-        symbolized: the stacks by name.
-        lost: events that were not counted.
+        counted: what the trace counted.
         grown: the account of memory, where there is one.
         touched: who touched new memory, most first.
     """
-    sites = _sites(changes, symbolized, window)
-    snapshots = [sample.snapshot for sample in window.samples]
+    window = counted.window
+    sites = [*_sites(counted), *_file_sites(counted)]
     held = [sample.resident.held_bytes for sample in window.samples]
-    live = [sum(counts.outstanding_bytes for counts in snapshot.counts.values()) for snapshot in snapshots]
+    live = [
+        sum(counts.outstanding_bytes for counts in sample.snapshot.counts.values())
+        - counted.older_bytes(sample.snapshot)
+        for sample in window.samples
+    ]
     return Evidence(
         seconds=window.seconds,
         sites=sites,
         live=[each - live[0] for each in live],
         memory=[each - held[0] for each in held],
-        unseen=_unseen(grown, sites, touched) if grown else (),
-        lost=lost,
+        live_known=counted.live_known,
+        unseen=_unseen(counted, grown, sites, touched) if grown else (),
+        lost=counted.lost,
     )
 
 
-def _unseen(grown: Account, sites: Sequence[SiteHistory], touched: Sequence[Touched]) -> tuple[Unseen, ...]:
+def _unseen(
+    counted: Counted, grown: Account, sites: Sequence[SiteHistory], touched: Sequence[Touched]
+) -> tuple[Unseen, ...]:
     # Who takes blocks and keeps them touches them as well: that is no growth beside the allocator.
-    takers = {site.site.function for site in sites if site.growth > 0}
+    takers = {site.site.function for site in sites if site.growth > 0 and site.takes is not Takes.FILES}
     others = [each for each in touched if not takers & set(each.site)]
     return tuple(
         Unseen(
@@ -70,35 +149,77 @@ def _unseen(grown: Account, sites: Sequence[SiteHistory], touched: Sequence[Touc
             part.name,
             part.meaning,
             resident=part.name not in NOT_RESIDENT,
-            touched=tuple(each for each in others if each.bytes >= WORTH_A_NAME * part.bytes)[:SUSPECTS],
+            touched=_worth_a_name(_reserved(counted, part.name), part.bytes) or _worth_a_name(others, part.bytes),
         )
         for part in grown.unseen
     )
 
 
-def _sites(
-    changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window
-) -> list[SiteHistory]:
-    stacks: defaultdict[CallSite, list[int]] = defaultdict(list)
+def _worth_a_name(touched: Iterable[Touched], size: int) -> tuple[Touched, ...]:
+    return tuple(each for each in touched if each.bytes >= WORTH_A_NAME * size)[:SUSPECTS]
+
+
+def _reserved(counted: Counted, part: str) -> list[Touched]:
+    """Who reserved, within the window, the addresses at which a part of the growth lies: exact, not sampled."""
+    memory = counted.window.memory_end
+    if memory is None or part not in _RESERVED_USES:
+        return []
+    sizes: defaultdict[CallSite, int] = defaultdict(int)
+    for each in counted.window.ranges:
+        if each.kind is MappingKind.RESERVED:
+            sizes[counted.site_of(each.stack)] += memory.within([(each.start, each.end)], _RESERVED_USES[part])
+    return [Touched(site, size) for site, size in sorted(sizes.items(), key=lambda item: -item[1])]
+
+
+def _sites(counted: Counted) -> list[SiteHistory]:
+    window, changes = counted.window, counted.changes
+    mapping_stacks = counted.mapping_stacks
+    members: defaultdict[tuple[CallSite, bool], list[int]] = defaultdict(list)
     for stack in changes:
-        stacks[call_site(symbolized[stack].frames)].append(stack)
-    nothing = Counts()
+        members[counted.site_of(stack), stack in mapping_stacks].append(stack)
+    blocks = {stack: counts for stack, counts in changes.items() if stack not in mapping_stacks}
+    shares = share_out(blocks, counted.older_classes(counted.last))
+    classes = [counted.older_classes(sample.snapshot) for sample in window.samples]
 
-    def outstanding(snapshot: Snapshot, members: list[int]) -> int:
-        return sum(snapshot.counts.get(stack, nothing).outstanding_bytes for stack in members)
+    def shared(stacks: list[int]) -> list[tuple[int, float]]:
+        """The size classes of older blocks of which these stacks have a share."""
+        return [item for stack in stacks for item in shares.get(stack, {}).items()]
 
-    first = window.samples[0].snapshot
+    def outstanding(stacks: list[int]) -> tuple[int, ...]:
+        """Bytes at each reading, less older blocks of the same size that were freed."""
+        readings = []
+        for sample, older in zip(window.samples, classes, strict=True):
+            held = sum(sample.snapshot.counts.get(stack, Counts()).outstanding_bytes for stack in stacks)
+            back = sum(share * older.get(size, Freed()).bytes for size, share in shared(stacks))
+            readings.append(round(held - back))
+        return tuple(each - readings[0] for each in readings)
+
     return [
         SiteHistory(
             site,
-            outstanding=tuple(
-                outstanding(sample.snapshot, members) - outstanding(first, members) for sample in window.samples
-            ),
-            allocations=sum(changes[stack].allocations for stack in members),
-            frees=sum(changes[stack].frees for stack in members),
+            outstanding=outstanding(stacks),
+            allocations=sum(changes[stack].allocations for stack in stacks),
+            frees=sum(changes[stack].frees for stack in stacks),
             oldest_seconds=max(
-                (window.survivors[stack].oldest_seconds for stack in members if stack in window.survivors), default=0.0
+                (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
             ),
+            older_frees=round(
+                sum(
+                    share * classes[-1][size].frees for stack in stacks for size, share in shares.get(stack, {}).items()
+                )
+            ),
+            takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
         )
-        for site, members in stacks.items()
+        for (site, maps), stacks in members.items()
+    ]
+
+
+def _file_sites(counted: Counted) -> list[SiteHistory]:
+    """Mappings of files by who maps them: only what they come to, for they are no heap."""
+    found: defaultdict[CallSite, Counts] = defaultdict(Counts)
+    for stack, counts in counted.files().items():
+        found[counted.site_of(stack)] += counts
+    return [
+        SiteHistory(site, (0, counts.outstanding_bytes), counts.allocations, counts.frees, 0.0, takes=Takes.FILES)
+        for site, counts in found.items()
     ]

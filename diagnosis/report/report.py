@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from diagnosis.report.account import Traced, account
-from diagnosis.report.evidence import gather
+from diagnosis.report.account import account
+from diagnosis.report.evidence import Counted, gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
+from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
 from diagnosis.trace.counts import Counts
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from diagnosis.report.account import Account
+    from diagnosis.report.site import CallSite
     from diagnosis.report.summary import Verdict
     from diagnosis.report.verdict import Touched
     from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
@@ -116,6 +119,11 @@ def build_report(
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
     symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
+
+    def site_of(stack: int) -> CallSite:
+        known = symbolized.get(stack)
+        return call_site((known or symbolizer.symbolize(tracer.frames(stack))).frames)
+
     truth = Truth(
         first.resident.total_bytes,
         last.resident.total_bytes,
@@ -124,11 +132,11 @@ def build_report(
     )
     stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
     lost = count_lost(window, changes, symbolized)
+    counted = Counted(window, changes, cache(site_of), sum(lost[kind] for kind in UNCOUNTED))
     grown = None
     if window.memory_start and window.memory_end:
-        grown = account(window.memory_start, window.memory_end, _traced(changes))
-    uncounted = sum(lost[kind] for kind in UNCOUNTED)
-    evidence = gather(window, changes, symbolized, uncounted, grown=grown, touched=touched)
+        grown = account(window.memory_start, window.memory_end, traced(counted))
+    evidence = gather(counted, grown, touched)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -142,13 +150,6 @@ def build_report(
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
         ),
         verdict=summarize(find(evidence, smallest), evidence, grown),
-    )
-
-
-def _traced(changes: Mapping[int, Counts]) -> Traced:
-    return Traced(
-        live_growth=sum(counts.outstanding_bytes for counts in changes.values()),
-        freed=sum(counts.freed_bytes for counts in changes.values()),
     )
 
 

@@ -186,14 +186,12 @@ def _ranges(areas: list[_Area]) -> Iterator[Range]:
 
 
 def _use(area: _Area, before: _Area | None, after: _Area | None) -> Use:
-    if area.path == "[heap]":
+    if area.path == "[heap]" or _is_arena(area, after):
         return Use.HEAP
     if area.path.startswith("[stack"):
         return Use.STACKS
     if area.path.startswith("/"):
         return Use.DATA
-    if _is_arena(area, after):
-        return Use.HEAP
     if before and before.permissions.startswith("---") and before.end == area.start:
         return Use.STACKS if before.end - before.start <= LARGEST_GUARD_BYTES else Use.OTHER
     if before and before.path.startswith("/") and before.end == area.start:

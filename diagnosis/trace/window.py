@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from diagnosis.target.memory import Memory
     from diagnosis.target.process import Process, Resident
     from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
+
+NANOSECONDS = 1_000_000_000
 
 
 class Ending(enum.Enum):
@@ -47,6 +50,7 @@ class Window:
     """The measurements of one window, taken while the probes were in.
 
     ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended.
+    ``ranges`` are the mappings that were made within the window and still are.
     """
 
     samples: tuple[Sample, ...]
@@ -56,6 +60,7 @@ class Window:
     children: tuple[int, ...] = ()
     memory_start: Memory | None = None
     memory_end: Memory | None = None
+    ranges: tuple[MappedRange, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -163,4 +168,5 @@ def measure(
         children=children,
         memory_start=memory_start,
         memory_end=memory_end,
+        ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
     )

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.report.account import Account, Traced, account
+from diagnosis.report.account import Traced, account
 from diagnosis.target.memory import Memory, Range, Use, read_memory
 from tests.diagnosis.recorded import PID, end, record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from diagnosis.report.account import Account
 
 KIB, MIB = 1024, 1 << 20
 
@@ -123,10 +126,9 @@ def memory(heap: int = 0, other: int = 0, stacks: int = 0, **changes: int) -> Me
         Range(0x200000000, 0x300000000, other * MIB, Use.OTHER),
         Range(0x400000000, 0x500000000, stacks * MIB, Use.STACKS),
     )
-    found = Memory(anonymous=(heap + other + stacks) * MIB, ranges=ranges, **{k: v * MIB for k, v in changes.items()})
-    for part in ranges:
-        found.uses[part.use] += part.bytes
-    return found
+    uses = Counter({part.use: part.bytes for part in ranges})
+    found = Memory(anonymous=(heap + other + stacks) * MIB, ranges=ranges, uses=uses)
+    return replace(found, **{name: size * MIB for name, size in changes.items()})  # type: ignore[arg-type] # sizes all
 
 
 START = memory(heap=100, other=10, stacks=1)

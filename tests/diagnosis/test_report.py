@@ -182,7 +182,7 @@ def test_every_kind_of_lost_event_is_counted_and_said(kind: Lost) -> None:
 def test_events_that_are_missing_from_the_numbers_are_said_beside_no_leak() -> None:
     """A block whose stack is unknown is counted all the same."""
     still = window(lambda look: {BUSY: counts(look)[BUSY]})
-    for kind, missing in ((Lost.BLOCKS, True), (Lost.MAPPING, True), (Lost.STACK, False)):
+    for kind, missing in ((Lost.THREAD, True), (Lost.MAPPING, True), (Lost.STACK, False)):
         report = reported(replace(still, lost={**dict.fromkeys(Lost, 0), kind: 7}))
         assert ("7 events were not counted" in report.verdict.summary) is missing, kind
 
@@ -248,6 +248,6 @@ def test_the_printed_report_shows_stacks_claims_and_verdict() -> None:
 
 
 def test_the_printed_report_does_not_say_that_all_was_counted_when_it_was_not() -> None:
-    text = printed(reported(window(lost={**dict.fromkeys(Lost, 0), Lost.BLOCKS: 3})))
+    text = printed(reported(window(lost={**dict.fromkeys(Lost, 0), Lost.THREAD: 3})))
     assert "Every event was counted." not in text
-    assert "3 blocks are counted, but not their frees" in text
+    assert "3 calls were not seen" in text

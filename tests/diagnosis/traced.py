@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from diagnosis.target.allocator import Allocator
+    from diagnosis.trace.mapped import MappedRange
 
 MIB = 1 << 20
 BASE = 100 * MIB
@@ -80,6 +81,9 @@ class MadeTracer:
     def survivors(self, since: Snapshot) -> dict[int, Survivors]:
         self.asked_since = since
         return {1: Survivors(1, MIB, 3600.0)}
+
+    def ranges(self) -> list[MappedRange]:
+        return []
 
     def lost(self) -> Mapping[Lost, int]:
         return self.lost_events
