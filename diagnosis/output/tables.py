@@ -80,7 +80,7 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 def _print_account(console: Console, account: Account) -> None:
     """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
     console.print(
-        f"memory grew by {format_size(account.growth)} to {format_size(account.resident_bytes)} resident"
+        f"memory grew by {format_size(account.growth)}; {format_size(account.resident_bytes)} are resident now"
         f" (read to within {format_size(account.error_bytes)})",
         style="bold",
         highlight=False,
@@ -111,8 +111,10 @@ def _print_stack(console: Console, stack: StackReport) -> None:
         f"{format_size(stack.bytes_per_minute)} a minute",
         f"oldest {format_duration(stack.oldest_seconds)}",
     ]
+    if stack.older_frees:
+        figures.append(f"{stack.older_frees:,} older blocks of its size freed ({format_size(stack.older_bytes)})")
     if share is not None:
-        figures.append(f"{share:.1%} of the growth")
+        figures.append(f"{share:.1%} of the growth" if share <= 1 else "more than the growth: see the account below")
     console.print("  " + ", ".join(figures), style="bold", highlight=False, soft_wrap=True)
     for frame in stack.frames:
         place = f"{frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else frame.module

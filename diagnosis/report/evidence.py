@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from heap_trace import MappingKind
@@ -62,7 +63,22 @@ class Counted:
         """The last reading."""
         return self.window.samples[-1].snapshot
 
-    @property
+    @cached_property
+    def shares(self) -> dict[int, dict[int, float]]:
+        """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
+        blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
+        return share_out(blocks, self.older_classes(self.last))
+
+    def older_of(self, stack: int) -> Freed:
+        """Older blocks of its size that were freed: this stack's share of them."""
+        classes = self.older_classes(self.last)
+        mine = [(share, classes[size]) for size, share in self.shares.get(stack, {}).items()]
+        return Freed(
+            round(sum(share * freed.frees for share, freed in mine)),
+            round(sum(share * freed.bytes for share, freed in mine)),
+        )
+
+    @cached_property
     def mapping_stacks(self) -> frozenset[int]:
         """Stacks that map memory and take no blocks."""
         return frozenset(each.stack for each in self.window.ranges if each.kind is MappingKind.MAPPED)
@@ -149,7 +165,8 @@ def _unseen(
             part.name,
             part.meaning,
             resident=part.name not in NOT_RESIDENT,
-            touched=_worth_a_name(_reserved(counted, part.name), part.bytes) or _worth_a_name(others, part.bytes),
+            reserved=_worth_a_name(_reserved(counted, part.name), part.bytes),
+            touched=_worth_a_name(others, part.bytes),
         )
         for part in grown.unseen
     )
@@ -177,8 +194,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
     members: defaultdict[tuple[CallSite, bool], list[int]] = defaultdict(list)
     for stack in changes:
         members[counted.site_of(stack), stack in mapping_stacks].append(stack)
-    blocks = {stack: counts for stack, counts in changes.items() if stack not in mapping_stacks}
-    shares = share_out(blocks, counted.older_classes(counted.last))
+    shares = counted.shares
     classes = [counted.older_classes(sample.snapshot) for sample in window.samples]
 
     def shared(stacks: list[int]) -> list[tuple[int, float]]:
@@ -203,11 +219,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             oldest_seconds=max(
                 (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
             ),
-            older_frees=round(
-                sum(
-                    share * classes[-1][size].frees for stack in stacks for size, share in shares.get(stack, {}).items()
-                )
-            ),
+            older_frees=sum(counted.older_of(stack).frees for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
         )
         for (site, maps), stacks in members.items()

@@ -41,7 +41,8 @@ class StackReport:
     ``broken`` says that the frames end early: code in between keeps no frame pointer. ``leak_ratio`` is the share of
     the bytes taken that were not given back and ``leak_ratio_blocks`` that of the blocks, ``share_of_resident_growth``
     is None where resident memory did not grow. Blocks that were freed and come from before the window are not in these
-    numbers: ``outstanding_bytes`` is never below zero.
+    numbers: ``outstanding_bytes`` is never below zero. ``older_frees`` and ``older_bytes`` are this stack's share of
+    those of its size.
     """
 
     frames: tuple[Frame, ...]
@@ -54,6 +55,8 @@ class StackReport:
     bytes_per_minute: float
     oldest_seconds: float
     share_of_resident_growth: float | None
+    older_frees: int = 0
+    older_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,13 @@ def build_report(
         first.resident.anonymous_bytes,
         last.resident.anonymous_bytes,
     )
-    stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
     lost = count_lost(window, changes, symbolized)
     counted = Counted(window, changes, cache(site_of), sum(lost[kind] for kind in UNCOUNTED))
     grown = None
     if window.memory_start and window.memory_end:
         grown = account(window.memory_start, window.memory_end, traced(counted))
     evidence = gather(counted, grown, touched)
+    stacks = [_stack(symbolized[stack], counts, counted, stack, truth) for stack, counts in changes.items()]
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -153,7 +156,8 @@ def build_report(
     )
 
 
-def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: Truth) -> StackReport:
+def _stack(symbolized: SymbolizedStack, counts: Counts, counted: Counted, stack: int, truth: Truth) -> StackReport:
+    window, older = counted.window, counted.older_of(stack)
     survivors = window.survivors.get(stack)
     outstanding = max(0, counts.outstanding_bytes)
     return StackReport(
@@ -167,4 +171,6 @@ def _stack(symbolized: SymbolizedStack, counts: Counts, window: Window, stack: i
         bytes_per_minute=outstanding / window.seconds * 60,
         oldest_seconds=survivors.oldest_seconds if survivors else 0.0,
         share_of_resident_growth=outstanding / truth.growth if truth.growth > 0 else None,
+        older_frees=older.frees,
+        older_bytes=older.bytes,
     )

@@ -21,6 +21,9 @@ WORTH_A_WORD_BYTES = MIB
 # A window that decides is this many times longer than one that did not.
 LONGER = 5
 
+# A leak of less than this share of an unexplained growth is mentioned after it.
+NEXT_TO_NOTHING = 0.1
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -54,6 +57,9 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
 
 def _leak(finding: Finding, evidence: Evidence) -> Verdict:
     worst = finding.judged[0].site
+    unseen = max(finding.unseen, key=lambda part: part.bytes, default=None)
+    if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes:
+        return _leak_beside(worst, unseen, evidence)
     others = len(finding.judged) - 1
     also = f" {others} further call site{'s grow' if others > 1 else ' grows'} as well." if others else ""
     also += "".join(f" Besides, {_unseen(part)}." for part in finding.unseen[:1])
@@ -63,6 +69,19 @@ def _leak(finding: Finding, evidence: Evidence) -> Verdict:
         worst.site.caller,
         f"WARNING: {_named(worst)} leaks {_rate(worst.growth, evidence.seconds)}: {_counts(worst, evidence.seconds)},"
         f" {format_size(worst.growth)} outstanding{_share(worst.growth, evidence.memory_growth)}.{also}"
+        f" {_second_window(evidence)}",
+    )
+
+
+def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verdict:
+    """A leak that is next to nothing beside what no allocator took."""
+    site = unseen.site or worst.site
+    return Verdict(
+        Answer.LEAK,
+        site.function,
+        site.caller,
+        f"WARNING: {_unseen(unseen)}: {_rate(unseen.bytes, evidence.seconds)}. No call of an allocator took it. Beside"
+        f" it {_named(worst)} leaks {_rate(worst.growth, evidence.seconds)}: {_counts(worst, evidence.seconds)}."
         f" {_second_window(evidence)}",
     )
 
@@ -81,12 +100,12 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
     if finding.judged and (unseen is None or finding.judged[0].site.growth * 2 > unseen.bytes):
         return _growing_site(finding, evidence, unseen)
     if unseen:
+        site = unseen.site
         decides = (
             "a second trace later says whether it went on"
-            if unseen.touched
+            if site
             else "trace --light for a minute names the code that touches new memory, whoever took it"
         )
-        site = unseen.touched[0].site if unseen.touched else None
         return Verdict(
             Answer.GROWING,
             site.function if site else "",
@@ -200,9 +219,12 @@ def _explained(account: Account) -> Iterator[str]:
 
 
 def _unseen(part: Unseen) -> str:
-    who = " and ".join(f"{_site(*each.site)} (about {format_size(each.bytes)})" for each in part.touched)
-    touched = f", first touched by {who}" if who else ""
-    return f"{part.meaning} grew by {format_size(part.bytes)}{touched}"
+    reserved = " and ".join(f"{_site(*each.site)} ({format_size(each.bytes)})" for each in part.reserved)
+    touched = " and ".join(f"{_site(*each.site)} (about {format_size(each.bytes)})" for each in part.touched)
+    who = ", ".join(
+        f"{how} {names}" for how, names in (("reserved by", reserved), ("first touched by", touched)) if names
+    )
+    return f"{part.meaning} grew by {format_size(part.bytes)}{', ' if who else ''}{who}"
 
 
 def _others(finding: Finding) -> str:

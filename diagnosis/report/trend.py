@@ -98,7 +98,7 @@ def trend(series: Sequence[float]) -> Trend:
     last = len(low) - 1
     whole = low[last] - low[0]
     shape = _shape(low, whole, rises(series))
-    if shape is not Trend.STEADY and _deepest_fall(series) >= PASSING_FALL * (series[-1] - series[0]):
+    if shape is not Trend.STEADY and deepest_fall(series) >= PASSING_FALL * (series[-1] - series[0]):
         return Trend.PASSING
     return shape
 
@@ -129,7 +129,8 @@ def _has_paused(low: Sequence[float], whole: float, steps: Sequence[Rise]) -> bo
     return last - at[-1] > PAUSE * longest
 
 
-def _deepest_fall(series: Sequence[float]) -> float:
+def deepest_fall(series: Sequence[float]) -> float:
+    """By how much the series ever fell below what it had come to before."""
     return max(high - now for high, now in zip(accumulate(series, max), series, strict=True))
 
 

@@ -19,6 +19,7 @@ from diagnosis.report.trend import (
     Trend,
     certainty,
     chance,
+    deepest_fall,
     trend,
 )
 
@@ -48,6 +49,9 @@ PASSING_FREES = 0.5
 
 # Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
 FEW_FREES = 0.1
+
+# Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc frees what it moves.
+FALLS = 0.1
 
 # The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
 BACKING = 0.5
@@ -113,7 +117,7 @@ class SiteHistory:
 
 
 class Touched(NamedTuple):
-    """A call site under which memory became resident, estimated from samples of page faults."""
+    """A call site and bytes that became resident: of addresses that it reserved, or estimated from its page faults."""
 
     site: CallSite
     bytes: float
@@ -121,7 +125,7 @@ class Touched(NamedTuple):
 
 @dataclass(frozen=True)
 class Unseen:
-    """Growth of memory that no allocator call explains, and who touched most of the new memory, where that is known.
+    """Growth of memory that no allocator call explains; who reserved it, and who touched most of it, where it is known.
 
     ``resident`` is False for memory that resident memory does not count.
     """
@@ -130,7 +134,14 @@ class Unseen:
     kind: str
     meaning: str
     resident: bool = True
+    reserved: tuple[Touched, ...] = ()
     touched: tuple[Touched, ...] = ()
+
+    @property
+    def site(self) -> CallSite | None:
+        """The one to name: who reserved it, which is exact, or else who touched most of it."""
+        known = (*self.reserved, *self.touched)
+        return known[0].site if known else None
 
 
 @dataclass(frozen=True)
@@ -207,13 +218,14 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     shape = trend(site.outstanding)
     if shape not in OPEN or _passes(site, evidence):
         return None
-    returned = site.frees + site.older_frees
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
     if site.older_frees:
         certain = min(certain, chance(site.allocations - site.frees, site.older_frees))
-    by_chance = returned > FEW_FREES * site.allocations and certain < UNLIKELY_CHANCE
-    if by_chance and site.older_frees > FEW_FREES * site.allocations and certain < SELDOM_CHANCE:
+    few = FEW_FREES * site.allocations
+    falls = deepest_fall(site.outstanding) > FALLS * site.growth
+    by_chance = certain < UNLIKELY_CHANCE and (site.older_frees > few or (site.frees > few and falls))
+    if by_chance and site.older_frees > few and certain < SELDOM_CHANCE:
         return None  # as much is freed as is taken: an equilibrium, whose ups and downs are those of chance
     backed = is_backed(site, evidence)
     if site.takes is Takes.FILES or (not backed and site.takes is Takes.BLOCKS):

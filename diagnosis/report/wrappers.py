@@ -77,6 +77,9 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 
+# Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0.
+_CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\])+$")
+
 # A frame of Rust's or C++'s libraries can be a trait's function for a type of the program: <T as core::clone::Clone>.
 _RUST_TRAIT = re.compile(r"^<(?P<type>.+) as (core|alloc|std)::")
 
@@ -91,6 +94,7 @@ def takes_for_its_caller(frame: Frame) -> bool:
     if trait := _RUST_TRAIT.match(name):
         return trait["type"].startswith(("alloc::", "core::", "std::", "hashbrown::", "&", "["))
     bare = _without_return_type(name)
+    bare = _CLONE.sub("", bare)
     return bare in _NAMES or bare.startswith(_PREFIXES) or bool(_FAMILY.search(_last_part(bare)))
 
 
