@@ -50,7 +50,8 @@ PASSING_FREES = 0.5
 # Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
 FEW_FREES = 0.1
 
-# Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc frees what it moves.
+# Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc
+# frees what it moves.
 FALLS = 0.1
 
 # The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.

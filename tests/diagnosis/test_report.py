@@ -145,7 +145,7 @@ def test_the_json_has_every_field() -> None:
     assert body["target"] == {"pid": 4711, "command": "made up"}
     assert set(body["stacks"][0]) == {
         "frames", "broken", "outstanding_bytes", "allocations", "frees", "leak_ratio", "leak_ratio_blocks",
-        "bytes_per_minute", "oldest_seconds", "share_of_resident_growth",
+        "bytes_per_minute", "oldest_seconds", "share_of_resident_growth", "older_frees", "older_bytes",
     }  # fmt: skip
     assert body["stacks"][0]["frames"][0] == {
         "function": "f10", "module": "made.so", "file": "made.c", "line": 16, "offset": 16,
