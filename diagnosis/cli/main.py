@@ -1,17 +1,18 @@
 """The command ``memleak-lab``."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.run import run_command
-from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude, statuses_text
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_machine
@@ -24,6 +25,8 @@ DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
     help="Find a native memory leak with eBPF, and hold the diagnosis against the truth.",
+    epilog="Exit statuses:\n\n\b\n" + statuses_text(),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -96,18 +99,31 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _fail(what: str) -> NoReturn:
+    """End with one line."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"memleak-lab: {what}\n")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try to write what is left at its end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_USAGE)
+
+
 def main() -> None:
-    """Run the command. Exit status 0: done and right; 1: wrong or missing; 2: it could not be done; 130: stopped."""
+    """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except LabError as error:
-        sys.stderr.write(f"memleak-lab: {error}\n")
-        sys.exit(EXIT_USAGE)
+        _fail(str(error))
     except typer.TyperException as error:
-        sys.stderr.write(f"memleak-lab: {error.format_message()}\n")
-        sys.exit(EXIT_USAGE)
+        _fail(error.format_message())
+    except OSError as error:  # a disk that is full
+        _fail(f"standard output: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         status = EXIT_INTERRUPTED
     if status == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,9 @@ from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
 from diagnosis.output.document import report_as_json
-from diagnosis.output.tables import print_report, report_console
+from diagnosis.output.tables import print_grade, print_report, report_console
 
-# A leak in fewer steps is not told from chance: see TREND_OVER_SCATTER in verdict.py.
+# A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
 
 
@@ -68,12 +69,27 @@ def run_command(
     user = choose_user(machine.environ, machine.euid)
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
     outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
-    print_report(console, outcome.report, claims=outcome.claims)
+    # The files first: a terminal that was closed does not take them with it.
+    failed = []
     if report is not None:
-        report.write_text(report_as_json(outcome.report, outcome.claims, outcome.ledger))
+        text = report_as_json(outcome.report, outcome.claims, outcome.ledger)
+        failed += written(report, lambda path: path.write_text(text))
     if chart is not None:
-        draw_chart(chart, outcome.moments, outcome.report)
+        failed += written(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
+    print_report(console, outcome.report, claims=outcome.claims)
+    if failed:
+        print_grade(console, outcome.grade)
+        raise failed[0]
     conclude(console, outcome.grade)
+
+
+def written(path: Path, write: Callable[[Path], object]) -> list[LabError]:
+    """Write a file; what went wrong, as an error for later: the report on the terminal comes before it."""
+    try:
+        write(path)
+    except OSError as error:
+        return [LabError(f"{path} could not be written: {error.strerror}", "the report above is complete")]
+    return []
 
 
 def _check_trend(window: float, options: Options) -> None:

@@ -160,6 +160,7 @@ class _Trace:
             client = LedgerClient(self.ledger) if self.ledger else None
             if client:
                 stack.callback(client.close)
+                client.read()  # a wrong address is an error now, and not at the window's end
             until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
             console.print(f"tracing pid {process.pid} ({process.command}) {until}", highlight=False, markup=False)
             ticker = _Ticker(self, tracer, symbolizer, console, stopped)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB, format_duration, format_size
 from diagnosis.report.lost import UNCOUNTED
 from diagnosis.report.site import short_name
@@ -40,9 +41,17 @@ WORTH_A_REMEDY_BYTES = MIB
 _STYLES = {Answer.LEAK: "bold red", Answer.GROWING: "bold yellow", Answer.NO_LEAK: "bold green"}
 
 
+class ReportConsole(Console):
+    """A console that reports a reader who left as the error it is, and does not end the program on the spot."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which ends the program otherwise."""
+        raise LabError("standard output was closed")
+
+
 def report_console() -> Console:
     """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return ReportConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
@@ -137,7 +146,7 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
 
 def print_grade(console: Console, result: Grade) -> None:
     """Right or wrong, and why."""
-    style = "bold green" if result.right else "bold red"
+    style = "bold green" if result.right else "bold red" if result.available else "bold yellow"
     console.print(result.text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
