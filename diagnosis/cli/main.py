@@ -11,6 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from diagnosis.base.errors import LabError
+from diagnosis.cli.formats import emit
+from diagnosis.cli.origin import tool_version
+from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude, statuses_text
 from diagnosis.cli.trace import trace_command
@@ -34,6 +37,24 @@ app = typer.Typer(
 app.command("run")(run_command)
 app.command("trace")(trace_command)
 app.command("watch")(watch_command)
+app.command("report")(report_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"memleak-lab {tool_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find a native memory leak with eBPF, and hold the diagnosis against the truth."""
+    del version
 
 
 @app.command()
@@ -88,7 +109,7 @@ def _read_answer(path: Path) -> tuple[str, float]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
-    if not verdict["leak"]:
+    if not function:
         raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
     return function, sum(rates)
 

@@ -1,8 +1,6 @@
 """``memleak-lab run``: the whole lab on this machine."""
 
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +9,16 @@ from catalog_cache import Options
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB, format_size
+from diagnosis.cli.formats import check_writable, write_file
 from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
+from diagnosis.cli.origin import origin_of_this
 from diagnosis.cli.status import conclude
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.chart import draw_chart, require_plotting
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
-from diagnosis.output.document import report_as_json
+from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.tables import print_grade, print_report, report_console
 
 # A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
@@ -58,38 +58,30 @@ def run_command(
     check_window("--window", window)
     _check_trend(window, options)
     _check_cap(duration, window, options)
-    for name, path in (("--report", report), ("--chart", chart)):
-        if path is not None and not os.access(path.resolve().parent, os.W_OK):
-            raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
+    check_writable("--report", report)
+    check_writable("--chart", chart)
     if chart is not None:
         require_plotting(chart)
     console = report_console()
     machine = Machine()
     require_machine(machine)
     user = choose_user(machine.environ, machine.euid)
+    origin = origin_of_this({"speed": speed, "duration": duration, "window": window, "chunk": chunk, "cap": cap})
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
     outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
     # The files first: a terminal that was closed does not take them with it.
     failed = []
     if report is not None:
-        text = report_as_json(outcome.report, outcome.claims, outcome.ledger)
-        failed += written(report, lambda path: path.write_text(text))
+        capture = Capture(outcome.report, origin)
+        text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)
+        failed += write_file(report, lambda path: path.write_text(text))
     if chart is not None:
-        failed += written(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
+        failed += write_file(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
     print_report(console, outcome.report, claims=outcome.claims)
     if failed:
         print_grade(console, outcome.grade)
         raise failed[0]
     conclude(console, outcome.grade)
-
-
-def written(path: Path, write: Callable[[Path], object]) -> list[LabError]:
-    """Write a file; what went wrong, as an error for later: the report on the terminal comes before it."""
-    try:
-        write(path)
-    except OSError as error:
-        return [LabError(f"{path} could not be written: {error.strerror}", "the report above is complete")]
-    return []
 
 
 def _check_trend(window: float, options: Options) -> None:

@@ -1,13 +1,12 @@
 """``memleak-lab trace``: trace any process for a while."""
 
-import enum
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -15,14 +14,25 @@ import typer
 from rich.console import Console
 
 from diagnosis.base.errors import LabError
-from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
+from diagnosis.cli.formats import (
+    FailOn,
+    Format,
+    check_writable,
+    emit,
+    fail_on,
+    print_capture,
+    refuse_terminal,
+    write_file,
+)
+from diagnosis.cli.options import check_window, duration_option, refuse_together, require_machine, size_option
+from diagnosis.cli.origin import origin_of_this
 from diagnosis.doctor.preflight import Machine
-from diagnosis.faults.light import FaultsBeside, sample
+from diagnosis.faults.light import FaultsBeside, LightReport, sample
 from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
-from diagnosis.output.document import light_report_as_json, report_as_json
+from diagnosis.output.document import Capture, light_report_as_json, report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
-from diagnosis.output.tables import print_light, print_placements, print_report, print_top, report_console
+from diagnosis.output.tables import print_light, print_placements, print_top, report_console
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
@@ -37,17 +47,11 @@ SHORTEST_INTERVAL_SECONDS = 0.2
 MOST_BLOCKS = 1 << 26
 
 
-class Format(enum.StrEnum):
-    """How the report is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    FOLDED = "folded"
-
-
 def trace_command(
     *,
-    pid: Annotated[int | None, typer.Option(help="The process to trace, as `ps` numbers it here.")] = None,
+    pid: Annotated[
+        int | None, typer.Option("--pid", "-p", help="The process to trace, as `ps` numbers it here.")
+    ] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="A container of Docker or containerd.")] = None,
     pod: Annotated[str | None, typer.Option(metavar="NS/NAME[/CONTAINER]", help="A pod on this node.")] = None,
     duration: Annotated[
@@ -81,6 +85,13 @@ def trace_command(
     at_entry: Annotated[
         bool, typer.Option("--at-entry", help="Place every probe at its function's entry, whatever it costs.")
     ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the stacks that hold nothing.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Keep the report: see memleak-lab report.", dir_okay=False)
+    ] = None,
+    failing: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="Exit with status 3 on a leak, or on any growth.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -90,42 +101,66 @@ def trace_command(
         raise LabError(
             f"--interval is {interval:g} s: it must be {SHORTEST_INTERVAL_SECONDS:g} s or more", "try --interval 5s"
         )
+    exact = {
+        "--listen": listen,
+        "--ledger": ledger,
+        "--interval": interval,
+        "--save": save,
+        "--all": everything,
+        "--pair": pair,
+        "--at-entry": at_entry,
+        "--min-size": min_size,
+        "--max-blocks": max_blocks != MAX_BLOCKS,
+    }
+    refuse_together("--light", light, exact)
+    refuse_together("--light", light, {"--explain": explain, "--format": output in {Format.PPROF, Format.SPEEDSCOPE}})
+    refuse_together(
+        "--explain", explain, {name: exact[name] for name in ("--listen", "--ledger", "--interval", "--save")}
+    )
+    refuse_terminal(output)
+    check_writable("--save", save)
     process = _find(pid, container, pod)
     if explain:
         print_placements(report_console(), process.pid, find_allocators(process, at_entry=at_entry))
         return
     require_machine(Machine())
     if light:
-        _light(process, duration or DEFAULT_SECONDS, output, top, smallest)
+        verdict = _light(process, duration or DEFAULT_SECONDS, output, top, smallest).verdict
+        fail_on(verdict.answer, failing)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
     tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
     trace = _Trace(seconds, interval, top, tracer, listen, ledger, smallest)
     # What is not the report goes to standard error: the report can be piped on.
+    options = {"duration": seconds, "min_size": min_size, "max_blocks": max_blocks, "smallest_growth": smallest}
+    origin = origin_of_this({**options, "pair": pair, "at_entry": at_entry})
     report, counted = trace.run(process, Console(stderr=True))
-    match output:
-        case Format.JSON:
-            sys.stdout.write(report_as_json(report, ledger=counted))
-        case Format.FOLDED:
-            outstanding = ((stack.frames, stack.outstanding_bytes) for stack in report.stacks)
-            sys.stdout.writelines(f"{line}\n" for line in folded(report.target, outstanding))
-        case Format.TABLE:
-            print_report(report_console(), report, top)
+    capture = Capture(report, origin)
+    failed = []
+    if save is not None:
+        text = report_as_json(capture, ledger=counted, everything=True)
+        failed += write_file(save, lambda path: path.write_text(text))
+    print_capture(capture, output, top=top, everything=everything, ledger=counted)
+    if failed:
+        raise failed[0]
+    fail_on(report.verdict.answer, failing)
 
 
-def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> None:
+def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:
     stopped = _stop_on_signals()
     Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
         report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest)
     match output:
         case Format.JSON:
-            sys.stdout.write(light_report_as_json(report))
+            options = {"light": True, "duration": seconds, "smallest_growth": smallest}
+            emit(light_report_as_json(report, origin_of_this(options)))
         case Format.FOLDED:
             stacks = ((stack.frames, round(stack.touched_bytes)) for stack in report.stacks)
-            sys.stdout.writelines(f"{line}\n" for line in folded(report.target, stacks))
-        case Format.TABLE:
+            emit("".join(f"{line}\n" for line in folded(report.target, stacks)))
+        case _:
             print_light(report_console(), report, top)
+    return report
 
 
 def _find(pid: int | None, container: str | None, pod: str | None) -> Process:

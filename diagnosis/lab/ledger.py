@@ -28,7 +28,8 @@ T = TypeVar("T")
 ALIGN_TRIES = 1000
 
 # Beside a busy machine a reading takes longer than a silence lasts, nearly always: it is tried for so long.
-ALIGN_SECONDS = 10.0
+# Not for long: at speed 600 a second is ten minutes of the story.
+ALIGN_SECONDS = 3.0
 
 # The highest priority that nice(2) knows: for the milliseconds in which the tracer is read.
 HURRY = -20

@@ -173,5 +173,10 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
             claims = ClaimsWindow(claims_start, lab.claims_now())
             report = build_report(tracer, window, symbolizer)
     ledger = alignment.window()
-    result = grade(report, ledger) if ledger else not_available(alignment.missed)
+    if ledger is None:
+        result = not_available(alignment.missed)
+    elif options.cap_bytes and ledger.end.insert_bytes >= options.cap_bytes:
+        result = not_available("the leak came to its --cap within the window, and grew no more")
+    else:
+        result = grade(report, ledger)
     return Outcome(report, claims, ledger, result, tuple(lab.moments))

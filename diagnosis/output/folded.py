@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,21 @@ if TYPE_CHECKING:
 
 
 def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> Iterator[str]:
-    """``command;outermost;...;innermost BYTES`` for every stack that holds something."""
-    command = PurePosixPath(target.command.split(" ", 1)[0]).name
+    """``command;outermost;...;innermost BYTES`` for every stack that holds something, the largest first.
+
+    Identical lines are one.
+    """
+    command = short_command(target)
+    sizes: defaultdict[str, int] = defaultdict(int)
     for frames, size in stacks:
         if size > 0:
             # The separators of the format cannot be part of a name.
             names = [frame.name.replace(";", ":") for frame in reversed(frames)]
-            yield f"{';'.join([command, *names])} {size}"
+            sizes[";".join([command, *names])] += size
+    for line, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        yield f"{line} {size}"
+
+
+def short_command(target: Target) -> str:
+    """The program's name without its folder and arguments."""
+    return PurePosixPath(target.command.split(" ", 1)[0]).name

@@ -64,13 +64,21 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 
 
 def print_report(
-    console: Console, report: Report, shown: int = SHOWN_STACKS, *, claims: ClaimsWindow | None = None
+    console: Console,
+    report: Report,
+    shown: int = SHOWN_STACKS,
+    *,
+    claims: ClaimsWindow | None = None,
+    everything: bool = False,
 ) -> None:
-    """The stacks that hold most, then claims against truth for a process that claims something, then the verdict."""
+    """The stacks that hold most, then claims against truth for a process that claims something, then the verdict.
+
+    Stacks that hold nothing are left out, unless ``everything`` is wanted.
+    """
     console.print()
     console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
     console.print("bytes outstanding by call stack, the innermost function first", style="italic")
-    for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
+    for stack in [stack for stack in report.stacks if everything or stack.outstanding_bytes > 0][:shown]:
         _print_stack(console, stack)
     if report.account is not None:
         _print_account(console, report.account)

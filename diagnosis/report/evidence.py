@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
     from diagnosis.trace.tracer import Snapshot
-    from diagnosis.trace.window import Window
+    from diagnosis.trace.window import Sample, Window
 
 # Who touched less than this share of an unexplained growth is not named for it, and no more than so many are.
 WORTH_A_NAME = 0.1
@@ -52,6 +52,12 @@ class Counted:
     changes: Mapping[int, Counts]
     site_of: Callable[[int], CallSite]
     lost: int
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The readings at even distances in time."""
+        moments = [sample.snapshot.seconds for sample in self.window.samples]
+        return tuple(self.window.samples[each] for each in evenly(moments))
 
     @property
     def first(self) -> Snapshot:
@@ -136,11 +142,11 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
     """
     window = counted.window
     sites = [*_sites(counted), *_file_sites(counted)]
-    held = [sample.resident.held_bytes for sample in window.samples]
+    held = [sample.resident.held_bytes for sample in counted.samples]
     live = [
         sum(counts.outstanding_bytes for counts in sample.snapshot.counts.values())
         - counted.older_bytes(sample.snapshot)
-        for sample in window.samples
+        for sample in counted.samples
     ]
     return Evidence(
         seconds=window.seconds,
@@ -188,6 +194,16 @@ def _reserved(counted: Counted, part: str) -> list[Touched]:
     return [Touched(site, size) for site, size in sorted(sizes.items(), key=lambda item: -item[1])]
 
 
+def evenly(moments: Sequence[float]) -> list[int]:
+    """Which readings to take so that they are at even distances: the nearest one to each of as many even moments.
+
+    A machine that is busy takes readings late, and a trend is one in time and not in the order of readings.
+    """
+    first, last = moments[0], moments[-1]
+    wanted = (first + (last - first) * i / (len(moments) - 1) for i in range(len(moments)))
+    return [min(range(len(moments)), key=lambda each: abs(moments[each] - moment)) for moment in wanted]
+
+
 def _sites(counted: Counted) -> list[SiteHistory]:
     window, changes = counted.window, counted.changes
     mapping_stacks = counted.mapping_stacks
@@ -195,7 +211,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
     for stack in changes:
         members[counted.site_of(stack), stack in mapping_stacks].append(stack)
     shares = counted.shares
-    classes = [counted.older_classes(sample.snapshot) for sample in window.samples]
+    classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
 
     def shared(stacks: list[int]) -> list[tuple[int, float]]:
         """The size classes of older blocks of which these stacks have a share."""
@@ -204,7 +220,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
     def outstanding(stacks: list[int]) -> tuple[int, ...]:
         """Bytes at each reading, less older blocks of the same size that were freed."""
         readings = []
-        for sample, older in zip(window.samples, classes, strict=True):
+        for sample, older in zip(counted.samples, classes, strict=True):
             held = sum(sample.snapshot.counts.get(stack, Counts()).outstanding_bytes for stack in stacks)
             back = sum(share * older.get(size, Freed()).bytes for size, share in shared(stacks))
             readings.append(round(held - back))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
@@ -49,6 +50,7 @@ class StackReport:
     broken: bool
     outstanding_bytes: int
     allocations: int
+    allocated_bytes: int
     frees: int
     leak_ratio: float
     leak_ratio_blocks: float
@@ -139,7 +141,7 @@ def build_report(
     if window.memory_start and window.memory_end:
         grown = account(window.memory_start, window.memory_end, traced(counted))
     evidence = gather(counted, grown, touched)
-    stacks = [_stack(symbolized[stack], counts, counted, stack, truth) for stack, counts in changes.items()]
+    stacks = [_stack(symbolized[members[0]], counted, members, truth) for members in _alike(symbolized)]
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -156,21 +158,33 @@ def build_report(
     )
 
 
-def _stack(symbolized: SymbolizedStack, counts: Counts, counted: Counted, stack: int, truth: Truth) -> StackReport:
-    window, older = counted.window, counted.older_of(stack)
-    survivors = window.survivors.get(stack)
+def _alike(symbolized: Mapping[int, SymbolizedStack]) -> Iterable[list[int]]:
+    """Stacks by what a reader sees of them: two calls on one line of the source are one place."""
+    groups: defaultdict[object, list[int]] = defaultdict(list)
+    for stack, found in symbolized.items():
+        seen = tuple((frame.name, frame.module, frame.file, frame.line) for frame in found.frames)
+        groups[seen, found.cut_short].append(stack)
+    return groups.values()
+
+
+def _stack(symbolized: SymbolizedStack, counted: Counted, members: Sequence[int], truth: Truth) -> StackReport:
+    window = counted.window
+    counts = sum((counted.changes[stack] for stack in members), start=Counts())
+    older = [counted.older_of(stack) for stack in members]
+    survivors = [window.survivors[stack] for stack in members if stack in window.survivors]
     outstanding = max(0, counts.outstanding_bytes)
     return StackReport(
         frames=symbolized.frames,
         broken=symbolized.cut_short,
         outstanding_bytes=outstanding,
         allocations=counts.allocations,
+        allocated_bytes=counts.allocated_bytes,
         frees=counts.frees,
         leak_ratio=outstanding / counts.allocated_bytes if counts.allocated_bytes else 0.0,
         leak_ratio_blocks=max(0, counts.outstanding) / counts.allocations if counts.allocations else 0.0,
         bytes_per_minute=outstanding / window.seconds * 60,
-        oldest_seconds=survivors.oldest_seconds if survivors else 0.0,
+        oldest_seconds=max((each.oldest_seconds for each in survivors), default=0.0),
         share_of_resident_growth=outstanding / truth.growth if truth.growth > 0 else None,
-        older_frees=older.frees,
-        older_bytes=older.bytes,
+        older_frees=sum(each.frees for each in older),
+        older_bytes=sum(each.bytes for each in older),
     )

@@ -19,7 +19,7 @@ from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
 from diagnosis.lab.run import Outcome
-from diagnosis.output.document import report_as_json
+from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.tables import print_grade
 from diagnosis.report.lost import UNCOUNTED
 from tests.diagnosis.test_grade import BUSY, LEAKING, LEDGER, report
@@ -108,7 +108,7 @@ def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machi
         ("run --speed 1", "--window is 10 s: at speed 1 the leak grows every 8 s, .* --window 32s"),
         ("run --speed 10 --window 3s", "--window is 3 s: at speed 10 the leak grows every 0.8 s, .* --window 3.2s"),
         ("run --duration -5", "'-5' is no duration"),
-        ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: its folder cannot be written"),
+        ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: it cannot be written"),
         ("run --report .", "is a directory"),
         ("run --no-such-option", "--no-such-option"),
         ("run and more", "unexpected extra argument"),
@@ -256,7 +256,7 @@ def test_a_report_is_right_or_wrong_by_its_rate(
     rate = READING.leaked_bytes_per_minute * factor
     halves = [replace(LEAKING, bytes_per_minute=rate / 2)] * 2
     file = tmp_path / "report.json"
-    file.write_text(report_as_json(report(*halves, BUSY)))
+    file.write_text(report_as_json(Capture(report(*halves, BUSY))))
     status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert (status, err) == (0 if said == "RIGHT" else 1, "")
     assert said in out
@@ -279,7 +279,7 @@ def test_a_file_that_is_no_report_is_one_line(
 
 def test_a_report_that_found_no_leak_has_no_answer_to_verify(memleak_lab: Command, ledger: str, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    file.write_text(report_as_json(report(BUSY, leak=False)))
+    file.write_text(report_as_json(Capture(report(BUSY, leak=False))))
     status, _, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert status == 2
     assert "names no function: it found no leak" in err

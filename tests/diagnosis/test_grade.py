@@ -22,7 +22,9 @@ def frame(function: str) -> Frame:
 
 
 def stack(outstanding: int, allocations: int, *functions: str) -> StackReport:
-    return StackReport(tuple(map(frame, functions)), False, outstanding, allocations, 0, 1.0, 1.0, 1.0, 10.0, 1.0)
+    return StackReport(
+        tuple(map(frame, functions)), False, outstanding, allocations, outstanding, 0, 1.0, 1.0, 1.0, 10.0, 1.0
+    )
 
 
 LEAKING = stack(160 * CHUNK, 160, "catalog_cache_insert", "catalog_cache_refresh", "catalog_cache_worker")
