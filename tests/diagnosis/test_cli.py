@@ -14,6 +14,7 @@ from rich.console import Console
 from diagnosis.cli import main as cli
 from diagnosis.cli import run as cli_run
 from diagnosis.cli import trace as cli_trace
+from diagnosis.cli.status import STATUSES
 from diagnosis.doctor import preflight
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.claims import Claims, ClaimsWindow
@@ -125,6 +126,10 @@ def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machi
         ("verify", "Missing argument 'ANSWER'"),
         ("verify malloc --ledger http://127.0.0.1:1/ledger", "no ledger at http://127.0.0.1:1/ledger: "),
         ("diagnose", "No such command 'diagnose'"),
+        ("report", "Missing argument 'FILE...'"),
+        ("report none.json", "none.json is no report: .*No such file"),
+        ("report a.json b.json c.json", "3 reports cannot be compared: name one, or two"),
+        ("report a.json b.json --format json", "two reports have no --format json"),
     ],
 )
 @pytest.mark.usefixtures("able")
@@ -299,3 +304,15 @@ def test_what_is_concluded_is_printed_as_it_is() -> None:
     console = Console(record=True)
     print_grade(console, Grade(right=True, text="RIGHT: operator[] and [bold]"))
     assert "operator[] and [bold]" in console.export_text()
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_exit_statuses_are_in_the_help(memleak_lab: Command, option: str) -> None:
+    _, out, _ = memleak_lab(option)
+    words = " ".join(out.split())
+    for status, meaning in STATUSES.items():
+        assert f"{status} {meaning}" in words
+
+
+def test_the_version_is_printed(memleak_lab: Command) -> None:
+    assert memleak_lab("--version") == (0, "memleak-lab 0.1.0\n", "")
