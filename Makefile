@@ -18,7 +18,7 @@ help: ## List the commands
 # --- the lab ---
 
 .PHONY: lab
-lab: $(VENV)/lab ## The whole lab on this machine: the leak, the denial, the diagnosis, the truth
+lab: $(VENV)/lab ## The whole lab on this machine: the leak, the claims, the diagnosis, the grade
 	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
 
 .PHONY: doctor
@@ -71,6 +71,10 @@ lint: $(VENV)/dev ## Check style and types
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+.PHONY: map
+map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages, from the source
+	$(BIN)/python -m scripts.package_map $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md

@@ -1,1 +1,1 @@
-"""Find native memory leaks with eBPF, and hold the diagnosis against the truth."""
+"""Find native memory leaks with eBPF, and check the diagnosis against exact counts."""

@@ -89,7 +89,12 @@ def read_imports(root: Path, folder: str) -> Iterator[Import]:
 
 def broken_rules(root: Path = ROOT) -> list[str]:
     """Every import that a package may not have, in a line each with its place and the rule."""
-    return [*_between_packages(root), *_within(root, "diagnosis", DIAGNOSIS), *_within(root, "comparison", COMPARISON)]
+    return [
+        *_between_packages(root),
+        *_within(root, "diagnosis", DIAGNOSIS),
+        *_within(root, "comparison", COMPARISON),
+        *_between_tests(root),
+    ]
 
 
 def _between_packages(root: Path) -> Iterator[str]:
@@ -106,3 +111,11 @@ def _within(root: Path, package: str, order: tuple[str, ...]) -> Iterator[str]:
             if each.package == package and each.part(1) not in order[: number + 1]:
                 rule = f"{package}.{inner} may import {', '.join(order[: number + 1])}"
                 yield f"{each.file}:{each.line} imports {each.name}: {rule}"
+
+
+def _between_tests(root: Path) -> Iterator[str]:
+    """Tests share by `tests/support` and `tests/conftest.py` only: a folder of tests can be moved or deleted alone."""
+    for each in read_imports(root, "tests"):
+        folder = each.file.parts[1]
+        if each.package == "tests" and each.part(1) not in {folder.removesuffix(".py"), "support", "conftest"}:
+            yield f"{each.file}:{each.line} imports {each.name}: tests may import their own folder and tests.support"

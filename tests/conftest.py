@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.every_call.program import compile_every_call
+from tests.support.every_call import compile_every_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

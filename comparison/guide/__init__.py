@@ -1,1 +1,1 @@
-"""Run every heap tool on the same leak, hold each against the leaker's ledger, and write the guide's table from it."""
+"""Run every heap tool on the same leak, compare each with the leaker's ledger, and write the guide's table from it."""

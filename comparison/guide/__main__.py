@@ -103,7 +103,7 @@ def _run_ig(results: Results) -> None:
 
 def main() -> int:
     """Exit status 0 when the results were written, 1 when nothing could be run."""
-    parser = argparse.ArgumentParser(description="Every tool on the same leak, held against the ledger.")
+    parser = argparse.ArgumentParser(description="Every tool on the same leak, compared with the ledger.")
     parser.add_argument("--only", help="tools, by the names in the guide's marks, with commas, such as bpftrace,bcc")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     parser.add_argument("--no-document", action="store_true", help="leave docs/EBPF_GUIDE.md as it is")

@@ -1,4 +1,4 @@
-"""What a tool said, and how far that is from the ledger."""
+"""What a tool said, and how much that differs from the ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Finding:
         named: whether the stack that holds the leak holds the function that leaks.
         names: the innermost function of that stack where it does not; "" if there is no such stack either.
         bytes_off: its bytes less the ledger's; None if there is no such stack.
-        false_bytes: outstanding bytes that the tool reports elsewhere, and nobody leaked: stacks of 1 MiB and more.
+        false_bytes: outstanding bytes that the tool reports elsewhere, that did not leak: stacks of 1 MiB and more.
     """
 
     tool: str
@@ -39,7 +39,7 @@ class Finding:
 
 
 def judge(tool: str, scene: Scene, rows: Sequence[Row], leaked_bytes: int) -> Finding:
-    """Hold what a tool reported against what was leaked.
+    """Compare what a tool reported with what was leaked.
 
     Args:
         tool: its name.

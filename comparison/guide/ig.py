@@ -14,6 +14,7 @@ from comparison.guide.service import held_service
 from comparison.tools.gadget import GADGET, cannot_build
 from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_libc
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "Inspektor Gadget by itself"
 IMAGE = "memleak:guide"
-# What gives blocks back is probed before what takes them: a free that was not seen would leave a block on the books.
+# What gives blocks back is probed before what takes them: a free that was not seen would leave its block counted.
 FUNCTIONS = (
     "free", "realloc", "reallocarray", "malloc", "valloc", "pvalloc", "calloc", "aligned_alloc", "memalign",
     "posix_memalign",
@@ -83,7 +84,7 @@ def run_gadget(scene: Scene, *options: str) -> tuple[str, int]:
             until = time.monotonic() + LOADS_SECONDS
             while not is_loaded("heap_report"):
                 if time.monotonic() > until:
-                    raise LabError("ig has not loaded the gadget", session.said())
+                    raise LabError("ig has not loaded the gadget", session.stderr())
                 time.sleep(POLL_SECONDS)
             # The timer is loaded with the probes' programs, in no particular order.
             session.wait_until_attached(1)
@@ -104,4 +105,4 @@ def excerpt(output: str) -> str:
 
 def _libc(pid: int) -> Path:
     process = Process(pid)
-    return next(process.open_path(mapping) for mapping in process.maps() if "/libc.so.6" in mapping.path)
+    return next(process.open_path(mapping) for mapping in process.maps() if is_libc(mapping.path))

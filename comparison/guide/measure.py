@@ -87,7 +87,7 @@ def run_on_loop(tools: Sequence[Tool]) -> list[Cost]:
             Nothing(""),
             *(Attached(tool.name, tool, counts_blocks=False) for tool in tools),
         ]
-        # In turn, and the least of each counts: whoever else probes this machine's libc meanwhile makes all dearer.
+        # In turn, and the least of each counts: other probes on this machine's libc make all of them slower.
         rounds = [[each.run(SMALL, folder).figure for each in contestants] for _ in range(ROUNDS)]
         return [
             Cost(each.name, min(figures)) for each, figures in zip(contestants, zip(*rounds, strict=True), strict=True)

@@ -95,9 +95,9 @@ class HeldService:
             LabError: the ledger does not know any more what had leaked when it was held.
         """
         os.kill(self.pid, signal.SIGCONT)
-        for quiet in self._ledger.read().quiet_intervals:
-            if quiet.since_ns <= self._held_ns <= quiet.until_ns:
-                self._held_bytes = quiet.insert_bytes
+        for idle in self._ledger.read().quiet_intervals:
+            if idle.since_ns <= self._held_ns <= idle.until_ns:
+                self._held_bytes = idle.insert_bytes
                 return
         raise LabError("the ledger does not reach back to the moment at which the service was held", "try again")
 

@@ -1,1 +1,1 @@
-"""What is measured, each by a command of the Makefile."""
+"""What each tool costs a loop, and what the service takes: one program for each ``make bench``."""

@@ -75,7 +75,7 @@ class Attached:
         options: words added to its command.
         counts_blocks: False where its figures are no counts of blocks.
         probes: how many tracing files it opens this way; 0 for as many as the tool always does.
-        preload_option: how it is told of a preloaded allocator; "" where it finds that itself, None where it cannot.
+        preload_option: the option that names a preloaded allocator; "" where it needs none, None where it has none.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Attached:
         """Measure the load with the tool attached.
 
         Raises:
-            LabError: it does not attach, or cannot be told of a preloaded allocator.
+            LabError: it does not attach, or cannot trace a preloaded allocator.
         """
         words = [*self.options]
         if load.preload and self.preload_option is not None:

@@ -112,10 +112,10 @@ def _result(contestant: Contestant, load: Load, runs: Sequence[Run], reason: str
     return Result(contestant.name, load.name, load.unit, typical, chosen.kept, chosen.found)
 
 
-def cost_ratio(results: Iterable[Result], dear: str, cheap: str, load: str) -> float | None:
+def cost_ratio(results: Iterable[Result], costly: str, other: str, load: str) -> float | None:
     """How many times as much one contestant adds to a load as another: the load's own time is taken off both."""
     figures = {result.contestant: result.figure for result in results if result.load == load}
-    alone, more, less = figures.get("no tracer"), figures.get(dear), figures.get(cheap)
+    alone, more, less = figures.get("no tracer"), figures.get(costly), figures.get(other)
     return (more - alone) / (less - alone) if alone and more and less and less > alone else None
 
 

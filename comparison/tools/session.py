@@ -1,4 +1,4 @@
-"""One run of a tool: started, known to be in place, ended by Ctrl-C, and its output kept."""
+"""One run of a tool: started, waited for until it is attached, ended by Ctrl-C, and its output kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTLED_SECONDS = 1.0
 END_SECONDS = 60.0
 POLL_SECONDS = 0.05
 # A shell's background job, and so all that it starts, ignores what ends the tools here.
-HEEDING_CTRL_C = ("env", "--default-signal=INT")
+WITH_CTRL_C = ("env", "--default-signal=INT")
 TRACING_FILES = ("anon_inode:[perf_event]", "anon_inode:bpf_link", "anon_inode:bpf-link")
 
 
@@ -41,7 +41,7 @@ class Session:
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the session
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*HEEDING_CTRL_C, *command],
+            [*WITH_CTRL_C, *command],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -62,7 +62,7 @@ class Session:
         files = 0
         while files < probes or time.monotonic() - changed < SETTLED_SECONDS:
             if self._process.poll() is not None or time.monotonic() - began > ATTACH_SECONDS:
-                raise LabError(f"{self._command[0]} attached {files} of {probes} probes: {self.said()}")
+                raise LabError(f"{self._command[0]} attached {files} of {probes} probes: {self.stderr()}")
             now = sum(_tracing_files(pid) for pid in _members(self._process.pid))
             if now != files:
                 files, changed = now, time.monotonic()
@@ -81,14 +81,14 @@ class Session:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"{self._command[0]} did not end in {END_SECONDS:g} s: {self.said()}") from error
+            raise LabError(f"{self._command[0]} did not end in {END_SECONDS:g} s: {self.stderr()}") from error
         self._output.seek(0)
         return self._output.read()
 
-    def said(self) -> str:
+    def stderr(self) -> str:
         """What the tool wrote to standard error."""
         self._errors.seek(0)
-        return self._errors.read().strip() or "it said nothing"
+        return self._errors.read().strip() or "nothing on standard error"
 
     def __enter__(self) -> Self:
         return self

@@ -1,1 +1,1 @@
-"""What everything else may use: the one exception, sizes and durations."""
+"""Shared by all other packages: the exception for users, sizes and durations."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class LabError(Exception):
-    """Something the user can mend.
+    """Something that the user can fix.
 
     Args:
         what: what is wrong, with the value and where it came from.
-        remedy: the command or the line that mends it; "" where there is none to give.
+        remedy: the command or the line that fixes it; "" where there is none to give.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:

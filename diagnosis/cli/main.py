@@ -27,7 +27,7 @@ from diagnosis.output.tables import print_checks, report_console
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
-    help="Find a native memory leak with eBPF, and hold the diagnosis against the truth.",
+    help="Find a native memory leak with eBPF, and check the diagnosis against exact counts.",
     epilog="Exit statuses:\n\n\b\n" + statuses_text(),
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def main_options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Find a native memory leak with eBPF, and hold the diagnosis against the truth."""
+    """Find a native memory leak with eBPF, and check the diagnosis against exact counts."""
     del version
 
 

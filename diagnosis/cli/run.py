@@ -50,7 +50,7 @@ def run_command(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
 ) -> None:
-    """Run the whole lab on this machine: the leak, the denial, the diagnosis and the truth."""
+    """Run the whole lab on this machine: the leak, the claims, the diagnosis and the grade."""
     try:
         options = Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
     except ValueError as error:

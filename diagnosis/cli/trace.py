@@ -77,7 +77,7 @@ def trace_command(
         int, typer.Option(min=1, max=MOST_BLOCKS, help="Live blocks that can be tracked at a time.")
     ] = MAX_BLOCKS,
     light: Annotated[
-        bool, typer.Option("--light", help="Probe nothing: sample page faults and say whose code makes it grow.")
+        bool, typer.Option("--light", help="Probe nothing: sample page faults and name the code in which it grows.")
     ] = False,
     pair: Annotated[
         bool, typer.Option("--pair", help="Use an entry and a return program, as on kernels before 6.13.")

@@ -1,4 +1,4 @@
-"""``memleak-lab watch``: find whom to trace."""
+"""``memleak-lab watch``: find the process to trace."""
 
 import time
 from typing import Annotated
@@ -21,7 +21,7 @@ def watch_command(
     duration: Annotated[float, duration_option("--duration", text="How long to watch.")] = "20s",  # type: ignore[assignment] # typer parses it
     top: Annotated[int, typer.Option(min=1, max=100, help="Show this many processes.")] = 5,
 ) -> None:
-    """Watch all processes of this machine: who grows, and by whose code. Nothing is slowed down by it."""
+    """Watch all processes of this machine: which ones grow, and in which code. It has no measurable cost."""
     check_window("--duration", duration)
     require_machine(Machine())
     pids = all_pids if container is None else lambda: pids_of_named_container(container)

@@ -41,7 +41,7 @@ def loaded_programs() -> dict[int, str]:
     while not libbpf.bpf_prog_get_next_id(number, ctypes.byref(number)):
         fd = libbpf.bpf_prog_get_fd_by_id(number)
         if fd < 0:
-            continue  # it has just gone
+            continue  # it was unloaded just now
         try:
             info = _ProgramInfo()
             if not libbpf.bpf_obj_get_info_by_fd(
@@ -61,7 +61,7 @@ def open_program(number: int) -> int:
 
     Raises:
         LabError: there is no libbpf here.
-        OSError: the kernel refuses, or the program has gone.
+        OSError: the kernel refuses, or the program was unloaded.
     """
     descriptor = int(_libbpf().bpf_prog_get_fd_by_id(number))
     if descriptor < 0:

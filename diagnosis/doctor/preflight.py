@@ -50,7 +50,7 @@ def check_machine(machine: Machine) -> list[Check]:
         _btf(machine),
         _uprobes(machine),
     ]
-    # The kernel's own word settles the rest: lockdown, seccomp, a libbpf that does not fit.
+    # The rest is found by loading a program: lockdown, seccomp, a libbpf that does not fit.
     if all(check.ok for check in checks):
         checks.append(_load(_load_program))
     return checks

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PART_OF = "app.kubernetes.io/part-of"
 LAB = "memleak-lab"
-# Inspektor Gadget's own namespace and label. What is there without the lab's label is somebody else's.
+# Inspektor Gadget's own namespace and label. What is there without the lab's label belongs to others.
 GADGET_NAMESPACE = "gadget"
 GADGET = "inspektor-gadget"
 CLUSTERWIDE = "namespaces,clusterroles,clusterrolebindings"
@@ -55,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Teardown:
-    """Whose remains are looked for: the stack's namespace and its image's repository name. Where, has stand-ins."""
+    """A search for what a stack has left: by its namespace and its image's repository name. Where, has stand-ins."""
 
     namespace: str
     image: str
@@ -193,7 +193,7 @@ def _is_labs(words: Sequence[str]) -> bool:
 
 
 def _own_line(proc: Path) -> set[int]:
-    """This process and those above it: `sudo memleak-lab doctor` is no remains."""
+    """This process and those above it: `sudo memleak-lab doctor` is not left over."""
     pids, pid = set(), os.getpid()
     while pid > 1 and pid not in pids:
         pids.add(pid)

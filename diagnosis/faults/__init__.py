@@ -1,1 +1,1 @@
-"""Who grows, without any probe: samples of page faults beside resident memory."""
+"""Which processes grow, without probes: samples of page faults beside resident memory."""

@@ -1,7 +1,7 @@
-"""Where memory becomes resident: samples of page faults, put to names.
+"""Where memory becomes resident: samples of page faults, with symbols.
 
 One fault in a hundred is taken with its stack, and the faults as such are counted, so the bytes that a stack touched
-are estimated as its share of the samples times the faults that there were. A share that rests on n samples is off by
+are estimated as its share of the samples times the number of faults. A share that rests on n samples is off by
 about n ** 0.5 of them. Faults are not growth: memory that is mapped, touched and given back faults every time, and so
 what grew is read from /proc, and the samples say only by whose code.
 """
@@ -45,7 +45,7 @@ class TouchedStack:
 
 @dataclass(frozen=True)
 class FaultWindow:
-    """The samples of one window: counts by process and stack, the stacks, and the faults that there were in all."""
+    """The samples of one window: counts by process and stack, the stacks, and the number of all faults."""
 
     samples: Mapping[tuple[int, int], int]
     stacks: Mapping[int, FaultStack]
@@ -53,13 +53,9 @@ class FaultWindow:
 
     @property
     def bytes_per_sample(self) -> float:
-        """What one sample stands for: the faults that there were, over the samples taken."""
+        """The bytes that one sample represents: all faults over the samples taken."""
         taken = sum(self.samples.values()) + self.totals.lost
         return self.totals.faults * PAGE_BYTES / taken if taken else 0.0
-
-    def touched_by(self, pid: int) -> float:
-        """Bytes that one process touched for the first time, estimated."""
-        return sum(count for (owner, _), count in self.samples.items() if owner == pid) * self.bytes_per_sample
 
     def stacks_of(self, pid: int, symbolizer: Symbolizer) -> list[TouchedStack]:
         """The stacks of one process, the ones that touched most first."""

@@ -1,4 +1,4 @@
-"""``trace --light``: which code makes a process grow, at no cost to it.
+"""``trace --light``: which code makes a process grow, without probes in it.
 
 No allocator call is probed. Page faults are sampled with their stacks, and resident memory is read from /proc. That
 finds the code that touches new memory first, which for a leak is the code that fills what it never frees; it cannot
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
-from diagnosis.report.report import Target, Truth
+from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import Verdict
 from diagnosis.report.trend import OPEN, Trend, trend
@@ -41,7 +41,7 @@ class LightReport:
     target: Target
     window_seconds: float
     stacks: tuple[TouchedStack, ...]
-    truth: Truth
+    truth: ResidentMemory
     verdict: Verdict
 
 
@@ -73,7 +73,7 @@ def sample(
         window = sampler.read()
         took = time.monotonic() - began
     stacks = tuple(window.stacks_of(process.pid, symbolizer))
-    truth = Truth(
+    truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     held = [each.held_bytes for each in resident]
@@ -88,7 +88,7 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, 
         return Verdict(Answer.NO_LEAK, "", "", f"No growth found: {grew}, and it does not go on.")
     if not stacks or not stacks[0].frames:
         raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
-    # memset and the like are not the place to look: the first function of the program's own is.
+    # The cause is not memset and the like, but the first function of the program's own.
     worst = stacks[0]
     own = call_site(worst.frames)
     steadily = ", steadily" if shape is Trend.STEADY else ""

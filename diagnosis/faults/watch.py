@@ -1,4 +1,4 @@
-"""Finds whom to trace: which processes of the machine grow, and by whose code."""
+"""Finds the process to trace: which ones of the machine grow, and in which code."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ SHOWN_STACKS = 3
 
 @dataclass(frozen=True)
 class Grower:
-    """A process that grew. Sizes in bytes; ``touched_bytes`` is an estimate from samples, the others are counted."""
+    """A process that grew. Sizes in bytes."""
 
     pid: int
     command: str
     resident_bytes: int
     growth_bytes: int
-    touched_bytes: float
     stacks: tuple[TouchedStack, ...]
 
 
@@ -87,7 +86,7 @@ def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:
         try:
             found[pid] = Process(pid, proc).resident().anonymous_bytes
         except LabError:
-            continue  # a kernel thread, or gone
+            continue  # a kernel thread, or it has ended
     return found
 
 
@@ -97,6 +96,6 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
-        return Grower(pid, process.command, resident, growth, window.touched_by(pid), tuple(stacks))
+        return Grower(pid, process.command, resident, growth, tuple(stacks))
     except (LabError, FileNotFoundError, ProcessLookupError):
-        return None  # gone meanwhile
+        return None  # it has ended meanwhile

@@ -1,4 +1,4 @@
-"""A picture of a run: what was claimed, what was true, and which function holds the difference."""
+"""A chart of a run: claimed and real memory over time, and the functions that hold the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab's own processes: the service and its visitors, started for a run and gone with it."""
+"""The lab's own processes: the service and its visitors, started for a run and ended with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.unprivileged import User
 
-# The folder that holds the rooms `service` and `diagnosis`.
+# The folder that holds the packages `service` and `diagnosis`.
 PROJECT = Path(__file__).resolve().parents[2]
 
 START_SECONDS = 20.0
@@ -33,7 +33,7 @@ class Child:
     Args:
         module: what ``python -m`` runs.
         settings: its environment variables.
-        user: whom it runs as.
+        user: the user that it runs as.
     """
 
     def __init__(self, module: str, settings: Mapping[str, str], user: User) -> None:
@@ -71,7 +71,7 @@ class Child:
             event = json.loads(line)
         except ValueError as error:
             printed = f"it printed {line!r}" if line else "it printed nothing"
-            raise LabError(f"{self.module} did not start", self._said() or printed) from error
+            raise LabError(f"{self.module} did not start", self._stderr() or printed) from error
         if not isinstance(event, dict):
             raise LabError(f"{self.module} did not start", f"it printed {line!r}")
         return event
@@ -80,7 +80,7 @@ class Child:
         """Raise a LabError if the process has ended."""
         status = self._process.poll()
         if status is not None:
-            raise LabError(f"{self.module} ended with status {status}", self._said() or "it printed nothing")
+            raise LabError(f"{self.module} ended with status {status}", self._stderr() or "it printed nothing")
 
     def stop(self) -> None:
         """End the process: with SIGTERM, and after a while with SIGKILL."""
@@ -95,7 +95,7 @@ class Child:
             self._process.stdout.close()
         self._errors.close()
 
-    def _said(self) -> str:
+    def _stderr(self) -> str:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()
 

@@ -20,7 +20,7 @@ DURATION = "http_request_duration_seconds"
 
 @dataclass(frozen=True)
 class Claims:
-    """One look at /health and /metrics. ``lookup_seconds`` is the mean since the look before."""
+    """One reading of /health and /metrics. ``lookup_seconds`` is the mean since the reading before."""
 
     status: str
     message: str
@@ -54,10 +54,10 @@ class ClaimsClient:
         self._lookup_seconds = 0.0
 
     def read(self) -> Claims:
-        """One look.
+        """One reading.
 
         Raises:
-            LabError: the service does not answer, or not as itself.
+            LabError: the service does not answer, or something else does.
         """
         try:
             health: dict[str, Any] = self._client.get(self._health).json()

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from diagnosis.lab.ledger import LedgerWindow, Reading
     from diagnosis.report.report import Report
 
-# The answer: native/leak/src/catalog_cache.c takes the memory here, and forgets it in the caller.
+# The answer: native/leak/src/catalog_cache.c allocates here, and its caller drops the pointer.
 LEAKING_FUNCTION = "catalog_cache_insert"
-FORGETTING_FUNCTION = "catalog_cache_refresh"
+DROPPING_FUNCTION = "catalog_cache_refresh"
 
 # A rate read off a dashboard or out of another tool's window is right within this share of the ledger's.
 RATE_TOLERANCE = 0.2
@@ -70,22 +70,22 @@ def grade(report: Report, ledger: LedgerWindow) -> Grade:
 
 
 def grade_function(name: str, reading: Reading) -> Grade:
-    """Hold the name of a function against the ledger."""
+    """Compare the name of a function with the ledger."""
     leaked = f"{format_size(reading.insert_bytes)} in {reading.inserts:,} calls so far"
     if not reading.insert_bytes:
         return Grade(right=False, text="WRONG: nothing has leaked yet, so no function has")
     if name.removesuffix("()") == LEAKING_FUNCTION:
         return Grade(right=True, text=f"RIGHT: {LEAKING_FUNCTION} leaked {leaked}")
-    if name.removesuffix("()") == FORGETTING_FUNCTION:
+    if name.removesuffix("()") == DROPPING_FUNCTION:
         return Grade(
             right=True,
-            text=f"RIGHT: {FORGETTING_FUNCTION} forgets what {LEAKING_FUNCTION}, which it calls, took: {leaked}",
+            text=f"RIGHT: {DROPPING_FUNCTION} forgets what {LEAKING_FUNCTION}, which it calls, took: {leaked}",
         )
     return Grade(right=False, text=f"WRONG: {name} did not leak {leaked}")
 
 
 def grade_rate(name: str, bytes_per_minute: float, reading: Reading) -> Grade:
-    """Hold a function and its rate, from a report without a ledger, against the ledger's average so far."""
+    """Compare a function and its rate, from a report without a ledger, with the ledger's average so far."""
     named = grade_function(name, reading)
     if not named.right:
         return named

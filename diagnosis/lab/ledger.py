@@ -1,10 +1,10 @@
 """The leaker's own ledger, and a way to read it and the tracer at the same moment.
 
-The ledger is the truth that a diagnosis is graded by. It counts in the leaking process, the tracer counts in the
-kernel. What aligns the two is silence, on the clock that both share (CLOCK_MONOTONIC): the ledger keeps the stretches
-of time in which no refresh was under way, with the counts that held throughout. A reading of the tracer that began and
-ended within one such stretch belongs to its counts, to the byte, however long the ledger takes to answer afterwards.
-Where a refresh came in between, the tracer is read again.
+A diagnosis is graded by the ledger. It counts in the leaking process, the tracer counts in the kernel. Both use the
+same clock (CLOCK_MONOTONIC), and the ledger keeps its idle intervals: the time between two refreshes, with the counts
+that were valid throughout. A reading of the tracer that began and ended within one idle interval belongs to its counts,
+to the byte, however long the ledger takes to answer afterwards. Where a refresh came in between, the tracer is read
+again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A refresh of 1 MiB takes about a millisecond and comes every 13 ms at speed 600: most readings fall into a silence.
+# A refresh of 1 MiB takes about a millisecond and comes every 13 ms at speed 600: most readings fall into an
+# idle interval.
 ALIGN_TRIES = 1000
 
-# Beside a busy machine a reading takes longer than a silence lasts, nearly always: it is tried for so long.
+# On a busy machine a reading nearly always takes longer than an idle interval: it is tried for so long.
 # Not for long: at speed 600 a second is ten minutes of the story.
 ALIGN_SECONDS = 3.0
 
@@ -38,8 +39,8 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Quiet:
-    """A stretch of time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that held throughout."""
+class IdleInterval:
+    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that were valid throughout."""
 
     since_ns: int
     until_ns: int
@@ -53,8 +54,8 @@ class LedgerWindow:
 
     bytes: int
     calls: int
-    start: Quiet
-    end: Quiet
+    start: IdleInterval
+    end: IdleInterval
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Reading:
     speed: float
     chunk_bytes: int
     cap_bytes: int
-    quiet_intervals: tuple[Quiet, ...]
+    quiet_intervals: tuple[IdleInterval, ...]
 
     @property
     def leaked_bytes_per_minute(self) -> float:
@@ -120,13 +121,13 @@ def parse(body: Mapping[str, Any]) -> Reading:
         KeyError: a field is missing.
     """
     fields = {name: body[name] for name in Reading.__dataclass_fields__}
-    quiet = tuple(Quiet(**interval) for interval in body["quiet_intervals"])
-    return Reading(**{**fields, "quiet_intervals": quiet})
+    idle = tuple(IdleInterval(**interval) for interval in body["quiet_intervals"])
+    return Reading(**{**fields, "quiet_intervals": idle})
 
 
 def align(
     read: Callable[[], Reading], take: Callable[[], T], clock_ns: Callable[[], int] = time.monotonic_ns
-) -> tuple[Quiet, T]:
+) -> tuple[IdleInterval, T]:
     """Take something at a moment for which the ledger's counts are known: returns these, and what was taken.
 
     Raises:
@@ -139,9 +140,9 @@ def align(
             began = clock_ns()
             taken = take()
             ended = clock_ns()
-            for quiet in read().quiet_intervals:
-                if quiet.since_ns <= began and ended <= quiet.until_ns:
-                    return quiet, taken
+            for idle in read().quiet_intervals:
+                if idle.since_ns <= began and ended <= idle.until_ns:
+                    return idle, taken
             first = began if first is None else first
             if ended - first > ALIGN_SECONDS * NANOSECONDS:
                 break
@@ -175,7 +176,7 @@ class Alignment:
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         self._read = read
-        self._counts: list[Quiet | None] = []
+        self._counts: list[IdleInterval | None] = []
         self.missed = "the process ended before the window did"
 
     def __call__(self, take: Callable[[], T]) -> T:
@@ -185,12 +186,12 @@ class Alignment:
             LabError: `take` failed.
         """
         try:
-            quiet, taken = align(self._read, take)
+            idle, taken = align(self._read, take)
         except LabError as error:
             self.missed = error.what
             self._counts.append(None)
             return take()
-        self._counts.append(quiet)
+        self._counts.append(idle)
         return taken
 
     def window(self) -> LedgerWindow | None:

@@ -1,4 +1,4 @@
-"""The whole lab on this machine: a service that leaks and denies it, its visitors, a trace, a verdict, the truth."""
+"""The whole lab on this machine: a service that leaks, its visitors, a trace, a verdict, and the grade."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Outcome:
 
 
 class _Lab:
-    """The running parts of a lab, and the looks taken at them."""
+    """The running parts of a lab, and the moments that were recorded."""
 
     def __init__(self, options: RunOptions, service: Child, view: View) -> None:
         self._options, self._service, self._view = options, service, view

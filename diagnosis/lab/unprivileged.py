@@ -1,4 +1,4 @@
-"""Run a command of the lab as an unprivileged user, so that nothing but the tracer is ever root.
+"""Run a command of the lab as an unprivileged user, so that only the tracer is root.
 
 ``python -m diagnosis.lab.unprivileged PARENT UID GID FOLDER -- COMMAND...`` drops to the user and becomes the command.
 A checkout in a private home (/root is closed to everybody else) stays readable for it: in a mount namespace of its own
@@ -36,7 +36,7 @@ NOBODY = "nobody"
 
 @dataclass(frozen=True)
 class User:
-    """Whom a command runs as."""
+    """The user that a command runs as."""
 
     name: str
     uid: int
@@ -91,9 +91,9 @@ def _reveal(closed: Mapping[Path, Sequence[Path]]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _call("unshare", libc.unshare(CLONE_NEWNS))
     _call("mount --make-rprivate /", libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None))
-    umask = os.umask(0o022)  # a careful root's own would close the folders that lead to the paths
+    umask = os.umask(0o022)  # root's own umask may deny other users the folders that lead to the paths
     for folder, paths in closed.items():
-        # Opened first: behind the cover the paths cannot be named any more.
+        # Opened first: once it is covered, the paths cannot be named any more.
         opened = [(path, os.open(path, os.O_PATH)) for path in dict.fromkeys(paths)]
         _call(f"mount {folder}", libc.mount(b"lab", bytes(folder), b"tmpfs", 0, b"mode=0755,size=1m"))
         for path, descriptor in opened:
@@ -113,7 +113,7 @@ def _drop(parent: int, uid: int, gid: int) -> None:
     _call("no_new_privs", libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     # After the change of user, which clears it.
     _call("parent death signal", libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-    if os.getppid() != parent:  # it ended before the line above: nobody would send the signal
+    if os.getppid() != parent:  # it ended before the line above: the signal would never come
         sys.exit("the process that started this has ended")
 
 

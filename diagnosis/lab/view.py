@@ -1,4 +1,4 @@
-"""What a run shows while it goes: claims beside kernel truth, live on a terminal or as plain lines."""
+"""What a run shows meanwhile: claims beside kernel truth, live on a terminal or as plain lines."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.claims import Claims
 
-# A line this often, in seconds, where nobody watches live.
+# A line this often, in seconds, where there is no live view.
 PLAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One look at the lab. Times in seconds, ``story`` by the service's clock, sizes in bytes."""
+    """One moment of the lab. Times in seconds, ``story`` by the service's clock, sizes in bytes."""
 
     seconds: float
     story: float
@@ -53,7 +53,7 @@ class View(Protocol):
         """Show one moment."""
 
     def say(self, text: str) -> None:
-        """Say something that stays."""
+        """Print a line that stays."""
 
 
 class PlainView:

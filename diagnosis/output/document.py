@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
 from diagnosis.report.account import Account, Part
-from diagnosis.report.report import Report, StackReport, Target, Truth
+from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
 from diagnosis.report.summary import Verdict
 from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
@@ -135,7 +135,7 @@ def _capture(document: Mapping[str, Any]) -> Capture:
             window_seconds=float(document["window_seconds"]),
             readings=int(document["readings"]),
             stacks=tuple(_stack(stack) for stack in document["stacks"]),
-            truth=Truth(**document["truth"]),
+            truth=ResidentMemory(**document["truth"]),
             account=_account(document["account"]) if document["account"] else None,
             lost=dict(document["lost"]),
             notes=tuple(document["notes"]),

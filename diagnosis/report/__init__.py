@@ -1,1 +1,1 @@
-"""From the counts of one window to a report: stacks with names, what was lost, the verdict."""
+"""From the counts of one window to a report: stacks with symbols, lost events, the verdict."""

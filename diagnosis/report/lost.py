@@ -19,7 +19,7 @@ _REMEDIES = {
     Lost.THREAD: "calls were not seen: the kernel had no memory for a thread's state. Free memory, and trace again",
     Lost.RETURN: "calls never returned to their probe: their blocks are missing. Is another tracer at work?",
     Lost.NESTED: "calls may be missing: they were taken for parts of a call that had never returned. Trace again",
-    Lost.STACKED: "calls on a signal's or coroutine's stack are missing: to trace them could have ended the process",
+    Lost.DECLINED: "calls on a signal's or coroutine's stack are missing: to trace them could have ended the process",
     Lost.READ: "results of posix_memalign could not be read: their blocks are missing. Trace again",
     Lost.BLOCKS: "blocks are counted, but not their frees: the table is full. Raise --max-blocks, or use --min-size",
     Lost.FREE: "blocks were handed out again without a free that was seen: they count as freed",

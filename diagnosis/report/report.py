@@ -62,7 +62,7 @@ class StackReport:
 
 
 @dataclass(frozen=True)
-class Truth:
+class ResidentMemory:
     """Resident memory of the process at both ends of the window, as the kernel counts it, in bytes."""
 
     resident_bytes_start: int
@@ -88,7 +88,7 @@ class Report:
     window_seconds: float
     readings: int
     stacks: tuple[StackReport, ...]
-    truth: Truth
+    truth: ResidentMemory
     account: Account | None
     lost: Mapping[str, int]
     notes: tuple[str, ...]
@@ -129,7 +129,7 @@ def build_report(
         known = symbolized.get(stack)
         return call_site((known or symbolizer.symbolize(tracer.frames(stack))).frames)
 
-    truth = Truth(
+    truth = ResidentMemory(
         first.resident.total_bytes,
         last.resident.total_bytes,
         first.resident.anonymous_bytes,
@@ -167,7 +167,7 @@ def _alike(symbolized: Mapping[int, SymbolizedStack]) -> Iterable[list[int]]:
     return groups.values()
 
 
-def _stack(symbolized: SymbolizedStack, counted: Counted, members: Sequence[int], truth: Truth) -> StackReport:
+def _stack(symbolized: SymbolizedStack, counted: Counted, members: Sequence[int], truth: ResidentMemory) -> StackReport:
     window = counted.window
     counts = sum((counted.changes[stack] for stack in members), start=Counts())
     older = [counted.older_of(stack) for stack in members]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from heap_trace import Kind, Probe, Signature
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_libc
 from diagnosis.target.objects import defines, read_code, read_object
 from diagnosis.target.placement import CODE_BYTES, place
 
@@ -88,12 +89,12 @@ def find_allocators(process: Process, *, at_entry: bool = False) -> tuple[Alloca
     for mapping in mappings.values():
         try:
             path = process.open_path(mapping)
-            if _is_libc(mapping) or defines(path, REQUIRED):
+            if is_libc(mapping.path) or defines(path, REQUIRED):
                 found.append(_allocator(process, mapping, path, read_object(path, mapping.path), at_entry=at_entry))
         except LabError:
-            if _is_libc(mapping):
+            if is_libc(mapping.path):
                 raise
-            # Not to be read, and not the C library: it serves no heap that could be told from here.
+            # It cannot be read and is not the C library: whether it serves a heap cannot be found out.
     return tuple(found) or (_static_allocator(process, mappings.values(), at_entry=at_entry),)
 
 
@@ -129,10 +130,6 @@ def _is_file(mapping: Mapping) -> bool:
     return mapping.path.startswith("/") and mapping.inode != 0
 
 
-def _is_libc(mapping: Mapping) -> bool:
-    return PurePosixPath(mapping.path).name.startswith(("libc.so", "libc-2.", "ld-musl-", "libc.musl-"))
-
-
 def _refusal(process: Process) -> LabError:
     names = {PurePosixPath(mapping.path).name for mapping in process.maps() if mapping.executable and mapping.path}
     if not names - {"[vdso]", "[vsyscall]"}:
@@ -153,12 +150,8 @@ def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe,
             continue
         code = read_code(path, elf, export, CODE_BYTES)
         placement = place(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
-        segment = elf.segment_of(export.address + placement.delta)
-        if segment is not None:
-            probe = Probe(
-                replace(signature, chunk_header=glibc),
-                export.address + placement.delta - segment.address + segment.offset,
-                (segment.offset, segment.offset + segment.size),
-            )
+        offset = elf.offset_of(export.address + placement.delta)
+        if offset is not None:
+            probe = Probe(replace(signature, chunk_header=glibc), offset)
             placed[export.address] = PlacedProbe(name, probe, placement)
     return tuple(placed.values())

@@ -60,12 +60,10 @@ class ElfObject:
 
     def offset_of(self, address: int) -> int | None:
         """The inverse of `address_of`: what a uprobe is placed by."""
-        segment = self.segment_of(address)
-        return address - segment.address + segment.offset if segment else None
-
-    def segment_of(self, address: int) -> Segment | None:
-        """The segment that holds one of the object's own addresses."""
-        return next((each for each in self.segments if each.address <= address < each.address + each.size), None)
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                return address - segment.address + segment.offset
+        return None
 
 
 def defines(path: Path, names: Collection[str]) -> bool:

@@ -32,7 +32,7 @@ class Mapping:
 
     @property
     def file(self) -> tuple[str, int]:
-        """What tells one mapped file from another: device and inode. A path can name another file by now."""
+        """What identifies the mapped file: device and inode. A path can name another file by now."""
         return self.device, self.inode
 
 
@@ -87,7 +87,7 @@ class Process:
         return text or f"[{self._read('comm').strip()}]"
 
     def program(self) -> tuple[str, ...]:
-        """What tells the program in this process from the one before an exec: where its code and stack begin.
+        """What identifies the program in this process, and changes with an exec: where its code and stack begin.
 
         Empty when the process has ended.
         """
@@ -143,7 +143,7 @@ class Process:
         """Every mapping, by rising address.
 
         Raises:
-            LabError: the process has ended or belongs to somebody else.
+            LabError: the process has ended or belongs to another user.
         """
         try:
             # Not by splitlines: a path can hold the other characters that it takes for the end of a line.

@@ -1,8 +1,8 @@
 """Where a thread's frames end: in the code that started it.
 
 Code that was built without frame pointers leaves anything in their register. The C library's start of a program is such
-code in some builds (Debian's glibc 2.43): behind it the frame pointers of a whole stack lead nowhere. A stack that has
-come so far misses nothing.
+code in some builds (Debian's glibc 2.43): after it the frame pointers of a whole stack are invalid. A stack that has
+come so far is complete.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import capstone
 if TYPE_CHECKING:
     from diagnosis.target.objects import ElfObject
 
-# In the C library or the dynamic linker, or in a program that has its own.
-START_MODULES = ("libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl-", "libc.musl-")
+# In the C runtime, or in a program that has its own.
 START_FUNCTIONS = frozenset({"main", "_start", "__libc_start_call_main", "__libc_start_main", "start_thread", "clone3"})
 
 # What has to be read behind a return address to see what is called next.

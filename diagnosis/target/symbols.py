@@ -16,8 +16,9 @@ from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.libc import is_c_runtime
 from diagnosis.target.objects import read_object
-from diagnosis.target.start import CODE_BYTES, START_FUNCTIONS, START_MODULES, calls_exit
+from diagnosis.target.start import CODE_BYTES, START_FUNCTIONS, calls_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ _CALLS = tuple(
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame. ``function``, ``file`` are "" and ``line`` is 0 where the object does not tell."""
+    """One frame. ``function``, ``file`` are "" and ``line`` is 0 where the object does not say."""
 
     function: str
     module: str
@@ -81,7 +82,7 @@ class SymbolizedStack:
         if self.depth >= MAX_FRAMES:
             return False
         outermost = self.frames[-1]
-        return not (outermost.function in START_FUNCTIONS or outermost.module.startswith(START_MODULES))
+        return not (outermost.function in START_FUNCTIONS or is_c_runtime(outermost.module))
 
 
 def demangle(symbol: str) -> str:
@@ -122,7 +123,7 @@ class _Module:
 
     @cached_property
     def _symbols(self) -> list[SymCache]:
-        """Most telling first: separate debug information, then the object's own."""
+        """The most detailed first: separate debug information, then the object's own."""
         build_id = self._object.build_id if self._object else ""
         separate = self._debug_files / build_id[:2] / f"{build_id[2:]}.debug"
         caches = []
@@ -132,7 +133,7 @@ class _Module:
             try:
                 caches.append(next(Archive.open(str(path)).iter_objects()).make_symcache())
             except (SymbolicError, StopIteration, OSError):
-                continue  # no symbols to be had here: the frame keeps its module and offset
+                continue  # there are no symbols here: the frame keeps its module and offset
         return caches
 
     def _offset(self, address: int) -> int:
@@ -149,7 +150,7 @@ class _Module:
 
     def runs_main(self, address: int) -> bool:
         """True where the code at a return address is the C library's that calls main and then exit."""
-        if not self._file or not self._object or not self.name.startswith(START_MODULES):
+        if not self._file or not self._object or not is_c_runtime(self.name):
             return False
         offset = self._offset(address)
         own = self._object.address_of(offset)
@@ -190,11 +191,11 @@ class Symbolizer:
         self._modules: dict[Mapping, _Module] = {}
 
     def refresh(self) -> None:
-        """Read what is mapped now. Files that were mapped before stay known: their addresses are in earlier stacks."""
+        """Read what is mapped now. Files that were mapped before are kept: their addresses are in earlier stacks."""
         try:
             executable = [mapping for mapping in self._process.maps() if mapping.executable]
         except LabError:
-            return  # it has ended: what was read before still tells
+            return  # it has ended: what was read before stays valid
         for mapping in executable:
             if mapping not in self._modules:
                 self._modules[mapping] = _Module(self._process, mapping, self._debug_files)
@@ -217,7 +218,7 @@ class Symbolizer:
     def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
         """A stack of return addresses, innermost first.
 
-        Unwinding by frame pointers goes astray in code that was built without them: it then takes whatever the frame
+        Unwinding by frame pointers is wrong in code that was built without them: it then takes whatever the frame
         register held for a frame. An address where no code is mapped shows that, and the stack is cut there: it is
         broken, unless it had come to its end before.
         """

@@ -1,4 +1,4 @@
-"""Whom to trace: from a pid, a container's name or a pod to one process of this machine."""
+"""Which process to trace: from a pid, a container's name or a pod to one process of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Run = Callable[[Sequence[str]], str]
 
-# Docker's and containerd's ids: 64 hexadecimal digits, of which people type the first twelve or so.
+# Docker's and containerd's ids: 64 hexadecimal digits, of which the first twelve are often typed.
 _ID = re.compile(r"[0-9a-f]{12,64}")
 COMMAND_SECONDS = 20.0
 

@@ -129,12 +129,13 @@ class Tracer:
             self._close = stack.pop_all().close
 
     def _attach(self, allocator: Allocator) -> None:
-        self._trace.attach(self.process.pid, str(allocator.path), [placed.probe for placed in allocator.probes])
-
-    @property
-    def uses_session(self) -> bool:
-        """True where one eBPF program serves both ends of a call."""
-        return self._trace.uses_session
+        code = [
+            (mapping.start, mapping.end)
+            for mapping in self.process.maps()
+            if mapping.executable and mapping.path == allocator.name
+        ]
+        probes = [placed.probe for placed in allocator.probes]
+        self._trace.attach(self.process.pid, str(allocator.path), probes, code)
 
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots."""

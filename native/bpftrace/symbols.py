@@ -28,7 +28,7 @@ _LIBC = re.compile(r"libc(\.so\.6|-2\.\d+\.so)( \(deleted\))?")
 
 
 class RefusedError(Exception):
-    """Why a process cannot be counted, and what would mend it."""
+    """Why a process cannot be counted, and what would fix it."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ static void describe_stack(struct pt_regs *ctx, const struct heap_frames *stack)
 #define HEAP_PROCESS() (bpf_get_current_pid_tgid() >> 32)
 #define HEAP_ON_NEW_STACK(ctx, stack) describe_stack(ctx, stack)
 #define HEAP_WITHOUT_MAPPINGS
+#define HEAP_WITHOUT_CODE_RANGES /* of many processes: whatever is deeper is the pending call's own */
 #define HEAP_WITHOUT_OLDER /* the return addresses of several processes would be mixed */
 #include "heap_account.bpf.h"
 
@@ -306,10 +307,7 @@ static __noinline int on_return(struct pt_regs *ctx, __u64 cookie)
 	return 0;
 }
 
-/*
- * Signatures as probe cookies; the numbers tell the probes apart. How far libc's code reaches around each probe is not
- * known here, so a call that comes from anywhere while another is pending counts as that one's own if it is deeper.
- */
+/* Signatures as probe cookies; the numbers tell the probes apart. */
 #define ENTRY(name, cookie)                         \
 	SEC("uprobe/libc:" #name)                   \
 	int enter_##name(struct pt_regs *ctx)       \

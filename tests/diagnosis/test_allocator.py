@@ -12,9 +12,9 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import FUNCTIONS, find_allocators
 from diagnosis.target.objects import read_object
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import answer, compile_c, running
 from tests.diagnosis.recorded import PID, record
 from tests.diagnosis.test_objects import ELF32_HEADER
+from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,6 @@ def test_every_allocating_function_of_this_libc_is_probed_inside_its_own_code(ow
         assert address == export.address + placed.placement.delta
         assert address < export.address + export.size
         assert replace(placed.probe.signature, chunk_header=False) == FUNCTIONS[placed.name]
-        assert placed.probe.code[0] <= placed.probe.offset < placed.probe.code[1]
         covered |= {name for name, other in elf.exports.items() if other.address == export.address}
     assert covered >= set(FUNCTIONS) & set(elf.exports)
     assert {placed.probe.signature.kind for placed in own.probes} == set(Kind) - {Kind.RESIZE}

@@ -12,7 +12,7 @@ from diagnosis.lab import child
 from diagnosis.lab.child import PROJECT, Child
 from diagnosis.lab.unprivileged import User, choose_user
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +119,6 @@ def test_at_the_end_the_child_is_asked_to_stop(tmp_path: Path) -> None:
     assert not Path(f"/proc/{process.pid}").exists(), "it was waited for as well"
 
 
-@pytest.mark.timeout(30)
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "STOP_SECONDS", 0.05)
     code = f"import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{READY}time.sleep(600)"

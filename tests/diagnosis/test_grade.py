@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from diagnosis.lab.grade import grade, grade_function, grade_rate
-from diagnosis.lab.ledger import LedgerWindow, Quiet
-from diagnosis.report.report import Report, StackReport, Target, Truth
+from diagnosis.lab.ledger import IdleInterval, LedgerWindow
+from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
 from diagnosis.report.summary import Verdict
 from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
 from tests.diagnosis.test_ledger import READING
 
 CHUNK = 65_536
-LEDGER = LedgerWindow(160 * CHUNK, 160, Quiet(0, 1, 16, 16 * CHUNK), Quiet(2, 3, 176, 176 * CHUNK))
-NOTHING = LedgerWindow(0, 0, Quiet(0, 9, 0, 0), Quiet(0, 9, 0, 0))
+LEDGER = LedgerWindow(160 * CHUNK, 160, IdleInterval(0, 1, 16, 16 * CHUNK), IdleInterval(2, 3, 176, 176 * CHUNK))
+NOTHING = LedgerWindow(0, 0, IdleInterval(0, 9, 0, 0), IdleInterval(0, 9, 0, 0))
 
 
 def frame(function: str) -> Frame:
@@ -38,7 +38,7 @@ def report(*stacks: StackReport, leak: bool = True, function: str = "catalog_cac
         window_seconds=10.0,
         readings=25,
         stacks=stacks,
-        truth=Truth(0, 0, 0, 0),
+        truth=ResidentMemory(0, 0, 0, 0),
         account=None,
         lost={},
         notes=(),

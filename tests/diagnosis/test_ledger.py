@@ -14,7 +14,7 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab import ledger
-from diagnosis.lab.ledger import ALIGN_TRIES, Alignment, LedgerClient, Quiet, align, parse
+from diagnosis.lab.ledger import ALIGN_TRIES, Alignment, IdleInterval, LedgerClient, align, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ READING = parse(BODY)
 
 def test_a_reading_has_every_field_of_the_ledger() -> None:
     assert asdict(READING) == {**BODY, "quiet_intervals": tuple(BODY["quiet_intervals"])}
-    assert READING.quiet_intervals[0] == Quiet(200, 300, 32, 2_097_152)
+    assert READING.quiet_intervals[0] == IdleInterval(200, 300, 32, 2_097_152)
 
 
 def test_what_else_the_ledger_says_is_left_out() -> None:
@@ -167,7 +167,7 @@ class Story:
 
     def __init__(self, *steps: int | tuple[int, int]) -> None:
         self._times: list[int] = []
-        self.quiet = [Quiet(0, 0, 0, 0)]
+        self.quiet = [IdleInterval(0, 0, 0, 0)]
         self._steps = list(steps)
         self.readings = 0
 
@@ -175,10 +175,10 @@ class Story:
         """The next time; refreshes before it have happened."""
         while isinstance(step := self._steps.pop(0), tuple):
             last = self.quiet[-1]
-            self.quiet[-1] = Quiet(last.since_ns, step[0], last.inserts, last.insert_bytes)
-            self.quiet.append(Quiet(step[1], step[1], last.inserts + 1, last.insert_bytes + 4096))
+            self.quiet[-1] = IdleInterval(last.since_ns, step[0], last.inserts, last.insert_bytes)
+            self.quiet.append(IdleInterval(step[1], step[1], last.inserts + 1, last.insert_bytes + 4096))
         last = self.quiet[-1]
-        self.quiet[-1] = Quiet(last.since_ns, max(step, last.until_ns), last.inserts, last.insert_bytes)
+        self.quiet[-1] = IdleInterval(last.since_ns, max(step, last.until_ns), last.inserts, last.insert_bytes)
         return step
 
     def read(self) -> Reading:
@@ -203,7 +203,7 @@ def test_a_refresh_after_the_taking_does_not_matter() -> None:
         return story.read()
 
     quiet, _ = align(read, lambda: None, story.clock)
-    assert quiet == Quiet(20, 50, 1, 4096)
+    assert quiet == IdleInterval(20, 50, 1, 4096)
 
 
 @pytest.mark.parametrize(

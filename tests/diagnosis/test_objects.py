@@ -10,7 +10,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import Export, defines, read_code, read_object
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import compile_c
+from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from jsonschema import validate
 from rich.console import Console
 
 from diagnosis.lab.claims import Claims, ClaimsWindow
-from diagnosis.lab.ledger import LedgerWindow, Quiet
+from diagnosis.lab.ledger import IdleInterval, LedgerWindow
 from diagnosis.output.document import SCHEMA_FILE, Capture, report_as_json
 from diagnosis.output.tables import print_report
 from diagnosis.report.report import build_report
@@ -133,7 +133,7 @@ def test_an_unknown_stack_has_a_name_too() -> None:
 
 
 def test_the_json_has_every_field() -> None:
-    quiet = Quiet(0, 9, 100, 1000 * MIB)
+    quiet = IdleInterval(0, 9, 100, 1000 * MIB)
     text = report_as_json(
         Capture(reported(window())), ClaimsWindow(claims(BASE), claims(BASE)), LedgerWindow(0, 0, quiet, quiet)
     )

@@ -10,7 +10,7 @@ from heap_trace import MAX_FRAMES
 
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer, demangle
-from tests.diagnosis.programs import answer, compile_c, running
+from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,8 +153,8 @@ def test_the_offset_of_a_frame_is_that_of_its_return_address_in_the_file(chain: 
     """What addr2line and debuggers of other machines take: here asked of the system's own tool."""
     stack = symbolize(chain)
     inside = [f"{frame.offset - 1:#x}" for frame in stack.frames]
-    told = subprocess.run(["nm", "--defined-only", str(chain)], capture_output=True, text=True, check=True).stdout
-    starts = {name: int(address, 16) for address, _, name in (line.split() for line in told.splitlines())}
+    output = subprocess.run(["nm", "--defined-only", str(chain)], capture_output=True, text=True, check=True).stdout
+    starts = {name: int(address, 16) for address, _, name in (line.split() for line in output.splitlines())}
     for offset, name in zip(inside, ("inner", "middle", "main"), strict=True):
         assert 0 <= int(offset, 16) - starts[name] < 64
 

@@ -11,8 +11,8 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
 from diagnosis.trace import tracer as tracers
 from diagnosis.trace.tracer import Tracer
-from tests.diagnosis.programs import answer, running
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import answer, running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

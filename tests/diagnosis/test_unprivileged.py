@@ -18,7 +18,7 @@ from diagnosis.lab import unprivileged
 from diagnosis.lab.child import PROJECT
 from diagnosis.lab.unprivileged import User, choose_user, closed_ancestors, command_as
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,7 +229,13 @@ def test_a_command_whose_parent_has_ended_already_does_not_start() -> None:
         os.execv(command[0], command)
     """
     done = subprocess.run(
-        parent(code), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=HERE, timeout=20, check=False
+        parent(code),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=HERE,
+        timeout=LIMIT_SECONDS,
+        check=False,
     )
     assert done.stdout == ""
     assert done.stderr == "the process that started this has ended\n"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pulumi.automation import ConfigValue, LocalWorkspaceOptions, create_or_select_stack
 
-from tests.infra.recording import ROOT
+from tests.support.recording import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.grafana.server import WITHOUT_PROMETHEUS, running_prometheus
+from tests.support.prometheus import WITHOUT_PROMETHEUS, running_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.grafana.server import Prometheus
+    from tests.support.prometheus import Prometheus
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ from grafana import DATASOURCE_UID, dashboards, rules
 from grafana.sdk import JSONEncoder, model, register_default_plugins
 from service.schedule import Phase, Schedule
 from tests.grafana.schema import complaints
-from tests.grafana.screen import View
+from tests.support.screen import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.grafana.server import Prometheus
+    from tests.support.prometheus import Prometheus
 
 GUIDE = "# eBPF guide\n\nFour tools.\n\n## Choose your tool\n\nAny.\n\n## Why the metrics saw nothing\n\nThey count.\n"
 FILES = dashboards(truth=True, datasource_uid=DATASOURCE_UID, speed=60, guide=GUIDE)

@@ -12,25 +12,12 @@ import yaml
 
 from grafana import MEMORY_LIMIT_BYTES, Pace, rules
 from service.config import ServiceConfig
+from tests.support.alerts import KERNEL, TEAM
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SPEEDS = (0.1, 1, 60, 1000)
-TEAM = {
-    "CatalogDown",
-    "CatalogUnhealthy",
-    "CatalogMemoryHigh",
-    "CatalogResidentMemoryHigh",
-    "CatalogMemoryLeak",
-    "CatalogGarbageUncollectable",
-    "CatalogErrors",
-    "CatalogSlow",
-    "CatalogLivenessProbeFails",
-    "CatalogReadinessProbeFails",
-    "CatalogRestarting",
-}
-KERNEL = {"MemoryNotClaimed", "MemoryLimitAhead", "FunctionKeepsItsMemory"}
 
 
 def read(truth: bool, speed: float = 1.0) -> list[dict[str, Any]]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 import yaml
 
-from tests.infra.recording import record
+from tests.support.recording import record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 # Context names and server addresses as each tool writes them.
 CLUSTERS = {

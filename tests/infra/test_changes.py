@@ -11,7 +11,7 @@ from infra.config import HEADROOM_MIB
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Record
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 
 def _differences(before: Recording, after: Recording) -> dict[str, list[str]]:

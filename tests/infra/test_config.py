@@ -11,7 +11,7 @@ from infra.config import LabConfig
 from infra.kubeconfig import Kubeconfig
 from infra.settings import DEFAULTS, SECRETS, ConfigError, Settings
 from tests.infra.conftest import CLUSTERS, write_kubeconfig
-from tests.infra.recording import PROJECT, Recording, record
+from tests.support.recording import PROJECT, Recording, record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.context import content_tag, context_files, read_rules
-from tests.infra.recording import ROOT
+from tests.support.recording import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.infra.conftest import Record
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 CONTAINER = "docker:index/container:Container"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.infra.conftest import Record
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 LAB, GADGET, DNS, ELSEWHERE = "memleak-demo", "gadget", "kube-system", "shop"
 

@@ -14,7 +14,7 @@ from tests.infra.cases import PASSWORD
 
 if TYPE_CHECKING:
     from tests.infra.conftest import Record
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 
 def _prometheus_files(recording: Recording) -> dict[str, str]:

@@ -12,13 +12,13 @@ import kubernetes_validate
 import pytest
 
 from tests.infra.cases import ALL, IN_CLUSTER, MIRROR, PASSWORD, Case
-from tests.infra.recording import SECRET_SIGNATURE, text_of
+from tests.support.recording import SECRET_SIGNATURE, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.infra.conftest import Record
-    from tests.infra.recording import Declared, Recording
+    from tests.support.recording import Declared, Recording
 
 in_every_cluster = pytest.mark.parametrize("case", IN_CLUSTER, ids=str)
 everywhere = pytest.mark.parametrize("case", ALL, ids=str)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.infra.cases import Case
     from tests.infra.conftest import Record
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 NAMES = {
     "image",

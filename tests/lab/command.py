@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from diagnosis.target.process import Process
-from tests.diagnosis.waiting import wait_until
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -146,7 +146,7 @@ class Command:
         else:
             os.killpg(self.pid, number)
 
-    def end(self, seconds: float = 60.0) -> int:
+    def end(self, seconds: float = LIMIT_SECONDS) -> int:
         """Wait for its end: its exit status, negative where a signal ended it."""
         if self._process.stdout and not self._process.stdout.closed:
             self.lines += self._process.communicate(timeout=seconds)[0].splitlines()
@@ -168,6 +168,6 @@ class Command:
 
     def assert_nothing_is_left(self) -> None:
         """No process, no program, map or link in the kernel, and no file."""
-        wait_until(lambda: not self.orphans(), f"its processes are gone: {sorted(self.orphans())}", 5)
-        wait_until(lambda: not any(held.exists() for held in self.bpf), "its eBPF objects are gone", 5)
+        wait_until(lambda: not self.orphans(), f"its processes are gone: {sorted(self.orphans())}")
+        wait_until(lambda: not any(held.exists() for held in self.bpf), "its eBPF objects are gone")
         assert list(self.folder.iterdir()) == []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import descendants
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ def attaching(command: Command) -> None:
 
 
 def tracing(command: Command) -> None:
-    """The probes are in."""
+    """The probes are attached."""
     command.read_until("Tracing pid")
-    wait_until(lambda: any(held.kind == "link_id" for held in command.note_bpf()), "the probes are in")
+    wait_until(lambda: any(held.kind == "link_id" for held in command.note_bpf()), "the probes are attached")
     assert all(held.exists() for held in command.bpf), "the kernel is asked the right question"
 
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_ended_leaves_nothing_behind(
     with memleak_lab(arguments) as command:
         moment(command)
         command.send(number)
-        status = command.end(10)
+        status = command.end()
         if number is signal.SIGKILL:
             assert status == -signal.SIGKILL
         else:
@@ -73,17 +73,17 @@ def test_a_closed_terminal_leaves_nothing_behind(memleak_lab: MemleakLab) -> Non
     with memleak_lab(WATCHING) as command:
         watching(command)
         command.send(signal.SIGHUP)
-        assert command.end(10) == 130
+        assert command.end() == 130
         command.assert_nothing_is_left()
 
 
-def test_impatience_leaves_nothing_behind(memleak_lab: MemleakLab) -> None:
+def test_repeated_interruptions_leave_nothing_behind(memleak_lab: MemleakLab) -> None:
     """GIVEN a run that is being ended WHEN Ctrl-C comes again and again THEN it ends all the same."""
     with memleak_lab(TRACING) as command:
         tracing(command)
         for _ in range(5):
             command.send(signal.SIGINT)
-        assert command.end(10) == 130
+        assert command.end() == 130
         command.assert_nothing_is_left()
 
 
@@ -91,7 +91,7 @@ def test_a_service_that_dies_ends_the_run_with_the_reason(memleak_lab: MemleakLa
     with memleak_lab(WATCHING) as command:
         service = int(command.read_until("The service is pid").split("pid ")[1].split(",")[0])
         os.kill(service, signal.SIGKILL)
-        assert command.end(10) == 2
+        assert command.end() == 2
         assert command.stderr().startswith("memleak-lab: ")
         assert command.stderr().count("\n") == 1
         command.assert_nothing_is_left()
@@ -102,6 +102,6 @@ def test_a_reader_that_goes_away_ends_the_run(memleak_lab: MemleakLab) -> None:
     with memleak_lab("run --speed 600 --duration 1h") as command:
         watching(command)
         command.stop_reading()
-        assert command.end(20) != 0
+        assert command.end() != 0
         assert "Traceback" not in command.stderr()
         command.assert_nothing_is_left()

@@ -15,8 +15,8 @@ import pytest
 from diagnosis.lab.child import PROJECT
 from diagnosis.lab.unprivileged import choose_user, command_as
 from diagnosis.report.lost import UNCOUNTED
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from tests.lab.command import Command
@@ -108,7 +108,7 @@ def test_the_report_has_every_field_and_the_service_is_never_root(memleak_lab: M
     assert set(report) >= {"target", "window_seconds", "stacks", "claims", "truth", "ledger", "lost", "verdict"}
     assert report["target"]["pid"] == int(pid)
     assert "-m service" in report["target"]["command"]
-    assert report["window_seconds"] == pytest.approx(1, abs=0.3)
+    assert report["window_seconds"] >= 1
     for stack in report["stacks"]:
         assert set(stack) >= {
             "frames", "outstanding_bytes", "allocations", "frees", "leak_ratio", "bytes_per_minute", "oldest_seconds",
@@ -154,7 +154,7 @@ def test_a_service_without_a_leak_is_cleared_with_reasons(memleak_lab: MemleakLa
 @pytest.mark.root
 def test_without_root_it_is_one_line() -> None:
     command = command_as(choose_user({}, 0), PROJECT, [sys.executable, str(MEMLEAK_LAB), "run"])
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=LIMIT_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"memleak-lab: privileges: uid {choose_user({}, 0).uid}: run it as root: sudo ...\n"
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB, descendants
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,7 +80,7 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the end: the exit status."""
-        return self._process.wait(30)
+        return self._process.wait(LIMIT_SECONDS)
 
     def text(self) -> str:
         """The output without colours and cursor movements."""
@@ -102,7 +102,6 @@ def test_ctrl_c_on_the_live_view_gives_the_terminal_back(tmp_path: Path) -> None
 
 
 @pytest.mark.ebpf
-@pytest.mark.timeout(60)
 def test_a_window_that_is_closed_ends_the_run(tmp_path: Path) -> None:
     """The terminal is gone: what the view still wants to draw cannot be written."""
     with Terminal(tmp_path, *["run", "--speed", "60", "--duration", "1h"]) as terminal:

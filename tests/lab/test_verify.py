@@ -18,8 +18,8 @@ from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Tracer, Tracing
-from tests.diagnosis.waiting import wait_until
 from tests.lab.command import MEMLEAK_LAB
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def long_lived() -> Iterator[Leaking]:
 
 def memleak_lab(*arguments: str) -> tuple[int, str, str]:
     """Exit status, standard output and standard error."""
-    done = subprocess.run([MEMLEAK_LAB, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([MEMLEAK_LAB, *arguments], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -94,7 +94,7 @@ def test_tracer_and_ledger_agree_at_every_moment_while_the_leak_goes_on(chunk: i
         readings = [align(ledger.read, tracer.snapshot) for _ in range(ALIGNMENTS)]
         counted = [inserted(tracer, symbolizer, snapshot) for _, snapshot in readings]
         assert not any(tracer.lost().values())
-        assert allow_session or not tracer.uses_session
+        assert allow_session or not tracer._trace.uses_session
     first, first_counted = readings[0][0], counted[0]
     for (quiet, _), now in zip(readings, counted, strict=True):
         assert now.outstanding_bytes - first_counted.outstanding_bytes == quiet.insert_bytes - first.insert_bytes

@@ -7,23 +7,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from catalog_cache import MIB, CatalogCache, Options
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 CHUNK = 65_536
 SHARDS = 16
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.001)
 
 
 def at_once(**others: float) -> Options:
@@ -61,7 +52,9 @@ class TestLifeCycle:
             cache.stop()
             assert refresh_threads() == 0
             before = cache.ledger()
-            time.sleep(0.02)  # in which twenty refreshes would have come
+            with CatalogCache(at_once()) as clock:
+                clock.start()
+                wait_until(lambda: clock.ledger().refreshes >= 20, "another cache of the same period refreshes")
             after = cache.ledger()
             assert (after.refreshes, after.inserts_begun) == (before.refreshes, before.inserts_begun)
 
@@ -90,9 +83,8 @@ class TestLifeCycle:
         with CatalogCache(Options(start_delay_seconds=3600, period_seconds=3600)) as cache:
             cache.start()
             wait_until(lambda: refresh_threads() == 1, "the thread runs")
-            started = time.monotonic()
             cache.stop()
-            assert time.monotonic() - started < 1
+            assert refresh_threads() == 0, "it does not wait for the hour that is between two refreshes"
 
     def test_a_closed_cache_says_so(self) -> None:
         cache = CatalogCache(at_once())
@@ -238,7 +230,9 @@ def in_a_process_of_its_own(script: str) -> dict[str, int]:
     """Run a script that leaves its findings in `result`."""
     lines = [line.removeprefix(" " * 12) for line in script.splitlines()]
     source = "\n".join([*lines, "import json", "print(json.dumps(result))"])
-    ended = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     result: dict[str, int] = json.loads(ended.stdout)
     return result
@@ -252,7 +246,7 @@ def test_without_memory_inserts_fail_and_are_counted_and_with_memory_they_go_on(
             from catalog_cache import MIB, CatalogCache, Options
 
             def wait_for(condition):
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + {LIMIT_SECONDS}
                 while not condition():
                     assert time.monotonic() < deadline
                     time.sleep(0.001)
@@ -356,11 +350,10 @@ class TestLookup:
                 thread = threading.Thread(target=other)
                 thread.start()  # returns when the other thread waits for the lock: it gives up the GIL nowhere before
                 go.release()
-                for _ in range(1000):  # a walk of about a millisecond each: the other thread has to wake up in one
+                deadline = time.monotonic() + LIMIT_SECONDS
+                while not ran:  # a walk of about a millisecond each: the other thread has to wake up in one
+                    assert time.monotonic() < deadline, "the other thread never ran"
                     cache.lookup(0, all_revisions=True)
-                    if ran:
-                        break
-                assert ran
             finally:
                 sys.setswitchinterval(interval)
             thread.join(10)

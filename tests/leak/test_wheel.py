@@ -13,6 +13,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, SymbolTableSection
 
+from tests.support.waiting import LIMIT_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,7 +33,7 @@ options = catalog_cache.Options(
 )
 with catalog_cache.CatalogCache(options) as cache:
     cache.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + {LIMIT_SECONDS}
     while not cache.ledger().inserts:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -97,7 +99,7 @@ def test_a_live_stack_in_malloc_is_insert_refresh_worker(installed: Path, extens
         env=os.environ | {"LD_PRELOAD": str(preload), "STACK_OF_BYTES": str(ENTRY_BYTES), "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

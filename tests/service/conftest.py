@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.running import END_OF_DEGRADED_BYTES, running_service, wait_until
+from tests.support.running_service import END_OF_DEGRADED_BYTES, running_service
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from catalog_cache import MIB, CatalogCache, Options
 from service import catalog
 from service.catalog import Item, Lookups, UnavailableError
 from service.schedule import Schedule
-from tests.service.running import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

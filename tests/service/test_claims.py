@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.claims import MEAN_BLOCK_BYTES, RuntimeView
-from tests.service.running import ROOT
+from tests.support.running_service import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from service.config import ConfigError, ServiceConfig, VisitorsConfig
-from tests.service.running import FREE_PORTS, ROOT, environment
+from tests.support.running_service import FREE_PORTS, ROOT, environment
 
 MIB = 1024 * 1024
 

@@ -20,14 +20,15 @@ from starlette.responses import PlainTextResponse
 
 from service import server as server_module
 from service.server import Server, listen
-from tests.service.running import END_OF_DEGRADED_BYTES, running_service, wait_until
+from tests.support.running_service import END_OF_DEGRADED_BYTES, running_service
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
 
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 PROBE_SECONDS = 1.0  # what a kubelet allows by default
 WHOLE = b"GET /health HTTP/1.1\r\nHost: catalog\r\n\r\n"
@@ -85,12 +86,17 @@ def probe(service: Service, times: int = 20) -> list[float]:
     return seconds
 
 
+def best_round(service: Service, times: int = 20) -> float:
+    """The slowest probe of the best of five rounds: a busy machine makes a round slower, never faster."""
+    return min(max(probe(service, times)) for _ in range(5))
+
+
 @pytest.mark.parametrize("count", [1_000, 10_000])
 def test_idle_connections_do_not_fail_a_probe(service: Service, many_files: int, count: int) -> None:
     if many_files < count + 500:
         pytest.skip(f"needs {count} connections, and this system allows {many_files} open files")
     with connections(service, count) as clients:
-        assert max(probe(service)) < PROBE_SECONDS
+        assert best_round(service) < PROBE_SECONDS
         clients[0].sendall(WHOLE)
         assert clients[0].recv(15) == b"HTTP/1.1 200 OK"
     wait_until(lambda: max(probe(service, 1)) < PROBE_SECONDS, "all have hung up at once, and that is digested")
@@ -102,7 +108,7 @@ def test_slow_clients_do_not_fail_a_probe(service: Service) -> None:
         for _ in range(5):
             for client in clients:
                 client.sendall(b"x")
-            assert max(probe(service, 4)) < PROBE_SECONDS
+            assert best_round(service, 4) < PROBE_SECONDS
         clients[0].sendall(b"\r\n\r\n")
         assert clients[0].recv(15) == b"HTTP/1.1 200 OK", "a slow client is served when it is done in time"
 
@@ -114,7 +120,7 @@ def test_clients_that_do_not_read_do_not_fail_a_probe(service: Service) -> None:
             with contextlib.suppress(BlockingIOError):
                 for _ in range(100):
                     client.send(WHOLE * 1000)
-        assert max(probe(service)) < PROBE_SECONDS
+        assert best_round(service) < PROBE_SECONDS
 
 
 MALFORMED = {
@@ -160,7 +166,7 @@ def test_malformed_requests_are_answered_or_dropped_and_leave_no_trace(service: 
             answer = client.recv(65_536)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 "), name
             assert not answer.startswith(b"HTTP/1.1 5"), name
-    assert max(probe(service)) < PROBE_SECONDS
+    assert best_round(service) < PROBE_SECONDS
     assert service.value("http_requests_total", status="500") == 0
     assert service.stderr() == ""
 
@@ -176,8 +182,12 @@ def test_a_body_that_breaks_after_the_answer_leaves_no_trace(service: Service) -
     assert service.stderr() == ""
 
 
-def test_health_stays_fast_in_a_burst_of_lookups_of_the_degraded_phase(degraded_service: Service) -> None:
-    """The 95th percentile of the best of three rounds: a busy machine makes a round slower, never faster."""
+def test_health_does_not_wait_behind_a_burst_of_lookups_of_the_degraded_phase(degraded_service: Service) -> None:
+    """The 95th percentile of the best of three rounds, against the lookups of the same time."""
+
+    def total(figure: str) -> float:
+        return degraded_service.value(f"http_request_duration_seconds_{figure}", path="/api/items/{id}")
+
     burst = subprocess.Popen([sys.executable, "-c", BURST, str(degraded_service.port), "32"])
     try:
         before = degraded_service.value("http_requests_total", path="/api/items/{id}")
@@ -185,12 +195,15 @@ def test_health_stays_fast_in_a_burst_of_lookups_of_the_degraded_phase(degraded_
             lambda: degraded_service.value("http_requests_total", path="/api/items/{id}") > before + 100,
             "the burst is under way",
         )
+        count, seconds = total("count"), total("sum")
         rounds = [statistics.quantiles(probe(degraded_service, 60), n=20)[-1] for _ in range(3)]
+        wait_until(lambda: total("count") > count, "a lookup ends")
+        lookup = (total("sum") - seconds) / (total("count") - count)
         assert burst.poll() is None, "the burst ended early: a lookup was not answered with 200"
     finally:
         burst.kill()
         burst.wait()
-    assert min(rounds) < 0.05
+    assert min(rounds) < lookup / 2
 
 
 class TestTimeLimits:
@@ -202,8 +215,8 @@ class TestTimeLimits:
         monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 1)
 
     @staticmethod
-    async def hang_up_after(*parts: bytes, pause: float = 0.0) -> tuple[float, bytes]:
-        """Send the parts, each after a pause: seconds until the server hangs up, and what it said."""
+    async def hang_up_after(*parts: bytes, pause: float = 0.0) -> tuple[float, bytes, int]:
+        """Send the parts, a pause after each: seconds until the server hangs up, its answers, and the parts sent."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await PlainTextResponse("hello")(scope, receive, send)
@@ -216,54 +229,60 @@ class TestTimeLimits:
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         answer = asyncio.create_task(reader.read())
         started = time.monotonic()
+        sent = 0
         for part in parts:
             if answer.done():
                 break
             writer.write(part)
+            sent += 1
             await asyncio.sleep(pause)
-        said = await asyncio.wait_for(answer, 10)
+        said = await asyncio.wait_for(answer, LIMIT_SECONDS)
         seconds = time.monotonic() - started
         writer.close()
         server.should_exit = True
         await serving
-        return seconds, said
+        return seconds, said, sent
 
     def test_a_client_that_says_nothing(self) -> None:
-        seconds, said = asyncio.run(self.hang_up_after())
-        assert 0.25 < seconds < 5
+        seconds, said, _ = asyncio.run(self.hang_up_after())
+        assert seconds > 0.25
         assert said == b""
 
     def test_a_client_that_drips_its_first_request(self) -> None:
         drops = [WHOLE[i : i + 1] for i in range(len(WHOLE))]
-        seconds, said = asyncio.run(self.hang_up_after(*drops, pause=0.05))
-        assert 0.25 < seconds < 1.9, "WHOLE takes 2 s at this rate"
+        seconds, said, sent = asyncio.run(self.hang_up_after(*drops, pause=0.05))
+        assert seconds > 0.25
+        assert sent < len(drops)
         assert said == b""
 
     def test_a_client_that_drips_its_second_request(self) -> None:
         drops = [WHOLE[i : i + 1] for i in range(len(WHOLE))]
-        seconds, said = asyncio.run(self.hang_up_after(WHOLE, *drops, pause=0.05))
-        assert 0.25 < seconds < 1.9
+        seconds, said, sent = asyncio.run(self.hang_up_after(WHOLE, *drops, pause=0.05))
+        assert seconds > 0.25
+        assert sent <= len(drops)
         assert said.count(b"200 OK") == 1
 
     def test_a_client_that_drips_a_body(self) -> None:
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
-        seconds, said = asyncio.run(self.hang_up_after(head, *[b"x"] * 100, pause=0.05))
-        assert 0.25 < seconds < 4
+        seconds, said, sent = asyncio.run(self.hang_up_after(head, *[b"x"] * 100, pause=0.05))
+        assert seconds > 0.25
+        assert sent < 101
         assert said.count(b"200 OK") == 1
 
     def test_a_client_that_keeps_its_connection_but_does_not_use_it(self) -> None:
-        seconds, said = asyncio.run(self.hang_up_after(WHOLE))
-        assert 0.9 < seconds < 5
+        seconds, said, _ = asyncio.run(self.hang_up_after(WHOLE))
+        assert seconds > 0.9
         assert said.count(b"200 OK") == 1
 
     def test_a_client_that_asks_in_time_is_not_cut(self) -> None:
         asked = 20
-        seconds, said = asyncio.run(self.hang_up_after(*[WHOLE] * asked, pause=0.1))
+        seconds, said, _ = asyncio.run(self.hang_up_after(*[WHOLE] * asked, pause=0.1))
         assert seconds > 2
         assert said.count(b"200 OK") == asked
 
 
-STOP_SECONDS = 2.0
+# A connection that does not finish its request is kept for 10 s, and an idle one for 20: a stop does not wait for them.
+STOP_SECONDS = 10.0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from service.claims import RuntimeView
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
 from service.routes import catalog_app, ledger_app, metrics_app
 from service.schedule import Schedule
-from tests.service.running import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

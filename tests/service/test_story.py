@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.service.running import END_OF_DEGRADED_BYTES, MIB, running_service, wait_until
+from tests.support.running_service import END_OF_DEGRADED_BYTES, MIB, running_service
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 LOOKUPS = 200
 # The pod's limit, of which the claims keep saying one percent.

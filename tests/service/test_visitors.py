@@ -12,12 +12,13 @@ import httpx
 
 from service import visitors
 from service.visitors import Visitors
-from tests.service.running import running_service, running_visitors, wait_until
+from tests.support.running_service import running_service, running_visitors
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import pytest
 
-    from tests.service.running import Service
+    from tests.support.running_service import Service
 
 
 def visits(service: Service) -> float:
@@ -29,14 +30,14 @@ def test_visitors_ask_for_items_at_a_steady_rate_and_now_and_then_for_the_front_
         wait_until(lambda: visits(service) > 0, "the first visit")
         started, before = time.monotonic(), visits(service)
         wait_until(lambda: visits(service) >= before + 100, "a hundred visits")
-        assert 1.5 < time.monotonic() - started < 8, "about 2 s, and never less"
+        assert time.monotonic() - started > 1.5, "they take 2 s at this rate, or more on a busy machine"
         assert service.value("http_requests_total", path="/", status="200") >= 4
         assert (
             service.value("http_requests_total", status="400")
             == service.value("http_requests_total", status="404")
             == 0
         )
-        assert program.stop() < 2
+        program.stop()
         assert program.process.returncode == 0
         assert program.stderr() == ""
 
@@ -52,7 +53,7 @@ def test_visitors_outlive_the_service_and_come_back() -> None:
                 assert program.event() == {"event": "back"}
                 wait_until(lambda: visits(again) > 5, "visits again")
             assert program.event()["event"] == "away"
-            assert program.stop() < 2, "it stops at once also while it waits"
+            program.stop()
             assert program.process.returncode == 0
             assert program.process.stdout
             assert program.process.stdout.read() == ""
@@ -64,13 +65,20 @@ def test_visitors_may_start_before_the_service() -> None:
         event = program.event()
         assert event["event"] == "away"
         assert event["reason"].startswith("ConnectError")
-        assert program.stop() < 2
+        program.stop()
 
 
 def test_visitors_do_not_drown_a_service_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visitors, "UNDER_WAY", 3)
     asked: list[str] = []
-    third = asyncio.Event()
+    third, fifty_later = asyncio.Event(), asyncio.Event()
+    others: list[str] = []
+
+    async def at_once(request: httpx.Request) -> httpx.Response:
+        others.append(request.url.path)
+        if len(others) == 50:
+            fifty_later.set()
+        return httpx.Response(200)
 
     async def never(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
@@ -80,12 +88,17 @@ def test_visitors_do_not_drown_a_service_that_does_not_answer(monkeypatch: pytes
         return httpx.Response(200)
 
     async def visit() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://catalog") as client:
-            running = asyncio.create_task(Visitors(client, 1000, random.Random(1)).run())
+        async with (
+            httpx.AsyncClient(transport=httpx.MockTransport(never), base_url="http://catalog") as silent,
+            httpx.AsyncClient(transport=httpx.MockTransport(at_once), base_url="http://catalog") as answering,
+        ):
+            running = asyncio.create_task(Visitors(silent, 1000, random.Random(1)).run())
             await third.wait()
-            await asyncio.sleep(0.05)  # in which fifty more would be due
-            running.cancel()
-            await asyncio.wait([running])
+            clock = asyncio.create_task(Visitors(answering, 1000, random.Random(1)).run())
+            await fifty_later.wait()  # as many more were due
+            for task in (running, clock):
+                task.cancel()
+            await asyncio.wait([running, clock])
 
     asyncio.run(visit())
     assert len(asked) == 3

@@ -17,7 +17,7 @@ import pytest
 
 from infra.context import content_tag
 from infra.settings import DEFAULTS
-from tests.infra.recording import ROOT
+from tests.support.recording import ROOT
 from tests.system.docker_cli import docker
 
 if TYPE_CHECKING:

@@ -62,14 +62,6 @@ def answer(url: str, seconds: float = PATIENCE_SECONDS, *, until: Callable[[str]
     raise AssertionError(f"{url} did not answer as expected in {seconds:g} s; last: {last[:2000]}")
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Poll until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
-        time.sleep(0.1)
-
-
 def options_of(container: dict[str, Any], network: str, name: str) -> list[str]:
     """The options of `docker run` that make a container as the program declares it, but for fixed host ports."""
     (place,) = container["networksAdvanced"]

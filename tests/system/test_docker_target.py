@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import versions
-from tests.infra.recording import record
-from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published, wait_for
+from tests.support.recording import record
+from tests.support.waiting import wait_until
+from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.system.tracing import COMMAND, memleak_lab
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def has_its_check(name: str) -> bool:
 
 def healthy(name: str) -> None:
     """Wait for Docker's own verdict."""
-    wait_for(lambda: bool(inspect(name)["State"]["Health"]["Status"] == "healthy"), f"{name} is healthy")
+    wait_until(lambda: bool(inspect(name)["State"]["Health"]["Status"] == "healthy"), f"{name} is healthy")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_the_trace_of_the_container_is_the_ledgers_to_the_byte(lab: dict[str, st
 @pytest.mark.root
 def test_a_killed_leaker_comes_back_healthy_and_its_visitors_with_it(lab: dict[str, str]) -> None:
     os.kill(inspect(lab["leaker"])["State"]["Pid"], signal.SIGKILL)
-    wait_for(lambda: inspect(lab["leaker"])["RestartCount"] == 1, "Docker restarts it")
+    wait_until(lambda: inspect(lab["leaker"])["RestartCount"] == 1, "Docker restarts it")
     healthy(lab["leaker"])
     metrics = f"{published(lab['leaker'], 9090)}/metrics"
     answer(metrics, until=lambda text: 'path="/api/items/{id}",status="200"' in text)

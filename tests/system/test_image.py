@@ -18,7 +18,7 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 from infra import versions
 from infra.commands import DEBUGINFO_FOLDER
 from infra.context import context_files
-from tests.infra.recording import ROOT, record
+from tests.support.recording import ROOT, record
 from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published, running
 
 if TYPE_CHECKING:

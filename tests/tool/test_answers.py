@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.diagnosis.programs import answer, compile_c, running
+from tests.support.programs import answer, compile_c, running
 
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 SOURCE = Path(__file__).with_name("programs") / "kinds.c"

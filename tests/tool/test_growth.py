@@ -19,7 +19,7 @@ from diagnosis.faults.growth import GrowthSampler
 from diagnosis.faults.watch import watch
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
-from tests.diagnosis.programs import answer, compile_c, running
+from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ from jsonschema import validate
 from diagnosis.output.document import SCHEMA_FILE
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
-from tests.diagnosis.programs import answer, compile_c, running
-from tests.diagnosis.waiting import wait_until
+from tests.support.programs import answer, compile_c, running
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def keeper(folder: Path) -> Path:
 
 def trace(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MEMLEAK_LAB, "trace", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+        [MEMLEAK_LAB, "trace", *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
 
 
@@ -114,7 +114,7 @@ class Tracing:
 
     def end(self, number: signal.Signals) -> str:
         self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[0]
+        return self.process.communicate(timeout=LIMIT_SECONDS)[0]
 
 
 def probed_addresses(pid: int) -> set[int]:
@@ -181,7 +181,7 @@ def test_probes_go_with_a_tracer_that_is_killed(keeper: Path) -> None:
         tracing = Tracing(process.pid)
         tracing.end(signal.SIGKILL)
         probed = probed_addresses(process.pid)
-        wait_until(lambda: breakpoints(process.pid, probed) == 0, "the kernel takes the probes out")
+        wait_until(lambda: breakpoints(process.pid, probed) == 0, "the kernel detaches the probes")
         assert answer(process, "go") == "kept"
 
 

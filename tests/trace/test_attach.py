@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from heap_trace import Kind, Probe, Signature, attach_rank
 
-from tests.trace.tracing import Row, Target, count, wait_until
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Row, Target, count
 
 if TYPE_CHECKING:
     from diagnosis.trace.tracer import Tracer
@@ -23,7 +24,7 @@ ATTACHMENTS = 4
 
 def test_what_gives_back_is_probed_before_what_only_takes() -> None:
     """Else a block that is taken and given back in between stays outstanding: a loss of milliseconds, in few runs."""
-    probes = [Probe(Signature(kind), 0, (0, 1)) for kind in Kind]
+    probes = [Probe(Signature(kind), 0) for kind in Kind]
     order = [probe.signature.kind for probe in sorted(probes, key=attach_rank)]
     assert order[:2] == [Kind.FREE, Kind.MUNMAP]
     assert set(order[2:5]) == {Kind.REALLOCATE, Kind.RESIZE, Kind.MREMAP}

@@ -58,7 +58,7 @@ def test_a_full_stack_map_leaves_the_numbers_whole(build: Build, closing: Closin
         closing.later(HeapTrace(max_stacks=20, allow_session=allow_session)) as trace,
     ):
         for allocator in find_allocators(Process(target.pid)):
-            trace.attach(target.pid, str(allocator.path), [placed.probe for placed in allocator.probes])
+            trace.attach(target.pid, str(allocator.path), [placed.probe for placed in allocator.probes], [])
         target.go()
         stacks, frames, lost = trace.counters(), trace.new_stacks(), trace.lost()
     unknown = stacks.pop(UNKNOWN_STACK)
@@ -124,7 +124,7 @@ def test_a_free_that_was_not_seen(build: Build, closing: Closing, allow_session:
     ):
         target.go()
         counted = count(tracer)
-        expected = {"FREE": 1} if tracer.uses_session else {}
+        expected = {"FREE": 1} if tracer._trace.uses_session else {}
     assert counted.table == {"parent_takes": Row(2, 1, 500)}
     assert counted.lost == expected
 

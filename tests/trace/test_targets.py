@@ -63,8 +63,8 @@ def refusal(target: Target) -> str:
 
 def libraries_of(program: Path) -> list[Path]:
     """What the dynamic linker maps for a program, itself included."""
-    told = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    return [Path(word) for line in told.splitlines() for word in line.split() if word.startswith("/")]
+    output = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    return [Path(word) for line in output.splitlines() for word in line.split() if word.startswith("/")]
 
 
 @pytest.mark.parametrize("linking", ["-no-pie", "-static", "-static-pie"])

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Tracer, Tracing
 from diagnosis.trace.window import measure
+from tests.support.waiting import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
 
 PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
 
-STOP_SECONDS = 120.0
+STOP_SECONDS = LIMIT_SECONDS
 
 # The system's libraries keep to their exported names: to read all their debug information takes a second.
 NO_DEBUG_FILES = PROGRAMS / "none"
@@ -204,7 +204,7 @@ class Closing:
 
     @contextlib.contextmanager
     def tracing(self, target: Target, **options: Any) -> Iterator[Tracer]:  # noqa: ANN401 - Tracing's own
-        """A tracer of a target, with its probes in."""
+        """A tracer of a target, with its probes attached."""
         with self.later(Tracer(Process(target.pid), Tracing(**options))) as tracer:
             yield tracer
 
@@ -285,11 +285,3 @@ def report_on(tracer: Tracer, *steps: Callable[[], object]) -> Report:
     with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
         window = measure(tracer, symbolizer, None, sample_count=SAMPLES_PER_WINDOW, pause=pause)
         return build_report(tracer, window, symbolizer)
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Poll a condition until it holds; fail after some seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)

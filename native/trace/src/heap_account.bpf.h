@@ -187,11 +187,38 @@ static __noinline int on_same_stack(__u64 low, __u64 high)
 	return area.start <= low && low <= high && high < start;
 }
 
+#ifdef HEAP_WITHOUT_CODE_RANGES
+#define in_allocator_code(address) 1
+#else
+/* Where the code of the objects that have an allocator is mapped: the loader's. Ends at the first empty range. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HEAP_MAX_CODE_RANGES);
+	__type(key, __u32);
+	__type(value, struct heap_code);
+} allocator_code SEC(".maps");
+
+static __noinline int in_allocator_code(__u64 address)
+{
+	for (__u32 i = 0; i < HEAP_MAX_CODE_RANGES; i++) {
+		__u32 key = i;
+		struct heap_code *range = bpf_map_lookup_elem(&allocator_code, &key);
+
+		if (!range || !range->end)
+			break;
+		if (address >= range->start && address < range->end)
+			return 1;
+	}
+	return 0;
+}
+#endif
+
 struct heap_pending;
 static __always_inline void abandon(struct heap_pending *pending);
 
 #define HEAP_INLINE __always_inline
 #define HEAP_READ_WORD(address, word) bpf_probe_read_user(word, sizeof(*(word)), (const void *)(address))
+#define HEAP_ALLOCATOR_CODE(address) in_allocator_code(address)
 #define HEAP_SAME_STACK(low, high) on_same_stack(low, high)
 #define HEAP_ABANDON(pending) abandon(pending)
 #ifdef __TARGET_ARCH_x86
@@ -251,14 +278,6 @@ struct {
 	__type(value, struct heap_size_class);
 } older_sizes SEC(".maps");
 #endif
-
-/* How far each probe's object reaches around it: written by the loader before the probe is attached. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, HEAP_MAX_PROBES);
-	__type(key, __u32);
-	__type(value, struct heap_code);
-} probed_code SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -607,55 +626,55 @@ static __always_inline void begin(struct heap_pending *call, const struct argume
 	}
 }
 
+static __always_inline void begin_free(struct heap_calls *thread, const struct heap_entry *entry, __u64 address,
+				       __u64 cookie)
+{
+	const enum heap_verdict verdict = heap_judge_entry(thread, entry);
+	struct heap_block block;
+
+	/* Also where it is an allocator's own call: a block in the table is one that the program was given. */
+	if (address && take_block(address, &block))
+		count_free(&block);
+	else if (address && verdict != HEAP_NESTED)
+		count_older(usable_bytes(address, cookie), entry->return_address);
+}
+
 static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 {
 	struct heap_calls *thread =
 		bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	struct heap_entry entry = {.sp = PT_REGS_SP(ctx), .probe = HEAP_COOKIE_PROBE(cookie)};
-	enum heap_verdict verdict = HEAP_OUTERMOST;
+	struct heap_entry entry = {.sp = PT_REGS_SP(ctx), .probe = HEAP_COOKIE_PROBE(cookie),
+				   .hijacks = !(cookie & HEAP_EXIT_PROBED)};
 	const struct arguments arguments = ARGUMENTS(ctx);
-	struct heap_pending *call;
+	struct heap_pending *call = 0;
 
 	if (!thread) {
 		lose(HEAP_LOST_THREAD);
 		return SKIP_RETURN;
 	}
 	entry.return_address = return_address(ctx);
-	struct heap_code *reach = bpf_map_lookup_elem(&probed_code, &entry.probe);
-	if (reach) {
-		entry.code_start = PT_REGS_IP(ctx) - reach->before;
-		entry.code_end = PT_REGS_IP(ctx) + reach->after;
-	}
-	if (thread->depth) {
+	if (thread->depth)
 		entry.trampoline = trampoline();
-		verdict = heap_judge_entry(thread, &entry);
-	}
 	if (HEAP_COOKIE_KIND(cookie) == HEAP_FREE) {
-		__u64 address = arguments.at[HEAP_COOKIE_POINTER(cookie) & 7];
-		struct heap_block block;
-
-		/* Also an allocator's own free: a block in the table is one that the program was given. */
-		if (address && take_block(address, &block))
-			count_free(&block);
-		else if (address && verdict != HEAP_NESTED)
-			count_older(usable_bytes(address, cookie), entry.return_address);
+		begin_free(thread, &entry, arguments.at[HEAP_COOKIE_POINTER(cookie) & 7], cookie);
 		return SKIP_RETURN; /* nothing is left to learn at its return */
 	}
-	if (verdict == HEAP_NESTED)
+	switch (heap_enter(thread, &entry, &call)) {
+	case HEAP_NESTED:
 		return SKIP_RETURN;
-	call = verdict == HEAP_OUTERMOST ? heap_next_pending(thread, &entry) : 0;
-	if (!call && HEAP_COOKIE_KIND(cookie) == HEAP_MUNMAP) { /* it hardly ever fails */
-		report_mapping(HEAP_UNMAPPED, arguments.at[1], arguments.at[2], 0);
+	case HEAP_DECLINED:
+		if (HEAP_COOKIE_KIND(cookie) == HEAP_MUNMAP) /* it hardly ever fails */
+			report_mapping(HEAP_UNMAPPED, arguments.at[1], arguments.at[2], 0);
+		else
+			lose(HEAP_LOST_DECLINED);
 		return SKIP_RETURN;
+	case HEAP_OUTERMOST:
+		break;
 	}
-	if (!call) {
-		lose(HEAP_LOST_STACKED);
-		return SKIP_RETURN;
-	}
+	if (!call)
+		return SKIP_RETURN; /* cannot be, and the verifier wants to see it */
 	call->cookie = cookie;
-	call->hijacked = !(cookie & HEAP_EXIT_PROBED);
 	begin(call, &arguments);
-	thread->depth++;
 	return call->hijacked ? WANT_RETURN : SKIP_RETURN;
 }
 

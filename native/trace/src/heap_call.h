@@ -13,6 +13,7 @@
  * drive. Whoever includes it defines, before:
  *
  *   HEAP_READ_WORD(address, &word)   0 where the word could be read from the thread's memory
+ *   HEAP_ALLOCATOR_CODE(address)     1 where an address is in the code of an object that has an allocator, or may be
  *   HEAP_SAME_STACK(low, high)       1 where it is certain that both addresses are on the thread's own stack, 0 else
  *   HEAP_ABANDON(pending)            a call that will not return is about to be forgotten
  *   HEAP_RETURN_SLOTS                1 where a call leaves its return address at the stack pointer (x86), 0 where it is
@@ -31,6 +32,9 @@
 /* Calls that one thread can be in at once: one, and one more for each signal handler or hook that interrupts it. */
 #define HEAP_MAX_PENDING 4 /* a power of two */
 
+/* After one more than that: so many entries pass before a call by an allocator's code is the program's again. */
+#define HEAP_WARY_ENTRIES 256
+
 /*
  * An allocator call makes a handful of calls of its own. So many, and the pending one is taken for abandoned: its word
  * on the stack happens to be intact. One that a signal handler interrupts sees few calls from outside.
@@ -43,19 +47,19 @@ struct heap_pending {
 	unsigned long long sp; /* at its entry: on x86 the address of its return address */
 	unsigned long long return_address;
 	unsigned long long cookie; /* of its probe */
-	unsigned long long code_start, code_end; /* of the object that it is in */
 	unsigned long long bytes;
 	unsigned long long pointer; /* where the result is stored, the old block, or the old range */
 	unsigned int nested;        /* calls of its own so far, none of which counts */
 	unsigned int interrupting;  /* calls by code outside of the allocators meanwhile, which count */
 	unsigned int hijacked;      /* its return address was replaced by the trampoline's */
+	unsigned int declined;      /* it does not count, and is here only to tell its own calls */
 	unsigned int flag;          /* REALLOCATE: `old` is set; MMAP: which kind of mapping */
 	struct heap_block old;      /* REALLOCATE: the old block, out of the table until the outcome is known */
 };
 
 struct heap_calls {
 	unsigned int depth;
-	unsigned int unused;
+	unsigned int wary; /* there was no room for a call: what it calls must not count either */
 	struct heap_pending pending[HEAP_MAX_PENDING];
 };
 
@@ -64,20 +68,15 @@ struct heap_entry {
 	unsigned long long sp;
 	unsigned long long return_address;
 	unsigned long long trampoline; /* 0 where it is not known, or there is none yet */
-	unsigned long long code_start, code_end; /* of the object that was entered */
 	unsigned int probe;
+	unsigned int hijacks; /* a return probe will replace its return address, if its return is asked for */
 };
 
 enum heap_verdict {
-	HEAP_OUTERMOST,   /* the program's own call */
-	HEAP_NESTED,      /* an allocator's own call: it does not count */
-	HEAP_OTHER_STACK, /* the program's own, on another stack than a pending call's, whose return must be left alone */
+	HEAP_OUTERMOST, /* the program's own call */
+	HEAP_NESTED,    /* an allocator's own call: it does not count */
+	HEAP_DECLINED,  /* the program's own, whose return must not be asked for, or is one more than can be followed */
 };
-
-static HEAP_INLINE int heap_within(unsigned long long address, unsigned long long start, unsigned long long end)
-{
-	return address >= start && address < end;
-}
 
 static HEAP_INLINE struct heap_pending *heap_pending_at(struct heap_calls *calls, unsigned int depth)
 {
@@ -87,16 +86,16 @@ static HEAP_INLINE struct heap_pending *heap_pending_at(struct heap_calls *calls
 }
 
 /* True where the word at a pending call's return address is no longer what it has to be while the call runs. */
-static HEAP_INLINE int heap_overwritten(const struct heap_pending *pending, const struct heap_entry *entry)
+static HEAP_INLINE int heap_overwritten(const struct heap_pending *pending, unsigned long long trampoline)
 {
-	unsigned long long word = 0, expected = pending->hijacked ? entry->trampoline : pending->return_address;
+	unsigned long long word = 0, expected = pending->hijacked ? trampoline : pending->return_address;
 
 	if (!HEAP_RETURN_SLOTS || !expected)
 		return 0;
 	return HEAP_READ_WORD(pending->sp, &word) || word != expected;
 }
 
-enum heap_relation { HEAP_ABANDONED, HEAP_INSIDE, HEAP_INTERRUPTING, HEAP_ELSEWHERE };
+enum heap_relation { HEAP_ABANDONED, HEAP_INSIDE, HEAP_INTERRUPTING };
 
 /* How an entry relates to the innermost pending call of its thread. */
 static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *pending, const struct heap_entry *entry)
@@ -104,7 +103,7 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 	/* A function that was jumped to returns to where the pending one would have: to the trampoline. */
 	if (entry->trampoline && entry->return_address == entry->trampoline)
 		return HEAP_INSIDE;
-	if (heap_overwritten(pending, entry))
+	if (heap_overwritten(pending, entry->trampoline))
 		return HEAP_ABANDONED;
 	if (entry->sp == pending->sp) {
 		/* What a hijacked call jumps to was told above. Else only another function can have been jumped to. */
@@ -113,61 +112,108 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 		return entry->probe == HEAP_COOKIE_PROBE(pending->cookie) ? HEAP_ABANDONED : HEAP_INSIDE;
 	}
 	if (entry->sp < pending->sp) { /* stacks grow down: deeper */
-		if (pending->code_start == pending->code_end || /* not known */
-		    heap_within(entry->return_address, pending->code_start, pending->code_end) ||
-		    heap_within(entry->return_address, entry->code_start, entry->code_end))
+		if (HEAP_ALLOCATOR_CODE(entry->return_address))
 			return pending->nested < HEAP_MAX_NESTED ? HEAP_INSIDE : HEAP_ABANDONED;
-		return pending->interrupting < HEAP_MAX_INTERRUPTING ? HEAP_INTERRUPTING : HEAP_ABANDONED;
+	} else if (HEAP_SAME_STACK(pending->sp, entry->sp)) { /* further out: the pending call was left by a longjmp */
+		return HEAP_ABANDONED;
 	}
 	/*
-	 * Above the pending call: it was left by a longjmp and its word on the stack is intact so far, or this is another
-	 * stack (a signal's, a coroutine's) and the pending call goes on later. Then a second return probe would make the
-	 * kernel drop the pending one's, and the process would die of it when that call returns.
+	 * Code outside of the allocators runs while the call is pending, as far as its word on the stack tells: a signal
+	 * handler, a hook, or another stack. A hijacked call on another stack is never given up while that is in doubt.
 	 */
-	if (!pending->hijacked || HEAP_SAME_STACK(pending->sp, entry->sp))
-		return HEAP_ABANDONED;
-	return HEAP_ELSEWHERE;
+	if (pending->interrupting < HEAP_MAX_INTERRUPTING || (pending->hijacked && entry->sp > pending->sp))
+		return HEAP_INTERRUPTING;
+	return HEAP_ABANDONED;
 }
 
-/* Judges an entry, and forgets the pending calls that it shows to be abandoned. */
+/* Forgets the pending call at a depth: it will not return. */
+static HEAP_INLINE void heap_leave_behind(struct heap_calls *calls, unsigned int depth)
+{
+	struct heap_pending *pending = heap_pending_at(calls, depth);
+
+	if (!pending)
+		return;
+	if (!pending->declined)
+		HEAP_ABANDON(pending);
+	for (unsigned int i = 1; i < HEAP_MAX_PENDING; i++)
+		if (i >= depth && i < calls->depth)
+			calls->pending[i - 1] = calls->pending[i];
+	calls->depth--;
+}
+
+/*
+ * Judges an entry, and forgets the pending calls that it shows to be abandoned. A call that interrupts the innermost one
+ * can still be the own call of one further out: what runs on another stack may be over by now.
+ */
 static HEAP_INLINE enum heap_verdict heap_judge_entry(struct heap_calls *calls, const struct heap_entry *entry)
 {
+	unsigned int depth = calls->depth;
+
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
-		struct heap_pending *pending = heap_pending_at(calls, calls->depth);
+		struct heap_pending *pending = heap_pending_at(calls, depth);
 
 		if (!pending)
-			return HEAP_OUTERMOST;
+			break;
 		switch (heap_relation(pending, entry)) {
 		case HEAP_INSIDE:
 			pending->nested++;
-			return HEAP_NESTED;
+			return pending->declined ? HEAP_DECLINED : HEAP_NESTED;
 		case HEAP_INTERRUPTING:
 			pending->interrupting++;
-			return HEAP_OUTERMOST;
-		case HEAP_ELSEWHERE:
-			return HEAP_OTHER_STACK;
+			break;
 		case HEAP_ABANDONED:
+			heap_leave_behind(calls, depth);
 			break;
 		}
-		HEAP_ABANDON(pending);
-		calls->depth--;
+		depth--;
 	}
 	return HEAP_OUTERMOST;
 }
 
-/* The record for one more pending call, to be filled in; it counts once `calls->depth` is one more. 0: no room. */
-static HEAP_INLINE struct heap_pending *heap_next_pending(struct heap_calls *calls, const struct heap_entry *entry)
+/*
+ * True where to ask for a return could end the process. The kernel takes pending returns at lower addresses for dead and
+ * drops them; a call on another stack that does return then comes to a trampoline that the kernel knows nothing of.
+ */
+static HEAP_INLINE int heap_endangers(const struct heap_calls *calls, unsigned long long sp)
 {
-	struct heap_pending *pending = heap_pending_at(calls, calls->depth + 1);
+	for (unsigned int i = 0; i < HEAP_MAX_PENDING; i++)
+		if (i < calls->depth && calls->pending[i].hijacked && calls->pending[i].sp < sp)
+			return 1;
+	return 0;
+}
 
-	if (!pending)
-		return 0;
+/*
+ * Judges the entry of a call whose return is to be followed, and makes it pending. Where it counts, `call` is the record
+ * of it, to be filled in. One whose return must not be asked for is remembered too, or its own calls would pass for the
+ * program's.
+ */
+static HEAP_INLINE enum heap_verdict heap_enter(struct heap_calls *calls, const struct heap_entry *entry,
+						 struct heap_pending **call)
+{
+	enum heap_verdict verdict = heap_judge_entry(calls, entry);
+	struct heap_pending *pending;
+
+	if (verdict != HEAP_OUTERMOST)
+		return verdict;
+	if (calls->wary) {
+		calls->wary--;
+		if (HEAP_ALLOCATOR_CODE(entry->return_address))
+			return HEAP_DECLINED;
+	}
+	pending = heap_pending_at(calls, calls->depth + 1);
+	if (!pending) {
+		calls->wary = HEAP_WARY_ENTRIES;
+		return HEAP_DECLINED;
+	}
+	pending->declined = entry->hijacks && heap_endangers(calls, entry->sp);
+	pending->hijacked = entry->hijacks && !pending->declined;
+	pending->cookie = HEAP_COOKIE(HEAP_NONE, entry->probe, 0, 0, 0, 0);
 	pending->sp = entry->sp;
 	pending->return_address = entry->return_address;
-	pending->code_start = entry->code_start;
-	pending->code_end = entry->code_end;
 	pending->nested = pending->interrupting = pending->flag = 0;
-	return pending;
+	calls->depth++;
+	*call = pending;
+	return pending->declined ? HEAP_DECLINED : HEAP_OUTERMOST;
 }
 
 /*
@@ -187,23 +233,21 @@ static HEAP_INLINE struct heap_pending *heap_finish(struct heap_calls *calls, un
 		pending = heap_pending_at(calls, depth);
 		if (!pending)
 			return 0;
-		if (pending->sp == sp && !pending->hijacked == !hijacked &&
-		    (!hijacked || HEAP_COOKIE_PROBE(pending->cookie) == probe))
+		if (pending->sp == sp && (hijacked ? pending->hijacked && HEAP_COOKIE_PROBE(pending->cookie) == probe
+						   : !pending->hijacked && !heap_overwritten(pending, 0)))
 			break;
 		depth--;
 	}
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
-		struct heap_pending *left = heap_pending_at(calls, calls->depth);
-
-		if (!left || calls->depth <= depth)
+		if (calls->depth <= depth)
 			break;
-		HEAP_ABANDON(left);
-		calls->depth--;
+		heap_leave_behind(calls, calls->depth);
 	}
 	pending = heap_pending_at(calls, depth);
-	if (pending)
-		calls->depth = depth - 1;
-	return pending;
+	if (!pending)
+		return 0;
+	calls->depth = depth - 1;
+	return pending->declined ? 0 : pending;
 }
 
 #endif

@@ -26,12 +26,13 @@ enum heap_kind {
 	HEAP_EXIT,       /* a `ret` of a function that has no return probe */
 };
 
-#define HEAP_MAX_PROBES 1024
+#define HEAP_MAX_PROBES 65535
+#define HEAP_MAX_CODE_RANGES 64
 
-/* How far the code of a probe's object reaches before and after the probed instruction, in bytes. */
+/* A range of addresses in which an allocator's code is mapped. */
 struct heap_code {
-	unsigned long long before;
-	unsigned long long after;
+	unsigned long long start;
+	unsigned long long end;
 };
 
 /* Every event that was not counted, or not counted in full, by its reason. */
@@ -39,7 +40,7 @@ enum heap_lost {
 	HEAP_LOST_THREAD,    /* no memory for the state of a thread: its call was not seen */
 	HEAP_LOST_RETURN,    /* a call that never returned to its probe */
 	HEAP_LOST_NESTED,    /* calls taken for such a call's own before that was known */
-	HEAP_LOST_STACKED,   /* a call on another stack than a pending call's: asking for its return could end the process */
+	HEAP_LOST_DECLINED,  /* a call whose return could not be asked for: that could have ended the process */
 	HEAP_LOST_READ,      /* posix_memalign's result could not be read */
 	HEAP_LOST_BLOCKS,    /* the table of blocks is full: counted, but its free will not be known */
 	HEAP_LOST_FREE,      /* a block handed out again whose free was not seen */

@@ -147,21 +147,30 @@ struct link_create_uprobe_multi {
 	uint32_t count, multi_flags, pid;
 };
 
-/* Gives each probe its number, and writes how far the code around it reaches. Returns its cookie, or 0. */
+int heap_trace_add_code(struct heap_trace *trace, const struct heap_code *range)
+{
+	int error = 0;
+
+	trace_begin();
+	pthread_mutex_lock(&trace->attachments);
+	if (trace->n_code_ranges == HEAP_MAX_CODE_RANGES)
+		error = trace_fail(-E2BIG, "allocators in more than %d ranges of code", HEAP_MAX_CODE_RANGES);
+	else if (bpf_map_update_elem(heap_trace_map_fd(trace, "allocator_code"), &trace->n_code_ranges, range, BPF_ANY))
+		error = trace_fail(-errno, "the map 'allocator_code' cannot be written");
+	else
+		trace->n_code_ranges++;
+	pthread_mutex_unlock(&trace->attachments);
+	return error;
+}
+
+/* A probe's cookie, with a number of its own; 0 where there are no numbers left. */
 static uint64_t number_probe(struct heap_trace *trace, const struct heap_trace_probe *probe)
 {
-	const struct heap_code reach = {
-		.before = probe->offset - probe->code_start,
-		.after = probe->code_end - probe->offset,
-	};
-	uint32_t number = trace->n_probes + 1;
-
 	if (probe->kind == HEAP_EXIT)
 		return HEAP_COOKIE(HEAP_EXIT, 0, 0, 0, 0, 0);
-	if (number >= HEAP_MAX_PROBES || bpf_map_update_elem(heap_trace_map_fd(trace, "probed_code"), &number, &reach, BPF_ANY))
+	if (trace->n_probes == HEAP_MAX_PROBES)
 		return 0;
-	trace->n_probes = number;
-	return HEAP_COOKIE(probe->kind, number, probe->size, probe->count, probe->pointer, probe->flags);
+	return HEAP_COOKIE(probe->kind, ++trace->n_probes, probe->size, probe->count, probe->pointer, probe->flags);
 }
 
 static int attach_session(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
@@ -247,7 +256,7 @@ int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const
 	for (size_t i = 0; i < count && !error; i++) {
 		cookies[i] = number_probe(trace, &probes[i]);
 		if (!cookies[i])
-			error = trace_fail(-E2BIG, "more than %d probes in one process", HEAP_MAX_PROBES - 1);
+			error = trace_fail(-E2BIG, "more than %d probes in one process", HEAP_MAX_PROBES);
 	}
 	if (!error && trace->detached)
 		error = trace_fail(-ECANCELED, "the probes of this trace were detached");

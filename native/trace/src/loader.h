@@ -22,7 +22,6 @@ struct heap_trace_options {
 
 struct heap_trace_probe {
 	uint64_t offset;                 /* of the probed instruction, in bytes from the start of the file */
-	uint64_t code_start, code_end;   /* of the executable segment around it, likewise */
 	uint64_t flags;                  /* HEAP_STORES_RESULT, HEAP_EXIT_PROBED, HEAP_CHUNK_HEADER */
 	uint32_t kind;                   /* enum heap_kind */
 	uint32_t size, count, pointer;   /* positions of arguments, from 1; 0 where there is none */
@@ -38,6 +37,9 @@ struct heap_survivors {
 
 int heap_trace_open(struct heap_trace **trace, const void *object, size_t size,
 		    const struct heap_trace_options *options);
+
+/* Adds a range of addresses at which an allocator's code is mapped in the process: before its probes are attached. */
+int heap_trace_add_code(struct heap_trace *trace, const struct heap_code *range);
 
 /* Attaches to `path` for the process `pid` alone, all probes or none. May be repeated for further files. */
 int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,

@@ -24,7 +24,7 @@ struct heap_trace {
 	struct bpf_link **links;
 	int *link_fds; /* of links that this libbpf has no type for */
 	size_t n_links, n_link_fds;
-	uint32_t n_probes;
+	uint32_t n_probes, n_code_ranges;
 	int detached;
 	int uses_session;
 	struct records counters, older;

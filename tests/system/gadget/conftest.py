@@ -43,7 +43,7 @@ class Counting:
 
 @pytest.fixture
 def counting(loader: tuple[Path, Path]) -> Callable[..., AbstractContextManager[Counting]]:
-    """The gadget on a process, with its probes in place."""
+    """The gadget on a process, with its probes attached."""
 
     @contextmanager
     def count(pid: int, *options: str) -> Iterator[Counting]:

@@ -10,7 +10,7 @@ import pytest
 from comparison.guide.service import Scene, held_service
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
-from tests.every_call.program import MIB, ON_THE_HEAP, go, waiting
+from tests.support.every_call import MIB, ON_THE_HEAP, go, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

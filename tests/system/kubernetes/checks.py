@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.story import HTTP_PORT
-from tests.grafana.server import Prometheus
+from tests.support.prometheus import Prometheus
 from tests.system.kubernetes.harness import kubectl, parse_time
 
 if TYPE_CHECKING:

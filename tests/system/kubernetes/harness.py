@@ -10,20 +10,19 @@ import json
 import os
 import re
 import subprocess
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import DEFAULTS
-from tests.infra.recording import record
+from tests.support.recording import record
 from tests.system.docker_cli import answer, docker, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.infra.recording import Recording
+    from tests.support.recording import Recording
 
 REGISTRY = os.environ.get("LAB_TEST_REGISTRY", DEFAULTS["localRegistry"])
 READY_SECONDS = 120
@@ -44,15 +43,6 @@ def kubectl(*arguments: str, check: bool = True, stdin: str | None = None) -> su
 def items(kind: str, *arguments: str) -> list[dict[str, Any]]:
     """Objects of a kind, as the API server has them."""
     return list(json.loads(kubectl("get", kind, *arguments, "--output=json").stdout)["items"])
-
-
-def until(what: Callable[[], Any], why: str, seconds: float = READY_SECONDS) -> Any:  # noqa: ANN401 - what it returns
-    """The first true value of ``what``; the last false one is in the failure's text."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not in {seconds:g} s: {why}; last: {value!r}"
-        time.sleep(0.2)
-    return value
 
 
 def parse_time(stamp: str) -> float:

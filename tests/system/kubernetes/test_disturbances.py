@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.waiting import wait_until
 from tests.system.kubernetes.checks import every_request_succeeds, never_restarted
-from tests.system.kubernetes.harness import READY_SECONDS, deployed, kubectl, until
+from tests.system.kubernetes.harness import READY_SECONDS, deployed, kubectl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ def lab(declare: Declare) -> Iterator[Lab]:
 
 def begins_anew(lab: Lab, before: str) -> None:
     """Another pod is there, is ready, and is in the first phase of its own story."""
-    named = until(lambda: {pod["metadata"]["name"] for pod in lab.pods("leaker")} - {before}, "another pod")
+    named = wait_until(lambda: {pod["metadata"]["name"] for pod in lab.pods("leaker")} - {before}, "another pod")
     (name,) = named
     lab.kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={READY_SECONDS}s")
     ledger = lab.ledger(name)
@@ -53,7 +54,7 @@ def test_an_update_fails_no_request_that_is_retried_once(lab: Lab, declare: Decl
     with every_request_succeeds(lab):
         changed.apply()
         changed.wait()
-        until(lambda: not _exists(lab, before), f"pod {before} is gone")
+        wait_until(lambda: not _exists(lab, before), f"pod {before} is gone")
     assert changed.ledger()["cap_bytes"] == 201 * 2**20
     lab.apply()
     lab.wait()

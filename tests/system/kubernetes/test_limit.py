@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.settings import ConfigError
-from tests.grafana.screen import Screen, View
+from tests.support.screen import Screen, View
+from tests.support.waiting import wait_until
 from tests.system.kubernetes.checks import asking
-from tests.system.kubernetes.harness import READY_SECONDS, deployed, until
+from tests.system.kubernetes.harness import READY_SECONDS, deployed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,9 @@ def test_the_configuration_says_so_before_anything_is_declared(declare: Declare)
 def test_a_forced_limit_ends_in_a_kill_that_the_dashboards_show(lab: Lab) -> None:
     memory = f"memory={FORCED_MIB}Mi"
     lab.kubectl("set", "resources", "deployment/leaker", f"--requests={memory}", f"--limits={memory}")
-    killed = until(lambda: [pod for pod in lab.pods("leaker") if _killed(pod)], "the kernel killed it", READY_SECONDS)
+    killed = wait_until(
+        lambda: [pod for pod in lab.pods("leaker") if _killed(pod)], "the kernel killed it", READY_SECONDS
+    )
     (name,) = [pod["metadata"]["name"] for pod in killed]
     texts = lab.recording.the("ConfigMap", "dashboards").inputs["data"]
     view = View({"job": ".+", "instance": ".+", "pod": name, "speed": f"{SPEED}"})
@@ -56,8 +59,8 @@ def test_a_forced_limit_ends_in_a_kill_that_the_dashboards_show(lab: Lab) -> Non
             values = series[1]
             return max(values) > FORCED_MIB * MIB / 2 and values[-1] < max(values) / 2
 
-        until(fallen, "the working set has fallen", READY_SECONDS)
-        (restarts,) = until(
+        wait_until(fallen, "the working set has fallen", READY_SECONDS)
+        (restarts,) = wait_until(
             lambda: [one.value for one in server.instant(_expr(health, "Restarts")) if one.value],
             "a restart is counted",
         )

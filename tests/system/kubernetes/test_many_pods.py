@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.target.targets import process_of_pod
-from tests.grafana.screen import Screen, View
+from tests.support.screen import Screen, View
+from tests.support.waiting import wait_until
 from tests.system.kubernetes.checks import asking
-from tests.system.kubernetes.harness import deployed, until
+from tests.system.kubernetes.harness import deployed
 from tests.system.tracing import memleak_lab, trace
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def test_the_truth_dashboard_points_to_the_pod(lab: Lab, leaking: str) -> None:
             found = {sample.labels["pod"]: sample.value for sample in server.instant(resident)}
             return found if len(found) == REPLICAS and max(found.values()) > 200 * MIB else {}
 
-        by_pod = until(bytes_by_pod, "every pod has a figure, and one is large")
+        by_pod = wait_until(bytes_by_pod, "every pod has a figure, and one is large")
     others = [size for pod, size in by_pod.items() if pod != leaking]
     assert by_pod[leaking] > 2 * max(others), by_pod
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.waiting import wait_until
 from tests.system.kubernetes.checks import (
     WorkingSet,
     answers_by_name,
@@ -19,7 +20,7 @@ from tests.system.kubernetes.checks import (
     no_probe_failed,
     refuses_privileges,
 )
-from tests.system.kubernetes.harness import STRICTLY, deployed, kubectl, until
+from tests.system.kubernetes.harness import STRICTLY, deployed, kubectl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def plant(lab: Lab, kind: str, name: str, change: Callable[[dict[str, Any]], obj
     kubectl(*STRICTLY, stdin=json.dumps(planted))
 
 
-def mend(lab: Lab) -> None:
+def repair(lab: Lab) -> None:
     """Apply the lab as it is declared, and wait."""
     lab.apply()
     lab.wait()
@@ -81,35 +82,35 @@ def begin_anew(lab: Lab, part: str) -> None:
 def test_a_broken_service_selector_is_noticed(lab: Lab) -> None:
     answers_by_name(lab)
     plant(lab, "Service", "leaker", lambda one: one["spec"]["selector"].update({"app.kubernetes.io/name": "leaked"}))
-    until(lambda: not holds(lambda: answers_by_name(lab)), "nobody answers")
-    mend(lab)
-    until(lambda: holds(lambda: answers_by_name(lab)), "the service answers again")
+    wait_until(lambda: not holds(lambda: answers_by_name(lab)), "nobody answers")
+    repair(lab)
+    wait_until(lambda: holds(lambda: answers_by_name(lab)), "the service answers again")
 
 
 def test_a_renamed_readiness_path_is_noticed(lab: Lab) -> None:
     plant(lab, "Deployment", "leaker", lambda one: container(one)["readinessProbe"]["httpGet"].update(path="/readyz"))
     assert not holds(lambda: is_ready(lab, seconds=10))
-    mend(lab)
+    repair(lab)
     is_ready(lab, seconds=10)
 
 
 def test_a_renamed_liveness_path_is_noticed(lab: Lab) -> None:
     plant(lab, "Deployment", "leaker", lambda one: container(one)["livenessProbe"]["httpGet"].update(path="/healthz"))
-    until(lambda: not holds(lambda: no_probe_failed(newest(lab))), "a probe fails")
-    mend(lab)
+    wait_until(lambda: not holds(lambda: no_probe_failed(newest(lab))), "a probe fails")
+    repair(lab)
     no_probe_failed(newest(lab))
 
 
 def test_a_role_that_is_given_to_nobody_is_noticed(lab: Lab) -> None:
-    until(lambda: holds(lambda: every_target_is_up(lab)), "every target is up")
+    wait_until(lambda: holds(lambda: every_target_is_up(lab)), "every target is up")
     binding = f"{NAMESPACE}-prometheus"
     plant(lab, "ClusterRoleBinding", binding, lambda one: one["subjects"][0].update(name="nobody"))
     begin_anew(lab, "prometheus")
-    until(lambda: not holds(lambda: every_target_is_up(lab)), "Prometheus finds no kubelet")
-    assert not holds(lambda: until(lambda: holds(lambda: every_target_is_up(lab)), "some were late", seconds=10))
-    mend(lab)
+    wait_until(lambda: not holds(lambda: every_target_is_up(lab)), "Prometheus finds no kubelet")
+    assert not holds(lambda: wait_until(lambda: holds(lambda: every_target_is_up(lab)), "some were late", seconds=10))
+    repair(lab)
     begin_anew(lab, "prometheus")
-    until(lambda: holds(lambda: every_target_is_up(lab)), "every target is up again")
+    wait_until(lambda: holds(lambda: every_target_is_up(lab)), "every target is up again")
 
 
 def test_a_lowered_limit_is_noticed(lab: Lab) -> None:
@@ -119,8 +120,8 @@ def test_a_lowered_limit_is_noticed(lab: Lab) -> None:
             amount["memory"] = "96Mi"
 
     plant(lab, "Deployment", "leaker", lower)
-    until(lambda: not holds(lambda: never_restarted(newest(lab))), "the kernel kills it")
-    mend(lab)
+    wait_until(lambda: not holds(lambda: never_restarted(newest(lab))), "the kernel kills it")
+    repair(lab)
     never_restarted(newest(lab))
 
 
@@ -140,7 +141,7 @@ def test_an_update_with_a_gap_is_noticed(lab: Lab) -> None:
     assert not holds(update)
     # `kubectl apply` keeps the strategy's rolling part for a Recreate that it finds: a new Deployment has none.
     lab.kubectl("delete", "deployment", "leaker")
-    mend(lab)
+    repair(lab)
 
 
 def test_a_namespace_without_pod_security_is_noticed(lab: Lab) -> None:
@@ -148,7 +149,7 @@ def test_a_namespace_without_pod_security_is_noticed(lab: Lab) -> None:
     enforced = "pod-security.kubernetes.io/enforce"
     plant(lab, "Namespace", NAMESPACE, lambda one: one["metadata"]["labels"].update({enforced: "privileged"}))
     assert not holds(lambda: refuses_privileges(NAMESPACE))
-    mend(lab)
+    repair(lab)
     refuses_privileges(NAMESPACE)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.grafana.screen import Screen, View
+from tests.support.screen import Screen, View
+from tests.support.waiting import wait_until
 from tests.system.docker_cli import answer
 from tests.system.kubernetes.checks import (
     asking,
@@ -20,7 +21,7 @@ from tests.system.kubernetes.checks import (
     probes_of,
     working_set,
 )
-from tests.system.kubernetes.harness import deployed, parse_time, until
+from tests.system.kubernetes.harness import deployed, parse_time
 from tests.system.tracing import trace
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def hour(lab: Lab) -> Hour:
                     readings.append(found)
                 return bool(json.loads(answer(f"{url}/ledger"))["elapsed_seconds"] >= HOUR_SECONDS)
 
-            until(over, "an hour of the story", seconds=150)
+            wait_until(over, "an hour of the story", seconds=150)
         seen, _ = visitor.communicate("over\n", timeout=20)
     return Hour(lab, tuple(seen.splitlines()), tuple(readings), lab.ledger())
 

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from tests.service.running import fetch
+from tests.support.running_service import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.prometheus.story import told, why_not
+from tests.system.prometheus.story import played, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The hour's story, told once: 75 seconds."""
+    """The hour's story, run once: 75 seconds."""
     if reason := why_not():
         pytest.skip(reason)
-    with told(tmp_path_factory.mktemp("story")) as story:
+    with played(tmp_path_factory.mktemp("story")) as story:
         yield story

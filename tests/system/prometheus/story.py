@@ -1,4 +1,4 @@
-"""The hour's story in a minute, told once for all tests: two services, their tracers, and two Prometheus servers.
+"""The hour's story in a minute, run once for all tests: two services, their tracers, and two Prometheus servers.
 
 ``fast`` runs at speed 60 and leaks to a cap just before its story's hour is over; ``calm`` runs at speed 1 and is in
 its first phase for half a minute. Plain Docker's Prometheus scrapes ``fast`` and its tracer; the cluster's scrapes both
@@ -23,16 +23,17 @@ import httpx
 
 from grafana import DATASOURCE_UID, dashboards, rules
 from infra.prometheus_config import kubernetes_jobs
-from tests.grafana.screen import Screen, View
-from tests.grafana.server import free_port, running_prometheus
-from tests.service.running import fetch, running_service, running_visitors, wait_until
+from tests.support.prometheus import free_port, running_prometheus
+from tests.support.running_service import fetch, running_service, running_visitors
+from tests.support.screen import Screen, View
+from tests.support.waiting import wait_until
 from tests.system.prometheus.cluster import NAMESPACE, Pod, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.grafana.server import Prometheus
-    from tests.service.running import Service
+    from tests.support.prometheus import Prometheus
+    from tests.support.running_service import Service
 
 MIB = 1024 * 1024
 SPEED = 60
@@ -135,12 +136,11 @@ def _answers(tracer: subprocess.Popen[bytes], address: str, log: Path) -> bool:
     try:
         return fetch(address, "/metrics").status_code == 200
     except httpx.TransportError:
-        time.sleep(0.05)
         return False
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[Story]:
+def played(folder: Path) -> Iterator[Story]:
     """Tell the story, and leave the Prometheus servers running for questions."""
     with contextlib.ExitStack() as kept, contextlib.ExitStack() as running:
         calm = running.enter_context(running_service(LAB_SPEED="1"))
@@ -211,7 +211,7 @@ def _cluster_jobs(node: str, leakers: dict[str, str]) -> list[dict[str, object]]
 
 
 def why_not() -> str:
-    """Why the story cannot be told here: "" where it can."""
+    """Why the story cannot be run here: "" where it can."""
     if not shutil.which("prometheus"):
         return "needs prometheus (3.x) on the PATH"
     return "" if Path(sys.executable).with_name("memleak-lab").exists() else "needs memleak-lab: pip install -e ."

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from grafana import MEMORY_LIMIT_BYTES, rules
-from tests.grafana.server import WITHOUT_PROMETHEUS, free_port, running_prometheus
-from tests.grafana.test_rules import TEAM
-from tests.service.running import wait_until
+from tests.support.alerts import TEAM
+from tests.support.prometheus import WITHOUT_PROMETHEUS, free_port, running_prometheus
+from tests.support.waiting import wait_until
 from tests.system.prometheus.sick import running_sick_service
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from grafana.phases import PHASES
-from tests.grafana.screen import NO_DATA
-from tests.grafana.test_rules import KERNEL, TEAM
+from tests.support.alerts import KERNEL, TEAM
+from tests.support.screen import NO_DATA
 from tests.system.prometheus.story import CAP_BYTES, LIMIT_BYTES, SPEED, VISITORS_PER_SECOND, Place
 
 if TYPE_CHECKING:
-    from tests.grafana.screen import Screen, Shown
+    from tests.support.screen import Screen, Shown
     from tests.system.prometheus.story import Reading, Story
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(240)]

@@ -15,7 +15,7 @@ import pytest
 from comparison.guide.service import Scene, build_image, held_service
 from comparison.tools.session import Session
 from diagnosis.lab.grade import LEAKING_FUNCTION
-from tests.every_call.program import MAPPED, MIB, ON_THE_HEAP, go, waiting
+from tests.support.every_call import MAPPED, MIB, ON_THE_HEAP, go, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ pytestmark = [
 
 @contextmanager
 def counting(pid: int) -> Iterator[Session]:
-    """The runner on a process, with its probes in place."""
+    """The runner on a process, with its probes attached."""
     with Session([sys.executable, str(RUNNER), str(pid), "--seconds", "120", "--json"], {}) as session:
         session.wait_until_attached(UPROBES)
         yield session

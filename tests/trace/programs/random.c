@@ -206,7 +206,7 @@ static void drop(struct thread *thread, unsigned which)
 {
 	struct block *block = &thread->held[which];
 
-	/* Booked first: then the books are never behind what another thread could find at the address. */
+	/* Counted first: then the table is never older than what another thread could find at the address. */
 	book_freed(thread, block, block->bytes, 1);
 	if (is_mapping(block->taken.site))
 		MUST(munmap(block->address, block->bytes) == 0);

@@ -58,7 +58,7 @@ class Lost(enum.IntEnum):
     THREAD = lib.HEAP_LOST_THREAD
     RETURN = lib.HEAP_LOST_RETURN
     NESTED = lib.HEAP_LOST_NESTED
-    STACKED = lib.HEAP_LOST_STACKED
+    DECLINED = lib.HEAP_LOST_DECLINED
     READ = lib.HEAP_LOST_READ
     BLOCKS = lib.HEAP_LOST_BLOCKS
     FREE = lib.HEAP_LOST_FREE
@@ -178,8 +178,15 @@ class HeapTrace(KernelHandle):
         # One for each buffer of the loader's: a reading of all blocks does not hold up the rings.
         self._maps, self._blocks, self._mapping_ring, self._frame_ring = Lock(), Lock(), Lock(), Lock()
 
-    def attach(self, pid: int, path: str, probes: Sequence[Probe]) -> None:
+    def attach(self, pid: int, path: str, probes: Sequence[Probe], code: Sequence[tuple[int, int]]) -> None:
         """Attach to one file, for one process alone: all probes or none. May be repeated for further files.
+
+        Args:
+            pid: the process.
+            path: what opens the file.
+            probes: where in it.
+            code: the ranges of addresses at which the process has the file's code mapped: a call from there, while
+                another is pending, is the allocator's own.
 
         Raises:
             TraceError: ``errno`` is ESRCH or EINVAL where there is no such process, ENOENT where there is no file,
@@ -188,6 +195,8 @@ class HeapTrace(KernelHandle):
         records = [record for probe in sorted(probes, key=attach_rank) for record in _records(probe)]
         native = ffi.new("struct heap_trace_probe[]", records)
         with self._using() as trace:
+            for start, end in code:
+                check(lib.heap_trace_add_code(trace, ffi.new("struct heap_code *", {"start": start, "end": end})))
             check(lib.heap_trace_attach(trace, pid, path.encode(), native, len(records)))
 
     def detach(self) -> None:
@@ -277,9 +286,8 @@ class HeapTrace(KernelHandle):
 
 def _records(probe: Probe) -> Iterator[dict[str, int]]:
     """The loader's records of one probe: its exits come first, so that no entry is counted without them."""
-    start, end = probe.code
     for offset in probe.exits:
-        yield {"offset": offset, "kind": lib.HEAP_EXIT, "code_start": start, "code_end": end}
+        yield {"offset": offset, "kind": lib.HEAP_EXIT}
     signature = probe.signature
     yield {
         "offset": probe.offset,
@@ -288,8 +296,6 @@ def _records(probe: Probe) -> Iterator[dict[str, int]]:
         "count": signature.count,
         "pointer": signature.pointer,
         "flags": signature.flags,
-        "code_start": start,
-        "code_end": end,
     }
 
 

@@ -75,13 +75,11 @@ class Probe:
     Attributes:
         signature: what the function does.
         offset: of the probed instruction.
-        code: start and end of the executable segment that it is in.
         exits: of every ``ret`` by which the function can leave, where its signature says that it throws.
     """
 
     signature: Signature
     offset: int
-    code: tuple[int, int]
     exits: tuple[int, ...] = ()
 
 

@@ -17,8 +17,10 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.waiting import LIMIT_SECONDS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
@@ -30,14 +32,6 @@ FREE_PORTS = {
     "LAB_METRICS_PORT": "0",
     "LAB_LEDGER_PORT": "0",
 }
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Poll `condition` until it holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.01)
 
 
 def fetch(address: str, path: str) -> httpx.Response:
@@ -55,7 +49,7 @@ class Program:
     """A child that writes events, one JSON line each, and should write nothing on standard error."""
 
     process: subprocess.Popen[str]
-    complaints: IO[str]
+    errors: IO[str]
 
     def event(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -65,14 +59,14 @@ class Program:
         return event
 
     def stderr(self) -> str:
-        self.complaints.seek(0)
-        return self.complaints.read()
+        self.errors.seek(0)
+        return self.errors.read()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send a signal and wait for the end: seconds it took."""
         started = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.wait(LIMIT_SECONDS)
         return time.monotonic() - started
 
 
@@ -117,17 +111,17 @@ class Service(Program):
 
 @contextlib.contextmanager
 def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
-    with tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=errors,
             text=True,
         )
         try:
-            yield Program(process, complaints)
+            yield Program(process, errors)
         finally:
             process.kill()
             process.wait()
@@ -142,7 +136,7 @@ def running_service(**variables: str) -> Iterator[Service]:
         event = program.event()
         assert event["event"] == "listening"
         assert event["pid"] == program.process.pid
-        yield Service(program.process, program.complaints, event["http"], event["metrics"], event["ledger"])
+        yield Service(program.process, program.errors, event["http"], event["metrics"], event["ledger"])
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.service.running import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,14 +66,12 @@ class Prometheus:
 
     def await_targets(self, seconds: float = 20) -> None:
         """Wait until every target answered its last scrape; say which did not."""
-        deadline = time.monotonic() + seconds
-        while down := [
-            f"{target['scrapeUrl']}: {target['lastError']}"
-            for target in self.ask("/targets")["activeTargets"]
-            if target["health"] != "up"
-        ]:
-            assert time.monotonic() < deadline, down
-            time.sleep(0.2)
+
+        def down() -> list[str]:
+            targets = self.ask("/targets")["activeTargets"]
+            return [f"{each['scrapeUrl']}: {each['lastError']}" for each in targets if each["health"] != "up"]
+
+        wait_until(lambda: not down(), "every target answers its scrapes", seconds)
 
 
 def free_port() -> int:
@@ -128,5 +125,4 @@ def _ready(process: subprocess.Popen[bytes], address: str, log: Path) -> bool:
     try:
         return httpx.get(f"http://{address}/-/ready", trust_env=False, verify=False).status_code == 200
     except httpx.TransportError:
-        time.sleep(0.05)
         return False

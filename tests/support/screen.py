@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.grafana.server import Prometheus, Sample
+    from tests.support.prometheus import Prometheus, Sample
 
 NO_DATA = "no data"
 _DURATION = re.compile(r"(\d+)([smh])")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.target.targets import pids_of_container
+from tests.support.waiting import wait_until
 from tests.system.docker_cli import docker
-from tests.system.kubernetes.harness import deployed, push, recorded, remove_from_node, until
+from tests.system.kubernetes.harness import deployed, push, recorded, remove_from_node
 from tests.system.tracing import COMMAND, memleak_lab
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def declared(pushed: Pushed, base_image: str, tmp_path_factory: pytest.TempPathF
 
 @contextlib.contextmanager
 def tracing(lab: Lab) -> Iterator[int]:
-    """A tracer on the leaker's pod, by its pid, once its probes are in."""
+    """A tracer on the leaker's pod, by its pid, once its probes are attached."""
     pod = f"{NAME}/{lab.pod('leaker')['metadata']['name']}"
     command = [COMMAND, "trace", "--pod", pod, "--duration", "10m"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
@@ -82,7 +83,7 @@ def test_what_is_there_is_named_and_then_nothing_is_left(declared: Lab, pushed: 
         node = lab.pod("leaker")["spec"]["nodeName"]
         reference = f"{pushed.name.rpartition(':')[0]}@{pushed.digest}"
         # The kubelet tells its images every ten seconds.
-        until(lambda: [line for line in left() if reference in line], f"{reference} is on {node}")
+        wait_until(lambda: [line for line in left() if reference in line], f"{reference} is on {node}")
         with tracing(lab) as tracer:
             found = "\n".join(mine(left(), pids | {tracer}))
         for thing in (
@@ -98,5 +99,5 @@ def test_what_is_there_is_named_and_then_nothing_is_left(declared: Lab, pushed: 
 
     docker("image", "rm", pushed.name)
     remove_from_node(node, reference)
-    until(lambda: not mine(left(), pids | {tracer}), "nothing is left", seconds=60)
+    wait_until(lambda: not mine(left(), pids | {tracer}), "nothing is left", seconds=60)
     assert not [line for line in left() if NAME in json.dumps(line)]
