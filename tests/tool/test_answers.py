@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.programs import answer, compile_c, running
 
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
