@@ -3,12 +3,12 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -40,7 +40,10 @@ from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.targets import process_of_container, process_of_pod
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
-from diagnosis.trace.window import measure
+from diagnosis.trace.window import Sample, measure
+
+if TYPE_CHECKING:
+    from diagnosis.trace.tracer import Snapshot
 
 DEFAULT_SECONDS = 30.0
 SHORTEST_INTERVAL_SECONDS = 0.2
@@ -198,29 +201,49 @@ class _Trace:
                 client.read()  # a wrong address is an error now, and not at the window's end
             until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
             console.print(f"tracing pid {process.pid} ({process.command}) {until}", highlight=False, markup=False)
-            ticker = _Ticker(self, tracer, symbolizer, console, stopped)
-            measure_for = partial(
-                measure, tracer, symbolizer, self.seconds, sample_count=SAMPLES_PER_WINDOW, pause=ticker.pause
+            alignment = Alignment(client.read) if client else None
+            ticker = _Ticker(self, tracer, symbolizer, console=console, stopped=stopped, alignment=alignment)
+            faults = stack.enter_context(FaultsBeside(process.pid))
+            window = measure(
+                tracer,
+                symbolizer,
+                self.seconds,
+                sample_count=SAMPLES_PER_WINDOW,
+                pause=ticker.pause,
+                align=ticker.align,
             )
-            build = partial(build_report, tracer, symbolizer=symbolizer, smallest=self.smallest)
-            with FaultsBeside(process.pid) as faults:
-                if client is None:
-                    return build(window=measure_for(), touched=faults.touched(symbolizer)), None
-                alignment = Alignment(client.read)
-                report = build(window=measure_for(align=alignment), touched=faults.touched(symbolizer))
-                return report, alignment.window()
+            touched = faults.touched(symbolizer)
+            tracer.detach()  # the process is free again while its stacks get their names
+            report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
+            return report, alignment.window() if alignment else None
 
 
 class _Ticker:
     """Waits between samples, and prints what is outstanding meanwhile."""
 
     def __init__(
-        self, trace: _Trace, tracer: Tracer, symbolizer: Symbolizer, console: Console, stopped: threading.Event
+        self,
+        trace: _Trace,
+        tracer: Tracer,
+        symbolizer: Symbolizer,
+        *,
+        console: Console,
+        stopped: threading.Event,
+        alignment: Alignment | None,
     ) -> None:
         self._trace, self._tracer, self._symbolizer = trace, tracer, symbolizer
-        self._console, self._stopped = console, stopped
-        self._first = tracer.snapshot()
-        self._next = self._first.seconds + trace.interval if trace.interval else float("inf")
+        self._console, self._stopped, self._alignment = console, stopped, alignment
+        self._first: Snapshot | None = None
+        self._next = float("inf")
+
+    def align(self, take: Callable[[], Sample]) -> Sample:
+        """Take a sample; from the first one on, what is outstanding is printed."""
+        sample = self._alignment(take) if self._alignment else take()
+        if self._first is None:
+            self._first = sample.snapshot
+            if self._trace.interval:
+                self._next = self._first.seconds + self._trace.interval
+        return sample
 
     def pause(self, seconds: float) -> bool:
         """Wait; False when it is time to end."""
@@ -228,7 +251,8 @@ class _Ticker:
         while self._next < until:
             if self._stopped.wait(max(0.0, self._next - time.monotonic())):
                 return False
-            print_top(self._console, self._tracer, self._symbolizer, self._first, self._trace.top)
+            if self._first:
+                print_top(self._console, self._tracer, self._symbolizer, self._first, self._trace.top)
             self._next += self._trace.interval or float("inf")
         return not self._stopped.wait(max(0.0, until - time.monotonic()))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.report.account import account
 from diagnosis.report.evidence import Counted, gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
+from diagnosis.report.names import explain_names
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
@@ -142,6 +143,7 @@ def build_report(
         grown = account(window.memory_start, window.memory_end, traced(counted))
     evidence = gather(counted, grown, touched)
     stacks = [_stack(symbolized[members[0]], counted, members, truth) for members in _alike(symbolized)]
+    verdict = summarize(find(evidence, smallest), evidence, grown)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
@@ -152,9 +154,10 @@ def build_report(
         lost=lost,
         notes=(
             *explain_lost(lost, window),
+            *explain_names(verdict, stacks),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
         ),
-        verdict=summarize(find(evidence, smallest), evidence, grown),
+        verdict=verdict,
     )
 
 

@@ -210,9 +210,12 @@ def test_prometheus_is_served_while_it_traces(keeper: Path, unused_tcp_port: int
 @pytest.mark.ebpf
 def test_what_is_outstanding_is_printed_at_each_interval(busy: Path) -> None:
     with running(busy) as process:
-        done = trace("--pid", process.pid, "--duration", "2s", "--interval", "0.5s", "--top", "1")
-    assert done.stderr.count("after ") >= 3
-    assert "take < main" in done.stderr
+        tracing = Tracing(process.pid, "--top", "1")
+        assert tracing.process.stderr
+        lines = [next(tracing.process.stderr) for _ in range(6)]
+        tracing.end(signal.SIGINT)
+    assert sum(line.startswith("after ") for line in lines) == 3
+    assert sum("take < main" in line for line in lines) == 3
 
 
 @pytest.mark.ebpf
