@@ -17,16 +17,24 @@ help: ## List the commands
 
 # --- the lab ---
 
+# Before the long installation, and not after it.
+.PHONY: privileges
+privileges:
+	@scripts/require root
+
 .PHONY: lab
-lab: $(VENV)/lab ## The whole lab on this machine: the leak, the claims, the diagnosis, the grade
+lab: privileges $(VENV)/lab ## The whole lab on this machine: the leak, the claims, the diagnosis, the grade
 	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
 
+# Nothing is installed for the answer. Docker and clusters are asked as the user that one is.
 .PHONY: doctor
-doctor: $(VENV)/lab ## Say what this machine lacks for the lab
-	$(SUDO) $(BIN)/memleak-lab doctor
+doctor: ## Say what this machine lacks (ARGS="--for docker" or "--for cluster" for those ways to run the lab)
+	$(if $(findstring --for,$(ARGS)),,$(SUDO)) $(or $(wildcard $(BIN)/python),$(PYTHON)) -m diagnosis.doctor $(ARGS)
 
+PREFIX ?= /usr/local
 .PHONY: install
-install: $(VENV)/lab ## Install the command memleak-lab into .venv
+install: $(VENV)/lab ## Install the command memleak-lab, with a link in PREFIX/bin (/usr/local)
+	@scripts/link "$(abspath $(BIN))/memleak-lab" "$(PREFIX)/bin"
 
 .PHONY: chart
 chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
@@ -35,7 +43,7 @@ chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
 # --- in a cluster ---
 
 .PHONY: kind
-kind: ## A kind cluster with its registry (ARGS=delete removes both)
+kind: ## A kind cluster with its registry (ARGS=delete removes both, ARGS=purge the images too)
 	scripts/kind $(ARGS)
 
 # The tag that the stack expects of `gadget memleak`: infra/versions.py, MEMLEAK_GADGET_TAG.
@@ -55,11 +63,19 @@ dashboards: $(VENV)/dev ## Write the dashboards and the rules into a folder, for
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests (as root for those that trace; the others skip with the reason)
-	$(BIN)/python -m pytest --ignore=tests/system $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/system --ignore=tests/e2e $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: $(VENV)/dev ## Test the Pulumi program on the real engine (pulumi, Docker, KUBECONFIG): the life of a stack
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/dev ## Test the lab beside the real Docker, Kubernetes (KUBECONFIG), Prometheus and other tracers
 	$(BIN)/python -m pytest tests/system $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/dev ## Put 100,000 mutated files and 10,000 perf maps and symbols to the parser (ARGS=--files 1000)
+	$(SUDO) $(BIN)/python -m tests.hostile.mutations $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check style and types
@@ -75,6 +91,10 @@ format: $(VENV)/dev ## Format the code
 .PHONY: map
 map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages, from the source
 	$(BIN)/python -m scripts.package_map $(ARGS)
+
+.PHONY: reference
+reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
+	$(BIN)/python -m infra.reference
 
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md

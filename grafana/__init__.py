@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana import kernel_truth, service_health
 from grafana.guide import guide_dashboard, links
-from grafana.kernel_rules import GADGET_LABELS, kernel_alerts, kernel_recordings
+from grafana.kernel_rules import kernel_alerts, kernel_recordings
 from grafana.pace import Pace
 from grafana.provisioning import DATASOURCE_UID, provisioning
 from grafana.rendering import Frame, frame, link, render
@@ -14,7 +14,7 @@ from grafana.rules import render as render_rules
 from grafana.team_alerts import team_alerts
 from grafana.thresholds import MIB
 
-__all__ = ["DATASOURCE_UID", "GADGET_LABELS", "Pace", "dashboards", "provisioning", "rules"]
+__all__ = ["DATASOURCE_UID", "Pace", "dashboards", "provisioning", "rules"]
 
 HEALTH_UID: Final = "memleak-lab-health"
 KERNEL_UID: Final = "memleak-lab-kernel"
@@ -43,7 +43,7 @@ def dashboards(
         HEALTH_UID,
         "Service health",
         "The catalog service at a glance: is it up, is it fast, does it answer, is there memory left.",
-        known=False,
+        revealed=False,
         links=[link("What the kernel knows", KERNEL_UID)] if truth else [],
     )
     files = {
@@ -54,7 +54,7 @@ def dashboards(
             KERNEL_UID,
             "What the kernel knows",
             "What the service claims about its memory, beside what the kernel counts, and who holds the difference.",
-            known=True,
+            revealed=True,
             variables=[kernel_truth.pod_variable()],
             links=[link("Service health", HEALTH_UID), *links(guide, "eBPF guide")],
         )

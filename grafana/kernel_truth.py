@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 NUMBER_WIDTH: Final = 4
 CHOSEN: Final = 'pod=~"$pod"'
-FUNCTION: Final = "{{function}} from {{caller}} {{pod}}"
 HOLDERS: Final = f"{known.HELD}{{{CHOSEN}}} > {HOLDER_BYTES}"
 # What the program asks of the stock gadget: its implicit counter of events, by operation.
 STOCK_GADGET: Final = 'sum by (operation) (rate(calls_total{otel_scope_name="trace_malloc"}[$__rate_interval]))'
-ROW_LABELS: Final = ("pod", "function", "caller", "module")
+ROW_LABELS: Final = ("pod", "container", "function", "caller", "module")
 
 
 def pod_variable() -> dashboard.QueryVariable:
@@ -154,7 +153,11 @@ def _charts(trace: Sequence[dashboard.DashboardLink], why: Sequence[dashboard.Da
                 "no function holds 1 MiB",
                 trace,
             ),
-            [Query(HOLDERS, FUNCTION)],
+            [
+                Query(_holders_with('caller!=""'), "{{function}} from {{caller}} {{pod}} {{container}}"),
+                # The gadget knows no callers.
+                Query(_holders_with('caller=""'), "{{function}} {{pod}} {{container}}"),
+            ],
             units.BytesIEC,
             stacked=True,
         ),
@@ -181,8 +184,8 @@ def _charts(trace: Sequence[dashboard.DashboardLink], why: Sequence[dashboard.Da
                 trace,
             ),
             [
-                Query(_of_holders("memleak_allocations_total"), "taken by {{function}} {{pod}}"),
-                Query(_of_holders("memleak_frees_total"), "given back to {{function}} {{pod}}"),
+                Query(_of_holders(known.TAKEN_RATE), "taken by {{function}} {{pod}}"),
+                Query(_of_holders(known.GIVEN_BACK_RATE), "given back to {{function}} {{pod}}"),
                 Query(STOCK_GADGET, "{{operation}} calls, all functions"),
             ],
             units.OpsPerSecond,
@@ -221,7 +224,10 @@ def _holders(trace: Sequence[dashboard.DashboardLink]) -> Panel:
     )
 
 
-def _of_holders(metric: str) -> str:
+def _holders_with(matcher: str) -> str:
+    return f"{known.HELD}{{{CHOSEN},{matcher}}} > {HOLDER_BYTES}"
+
+
+def _of_holders(series: str) -> str:
     labels = "pod, function, caller"
-    rate = f"sum by ({labels}) (rate({metric}{{{CHOSEN}}}[$__rate_interval]))"
-    return f"{rate} and on ({labels}) ({HOLDERS})"
+    return f"sum by ({labels}) ({series}{{{CHOSEN}}}) and on ({labels}) ({HOLDERS})"

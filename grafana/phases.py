@@ -29,11 +29,11 @@ MILLISECONDS: Final = 1000
 class Phase:
     """A part of the story, and when it begins: seconds of the story after the service's start.
 
-    ``told`` is its mark on the team's dashboard, ``known`` on the one that knows better.
+    ``public`` is its mark on the team's dashboard, ``revealed`` on the one about the kernel's figures.
     """
 
-    told: str
-    known: str
+    public: str
+    revealed: str
     begins: float
     color: str
 
@@ -47,11 +47,11 @@ PHASES: Final = (
 )
 
 
-def marks(*, known: bool) -> Iterable[dashboard.AnnotationQuery]:
-    """One annotation query for each phase. ``known``: under its true name."""
+def marks(*, revealed: bool) -> Iterable[dashboard.AnnotationQuery]:
+    """One annotation query for each phase. ``revealed``: under its true name."""
     for phase in PHASES:
         expr = f"{MILLISECONDS} * ({expressions.started(CHOSEN)} + {phase.begins:g} / $speed)"
-        name = phase.known if known else phase.told
+        name = phase.revealed if revealed else phase.public
         yield (
             dashboard.AnnotationQuery()
             .name(name)

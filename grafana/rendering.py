@@ -20,12 +20,12 @@ TAG: Final = "memleak-lab"
 
 @dataclass(frozen=True)
 class Frame:
-    """What makes a dashboard this one. ``known``: the phases are marked under their true names."""
+    """What makes a dashboard this one. ``revealed``: the phases are marked under their true names."""
 
     uid: str
     title: str
     description: str
-    known: bool
+    revealed: bool
     variables: Sequence[dashboard.QueryVariable] = ()
     links: Sequence[dashboard.DashboardLink] = ()
 
@@ -42,7 +42,7 @@ def frame(parts: Frame, panels: Sequence[Panel | text.Panel], datasource_uid: st
         .refresh("5s")
         .time(Pace(speed).time_range, "now")
         .variables([*variables(datasource_uid, speed), *parts.variables])
-        .annotations(list(marks(known=parts.known)))
+        .annotations(list(marks(revealed=parts.revealed)))
         .links(list(parts.links))
     )
     for at, panel in enumerate(panels, start=1):

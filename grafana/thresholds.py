@@ -8,7 +8,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 # ---- what the team watches ------------------------------------------------------------------------------------------
-# The service's own verdict changes at the same two figures.
+# The service's own verdict changes at the same figures (service/health.py): a test compares the two.
 MEMORY_HIGH_PERCENT: Final = 80
 MEMORY_CRITICAL_PERCENT: Final = 95
 # A lookup in a warm cache takes well under a millisecond; 200 ms is what the team promised to the shop. In between

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from infra import versions
-from infra.story import LEDGER_PORT, TRACER_PORT
+from infra.service_env import LEDGER_PORT, TRACER_PORT
 
 DEBUGINFO_FOLDER = "/app/debuginfo"
 FIELDS = "proc.comm,operation,size,ustack.symbols"
@@ -14,11 +14,15 @@ TRACE_SECONDS = 30
 
 _CPU = "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')"
 _RELEASES = f"https://github.com/inspektor-gadget/inspektor-gadget/releases/download/v{versions.GADGET_VERSION}"
-# From a pod or container that shares the node's processes: the leaker (where it is not known, the newest on the node),
-# and the C library that it has mapped.
+# The pods of the Deployment that leaks: those of its peers have the same name and another instance.
+LEAKING = "app.kubernetes.io/name=leaker,app.kubernetes.io/instance=leaker"
+# From a pod or container that shares the node's processes: the leaker, by its pid or by its container's id, which the
+# kernel has in the cgroup of each of its processes; and the C library that it has mapped.
 _FIND = (
-    "pid=${LEAKER_PID:-$(pgrep -n -f '^python -m service$')} && "
-    "libc=/proc/$pid/root$(awk '/libc\\.so\\.6$/ {print $6; exit}' /proc/$pid/maps)"
+    "pid=${LEAKER_PID:-$(for p in $(pgrep -f '^python -m service$'); do "
+    '! grep -q "${1:?no container id}" /proc/$p/cgroup || echo $p; done)} && '
+    '{ [ "$pid" ] || { echo "no leaker runs on this node" >&2; exit 1; }; } && '
+    "lib=$(awk '/libc\\.so\\.6$/ {print $6; exit}' /proc/$pid/maps)"
 )
 _BPFTRACE = (
     "uprobe:LIBC:malloc { @wanted[tid] = arg0; } "
@@ -46,24 +50,31 @@ class Kubectl:
         """The client with its context and namespace."""
         return f"{self.base} --namespace {shlex.quote(self.namespace)}"
 
-    def forward(self, what: str, here: int, there: int) -> str:
+    def forward(self, what: str, local_port: int, remote_port: int) -> str:
         """Bring a port of the cluster to this machine's loopback."""
-        return f"{self.inside} port-forward {what} {here}:{there}"
+        return f"{self.inside} port-forward {what} {local_port}:{remote_port}"
 
     def on_node(self, script: str, toolbox: str) -> str:
-        """Run a script on the leaker's node: a privileged pod that shares its processes and has its root at /host."""
-        pods = f"{self.inside} get pods --selector app.kubernetes.io/name=leaker"
-        node = f"{pods} --output jsonpath='{{.items[0].spec.nodeName}}'"
+        """Run a script on the leaker's node: a privileged pod that shares its processes and has its root at /host.
+
+        The script's first argument is the id of the leaker's container.
+        """
+        pods = (
+            f"{self.inside} get pods --selector {LEAKING} --field-selector status.phase=Running "
+            f"--sort-by .metadata.creationTimestamp --output"
+        )
+        node = f"{pods} jsonpath='{{.items[-1:].spec.nodeName}}'"
+        container = f"{pods} jsonpath='{{.items[-1:].status.containerStatuses[0].containerID}}'"
         return (
             f'{self.base} debug "node/$({node})" --stdin --tty --quiet --profile=sysadmin '
-            f"--image={toolbox} -- sh -c {shlex.quote(script)}"
+            f'--image={toolbox} -- sh -c {shlex.quote(script)} sh "$({container} | cut -d/ -f3)"'
         )
 
     def gadget(self, image: str, *, symbols: bool) -> str:
         """Run the gadget on the leaker's pod, with the symbols of its shared object."""
         run = (
             f"{self.client} gadget run {image} --context {shlex.quote(self.context)} "
-            f"--namespace {shlex.quote(self.namespace)} --selector app.kubernetes.io/name=leaker --containername leaker"
+            f"--namespace {shlex.quote(self.namespace)} --selector {LEAKING} --containername leaker"
         )
         if not symbols:
             return run
@@ -114,11 +125,17 @@ def install_ig() -> str:
 
 
 def bpftrace_script() -> str:
-    """Bytes and calls by stack, of thirty seconds of malloc, with bpftrace from Debian."""
-    program = f'"$(echo {shlex.quote(_BPFTRACE)} | sed "s#LIBC#$libc#g")"'
+    """Bytes and calls by stack, of thirty seconds of malloc, with bpftrace from Debian.
+
+    It runs in the leaker's own pid namespace, with that namespace's /proc: from another one that is not the machine's
+    first, such as that of a kind node, bpftrace finds no pid for a stack and prints bare addresses.
+    """
+    program = f'"$(echo {shlex.quote(_BPFTRACE)} | sed "s#LIBC#/proc/$own/root$lib#g")"'
+    trace = f'mount -t proc proc /proc && exec timeout --signal=INT {TRACE_SECONDS} bpftrace -p "$0" -e "$1"'
+    own = "own=$(awk '/^NSpid:/ {print $NF}' /proc/$pid/status)"
     return (
-        f"{_packages('bpftrace')} && {_tracefs()} && {_FIND} && "
-        f'timeout --signal=INT {TRACE_SECONDS} bpftrace -p "$pid" -e {program}'
+        f"{_packages('bpftrace')} && {_tracefs()} && {_FIND} && {own} && "
+        f'nsenter --target "$pid" --pid unshare --mount sh -c {shlex.quote(trace)} "$own" {program}'
     )
 
 
@@ -131,7 +148,7 @@ def bcc_script(*, host: str) -> str:
     headers = f"ln -sfn {host}/lib/modules /lib/modules && ln -sfn {host}/usr/src /usr/src && " if host else ""
     return (
         f"{_packages('bpfcc-tools')} && {headers}{_tracefs()} && {_FIND} && "
-        f'memleak-bpfcc -p "$pid" -O "$libc" --top 5 {TRACE_SECONDS} 1'
+        f'memleak-bpfcc -p "$pid" -O "/proc/$pid/root$lib" --top 5 {TRACE_SECONDS} 1'
     )
 
 

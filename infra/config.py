@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,13 @@ MOST_MIB: Final = 65536
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
+# What `uname -m` and other systems call the two processors.
+_PLATFORMS = {
+    "x86_64": "linux/amd64",
+    "amd64": "linux/amd64",
+    "aarch64": "linux/arm64",
+    "arm64": "linux/arm64",
+}
 _RESERVED_NAMESPACES = frozenset({"default", "gadget", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -57,7 +65,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Build:
-    """How the image is built. ``network`` and ``platform`` are empty for Docker's own choice."""
+    """How the image is built. ``network`` is empty for Docker's own choice."""
 
     name: str
     base: str
@@ -105,11 +113,13 @@ class LabConfig:
     truth: bool
 
     @classmethod
-    def read(cls, settings: Settings, kubeconfig: Kubeconfig) -> LabConfig:
+    def read(cls, settings: Settings, kubeconfig: Kubeconfig, machine: str = "") -> LabConfig:
         """Check every setting and every pair that must agree.
 
+        ``machine`` is the processor of the machine that builds, as `uname -m` has it; empty: this one's.
+
         Raises:
-            ConfigError: with each complaint and the line that mends it.
+            ConfigError: with each error and the line that fixes it.
         """
         target = Target(settings.choice("target", tuple(Target)))
         cluster = _read_cluster(settings, kubeconfig, target)
@@ -120,7 +130,7 @@ class LabConfig:
             cluster=cluster,
             namespace=_read_namespace(settings),
             registry=registry,
-            build=_read_build(settings, environment, mirror),
+            build=_read_build(settings, environment, mirror, machine or platform.machine()),
             mirror=mirror,
             leak=_read_leak(settings),
             replicas=settings.integer("replicas", 1, 100, "pods"),
@@ -132,7 +142,7 @@ class LabConfig:
             truth=settings.flag("truth"),
         )
         _require_companions(settings, config)
-        settings.raise_complaints()
+        settings.raise_errors()
         return config
 
     def image(self, pin: str) -> str:
@@ -148,41 +158,49 @@ def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) ->
     context = asked or kubeconfig.current
     known = ", ".join(sorted(kubeconfig.servers)) or "none"
     if kubeconfig.problem:
-        settings.complain(kubeconfig.problem)
+        settings.add_error(kubeconfig.problem)
     elif not context:
-        settings.complain(
+        settings.add_error(
             f"the kubeconfig has no current context (contexts: {known}):",
             "pulumi config set context CONTEXT",
             "pulumi config set target docker    # without a cluster",
         )
     elif context not in kubeconfig.servers:
-        settings.complain(
+        settings.add_error(
             f"context is {context!r}, and the kubeconfig has no such one (contexts: {known}):",
             "pulumi config set context CONTEXT",
         )
     kind = recognise(context, kubeconfig.servers.get(context, "")) if written == "auto" else BY_NAME[written]
     if kind.refusal:
-        settings.complain(f"context {context!r} is {kind.name}. {kind.refusal}")
+        settings.add_error(f"context {context!r} is {kind.name}. {kind.refusal}")
     return Cluster(context, kind)
 
 
 def _read_namespace(settings: Settings) -> str:
     namespace = settings.text("namespace", _NAMESPACE, "memleak-demo")
     if namespace in _RESERVED_NAMESPACES:
-        settings.complain(
+        settings.add_error(
             f"namespace is {namespace!r}: the lab makes and deletes its namespace, so it must be one of its own:",
             "pulumi config set namespace memleak-demo",
         )
     return namespace
 
 
-def _read_build(settings: Settings, environment: Environment | None, mirror: str) -> Build:
-    platform = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+def _read_build(settings: Settings, environment: Environment | None, mirror: str, machine: str) -> Build:
+    chosen = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+    usual = environment.platform if environment else ""
+    # Always said: without it Docker's provider warns at each update that the image may be for another processor.
+    here = _PLATFORMS.get(machine.lower(), "")
+    if not (chosen or usual or here):
+        settings.add_error(
+            f"this machine's processor is {machine!r}, and the image is built for linux/amd64 or linux/arm64:",
+            "pulumi config set platform linux/amd64",
+        )
     return Build(
         name=settings.text("imageName", REPOSITORY, "memleak-demo"),
         base=mirrored(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie"), mirror),
         network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
-        platform=platform or (environment.platform if environment else ""),
+        platform=chosen or usual or here,
     )
 
 
@@ -192,14 +210,14 @@ def _read_leak(settings: Settings) -> Leak:
     cap = settings.integer("capMiB", 0, MOST_MIB, "MiB")
     if KIB % chunk:
         near = 1 << (chunk.bit_length() - 1)
-        settings.complain(
+        settings.add_error(
             f"chunkKiB is {chunk}: blocks must divide 1024 KiB, as powers of two do:",
             f"pulumi config set chunkKiB {near}",
         )
     least = cap + HEADROOM_MIB
     limit = settings.integer("memoryLimitMiB", 0, MOST_MIB + HEADROOM_MIB, "MiB")
     if 0 < limit < least:
-        settings.complain(
+        settings.add_error(
             f"memoryLimitMiB is {limit}, and with capMiB {cap} the kernel would kill the leaker before the leak ends:",
             f"pulumi config set memoryLimitMiB {least}",
             f"pulumi config set capMiB {max(0, limit - HEADROOM_MIB)}    # or a smaller leak",
@@ -216,7 +234,7 @@ def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror:
     if kind is GadgetKind.TRACE_MALLOC:
         return Gadget(kind, image or mirrored(versions.TRACE_MALLOC_IMAGE, mirror), chart)
     if not image and registry.kind is RegistryKind.NONE:
-        settings.complain(
+        settings.add_error(
             "gadget is memleak and registry is none: Inspektor Gadget pulls its gadgets from a registry:",
             "pulumi config set gadgetImage HOST/PATH/memleak:TAG",
         )
@@ -225,24 +243,24 @@ def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror:
 
 def _require_companions(settings: Settings, config: LabConfig) -> None:
     if config.prometheus and config.prometheus_url:
-        settings.complain(
+        settings.add_error(
             "prometheusUrl names a Prometheus while the lab declares its own:",
             "pulumi config set prometheus false",
             "pulumi config rm prometheusUrl    # or keep the lab's",
         )
     if config.grafana and not config.prometheus and not config.prometheus_url:
-        settings.complain(
+        settings.add_error(
             "prometheus is false, and Grafana has nothing to ask:",
             "pulumi config set prometheusUrl http://HOST:9090",
             "pulumi config set grafana false    # or leave Grafana out as well",
         )
     if config.replicas > 1 and not config.cluster:
-        settings.complain(
+        settings.add_error(
             f"replicas is {config.replicas} and target is docker: without a cluster there is one leaker:",
             "pulumi config rm replicas",
             "pulumi config set target kubernetes    # or a cluster",
         )
     if config.grafana_admin_password and not config.grafana:
-        settings.complain(
+        settings.add_error(
             "grafanaAdminPassword is set while grafana is false:", "pulumi config rm grafanaAdminPassword"
         )

@@ -14,7 +14,8 @@ from infra.environments import NOBODY
 from infra.monitoring import monitoring
 from infra.pods import PART_OF, checksum
 from infra.prometheus_config import docker_jobs, prometheus_files
-from infra.story import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
+from infra.references import with_digest
+from infra.service_env import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ PROMETHEUS_HOST_PORT = 9092
 MIB = 2**20
 # This machine, as a container calls it.
 HOST = "host.docker.internal"
+_ASK_HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{HTTP_PORT}/health', timeout=2)"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ class DockerLab(pulumi.ComponentResource):
         self.register_outputs({"leaker": self.leaker})
 
     def _pull(self, name: str, image: str) -> pulumi.Output[str]:
-        return docker.RemoteImage(
-            name, name=image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self)
-        ).image_id
+        """The image by tag and digest. By its id alone nobody could pull it again once it was pruned."""
+        pulled = docker.RemoteImage(name, name=image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self))
+        # An image that was loaded and never pulled has no digest.
+        return pulled.repo_digest.apply(lambda digest: with_digest(image, digest or ""))
 
     def _run(self, part: _Part) -> docker.Container:
         labels = {"app.kubernetes.io/name": part.name, "app.kubernetes.io/part-of": PART_OF}
@@ -140,7 +143,7 @@ class DockerLab(pulumi.ComponentResource):
             memory_swap=part.memory_bytes // MIB,
             restart="unless-stopped",
             healthcheck=part.healthcheck,
-            wait=part.healthcheck is None or part.healthcheck.tests != ["NONE"],
+            wait=part.healthcheck is not None,
             wait_timeout=60,
             destroy_grace_seconds=10,
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(part.after), delete_before_replace=True),
@@ -187,6 +190,13 @@ def render(files: Mapping[str, str], root: Path) -> Path:
     return folder
 
 
+def _healthcheck(*command: str, interval: str, retries: int) -> docker.ContainerHealthcheckArgs:
+    # Every field is said: Docker's own choice for one that is not would be read back as a change.
+    return docker.ContainerHealthcheckArgs(
+        tests=["CMD", *command], interval=interval, timeout="3s", start_period="5s", retries=retries
+    )
+
+
 def _leaker(args: DockerLabArgs) -> _Part:
     return _Part(
         "leaker",
@@ -194,6 +204,7 @@ def _leaker(args: DockerLabArgs) -> _Part:
         args.leak.memory_limit_bytes,
         variables=[f"{name}={value}" for name, value in sorted(leaker_variables(args.leak).items())],
         ports={HTTP_PORT: HTTP_PORT, METRICS_PORT: METRICS_PORT},
+        healthcheck=_healthcheck("python", "-c", _ASK_HEALTH, interval="10s", retries=3),
     )
 
 
@@ -206,8 +217,6 @@ def _visitors(args: DockerLabArgs, leaker: docker.Container) -> _Part:
             pulumi.Output.format("{0}={1}", name, value) for name, value in sorted(visitors_variables("leaker").items())
         ],
         entrypoint=VISITORS_COMMAND,
-        # The image's own check asks a server, which visitors are not.
-        healthcheck=docker.ContainerHealthcheckArgs(tests=["NONE"]),
         after=[leaker],
     )
 
@@ -227,11 +236,8 @@ def _prometheus(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
         },
         writable=[prometheus.DATA_FOLDER],
         sees_host=args.monitoring.truth,
-        healthcheck=docker.ContainerHealthcheckArgs(
-            tests=["CMD", "/bin/promtool", "check", "ready", f"--url=http://127.0.0.1:{prometheus.PORT}"],
-            interval="5s",
-            timeout="3s",
-            retries=12,
+        healthcheck=_healthcheck(
+            "/bin/promtool", "check", "ready", f"--url=http://127.0.0.1:{prometheus.PORT}", interval="5s", retries=12
         ),
     )
 
@@ -258,10 +264,9 @@ def _grafana(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
             grafana.DASHBOARDS_FOLDER: args.monitoring.dashboards,
         },
         writable=[grafana.DATA_FOLDER, "/tmp"],  # noqa: S108 - the container's own
-        healthcheck=docker.ContainerHealthcheckArgs(
-            tests=["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{grafana.PORT}/api/health"],
+        healthcheck=_healthcheck(
+            *("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{grafana.PORT}/api/health"),
             interval="5s",
-            timeout="3s",
             retries=24,
         ),
     )

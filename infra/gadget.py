@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,9 @@ from pulumi_kubernetes import core, helm, meta
 
 from infra import versions
 from infra.config import GadgetKind
-from infra.namespace import Inside, pod_security
+from infra.namespace import NamespaceScope, pod_security
 from infra.prometheus_config import GADGET_METRICS_PORT
-from infra.references import is_loopback, split_host
+from infra.references import split_host
 
 if TYPE_CHECKING:
     from infra.config import Gadget
@@ -46,7 +45,7 @@ class InspektorGadget(pulumi.ComponentResource):
         inside: its namespace.
     """
 
-    inside: Inside
+    scope: NamespaceScope
 
     def __init__(self, name: str, args: InspektorGadgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:InspektorGadget", name, None, opts)
@@ -69,7 +68,7 @@ class InspektorGadget(pulumi.ComponentResource):
             timeout=300,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.inside = Inside(space.metadata.name, space, release, ())
+        self.scope = NamespaceScope(space.metadata.name, space, release, ())
         parameters = _parameters(args)
         core.v1.ConfigMap(
             "gadget-instance",
@@ -88,7 +87,7 @@ class InspektorGadget(pulumi.ComponentResource):
             data=parameters,
             immutable=True,
             opts=pulumi.ResourceOptions.merge(
-                self.inside.options(self), pulumi.ResourceOptions(delete_before_replace=True)
+                self.scope.options(self), pulumi.ResourceOptions(delete_before_replace=True)
             ),
         )
         self.register_outputs({"namespace": space.metadata.name})
@@ -149,14 +148,3 @@ def _parameters(args: InspektorGadgetArgs) -> dict[str, str]:
         "operator.oci.annotate": ",".join(annotations),
         "operator.otel-metrics.otel-metrics-name": "malloc:trace_malloc",
     }
-
-
-def insecure(registry: str) -> str:
-    """The registry's host, if its name says that it is of this machine or of this cluster, and has no TLS."""
-    host = registry.partition("/")[0]
-    name = host.partition(":")[0]
-    try:
-        inner = ipaddress.ip_address(name).is_private
-    except ValueError:
-        inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
-    return host if inner else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from grafana import Pace
     from infra.environments import Environment
-    from infra.namespace import Inside
+    from infra.namespace import NamespaceScope
     from infra.settings import Secret
 
 NAME = "grafana"
@@ -54,7 +54,7 @@ def variables(*, with_admin: bool) -> dict[str, str]:
 class DashboardsArgs:
     """``texts`` are the dashboards' files, by name."""
 
-    inside: Inside
+    scope: NamespaceScope
     texts: Mapping[str, str]
 
 
@@ -73,11 +73,9 @@ class Dashboards(pulumi.ComponentResource):
         super().__init__("memleak-lab:infra:Dashboards", name, None, opts)
         config_map = core.v1.ConfigMap(
             "dashboards",
-            metadata=pods.metadata(
-                "dashboards", args.inside.name, {**pods.labels(NAME, "monitoring"), **SIDECAR_LABEL}
-            ),
+            metadata=pods.metadata("dashboards", args.scope.name, {**pods.labels(NAME, "monitoring"), **SIDECAR_LABEL}),
             data=args.texts,
-            opts=args.inside.options(self),
+            opts=args.scope.options(self),
         )
         self.config_map = config_map.metadata.name
         self.texts = args.texts
@@ -88,7 +86,7 @@ class Dashboards(pulumi.ComponentResource):
 class GrafanaArgs:
     """``prometheus_url`` is what Grafana asks; ``in_namespace``: it is the lab's own."""
 
-    inside: Inside
+    scope: NamespaceScope
     environment: Environment
     image: str
     prometheus_url: str
@@ -103,38 +101,38 @@ class Grafana(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GrafanaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Grafana", name, None, opts)
-        inside, labels = args.inside, pods.labels(NAME, "monitoring")
+        scope, labels = args.scope, pods.labels(NAME, "monitoring")
         files = provisioning(args.prometheus_url, DASHBOARDS_FOLDER, speed=args.pace.speed)
         config = core.v1.ConfigMap(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             # A ConfigMap's keys have no folders: the volume puts each file where it belongs.
             data={_key(path): text for path, text in files.items()},
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         secret = self._admin(args, labels)
         policy = networking.v1.NetworkPolicy(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=flows.policy_spec(NAME, outgoing=[_to_prometheus(args)], names=args.environment),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         apps.v1.Deployment(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=pods.deployment_spec(
                 pods.selector(NAME),
                 labels,
                 _pod(args, config.metadata.name, sorted(files), secret),
                 pods.checksum({**files, **args.dashboards.texts}),
             ),
-            opts=inside.options(self, policy),
+            opts=scope.options(self, policy),
         )
         core.v1.Service(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=pods.service_spec(NAME, [("http", PORT)]),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         self.register_outputs({})
 
@@ -148,9 +146,9 @@ class Grafana(pulumi.ComponentResource):
             return None
         secret = core.v1.Secret(
             "grafana-admin",
-            metadata=meta.v1.ObjectMetaArgs(namespace=args.inside.name, labels=labels),
+            metadata=meta.v1.ObjectMetaArgs(namespace=args.scope.name, labels=labels),
             string_data={"password": args.admin_password.output()},
-            opts=args.inside.options(self),
+            opts=args.scope.options(self),
         )
         return secret.metadata.name
 

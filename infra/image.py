@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pulumi
 import pulumi_docker as docker
 
+from infra import presence
 from infra.context import content_tag
+from infra.references import insecure
+from infra.registries import RegistryKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,23 +57,47 @@ class LabImage(pulumi.ComponentResource):
             build=docker.DockerBuildArgs(
                 context=".",
                 dockerfile=DOCKERFILE,
-                platform=build.platform or None,
+                platform=build.platform,
                 network=build.network or None,
                 args={"BASE_IMAGE": build.base, "CONTENT": tag},
             ),
             registry=_login(registry),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.local = image.image_name
         if registry.pushes:
-            pulled = f"{registry.pull}/{build.name}"
-            self.reference = image.repo_digest.apply(lambda pushed: f"{pulled}@{pushed.rpartition('@')[2]}")
+            self.local = image.image_name
+            self.reference = _pushed(image, registry, f"{registry.pull}/{build.name}")
             self.pull_policy = "IfNotPresent"
         else:
             # Never: a node that lacks the image says so at once, and asks no public registry for this name.
-            self.reference = image.image_name
+            self.local = self.reference = _kept(image)
             self.pull_policy = "Never"
         self.register_outputs({"local": self.local, "reference": self.reference})
+
+
+def _pushed(image: docker.Image, registry: Registry, pulled: str) -> pulumi.Output[str]:
+    """The image by digest, once it is sure that a registry of this machine still has it."""
+
+    async def reference(values: list[str]) -> str:
+        name, pushed, urn = values
+        digest = pushed.rpartition("@")[2]
+        if registry.kind is RegistryKind.LOCAL and insecure(registry.push):
+            await presence.keep_pushed(presence.Pushed(name, digest, urn), preview=pulumi.runtime.is_dry_run())
+        return f"{pulled}@{digest}"
+
+    return pulumi.Output.all(image.image_name, image.repo_digest, image.urn).apply(reference)
+
+
+def _kept(image: docker.Image) -> pulumi.Output[str]:
+    """The image by its tag, once it is sure that Docker still has it."""
+
+    async def reference(values: list[str]) -> str:
+        # The digest is known of an image that was built, and in a preview of none that will be.
+        name, _, urn = values
+        await presence.require_in_daemon(name, urn)
+        return name
+
+    return pulumi.Output.all(image.image_name, image.repo_digest, image.urn).apply(reference)
 
 
 def _login(registry: Registry) -> docker.RegistryArgs | None:

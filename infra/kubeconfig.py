@@ -17,7 +17,7 @@ class Kubeconfig:
     """The contexts of the kubeconfig.
 
     ``servers`` maps each context's name to its cluster's address; empty text where the cluster is not described.
-    ``problem`` says why the file cannot be used, with the lines that mend it; empty where it can. Whoever needs no
+    ``problem`` says why the file cannot be used, with the lines that fix it; empty where it can. Whoever needs no
     cluster does not mind it.
     """
 

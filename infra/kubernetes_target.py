@@ -12,6 +12,7 @@ from infra.leaker import Leaker, LeakerArgs
 from infra.monitoring import monitoring
 from infra.namespace import LabNamespace, LabNamespaceArgs
 from infra.prometheus import Prometheus, PrometheusArgs
+from infra.references import insecure
 from infra.visitors import Visitors, VisitorsArgs
 
 if TYPE_CHECKING:
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
     from infra.image import LabImage
 
 
-def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, there: pulumi.ResourceOptions) -> None:
-    """Declare every part that the configuration asks for; ``there`` names the cluster's provider."""
+def declare_in_cluster(
+    config: LabConfig, cluster: Cluster, image: LabImage, provider_options: pulumi.ResourceOptions
+) -> None:
+    """Declare every part that the configuration asks for; ``provider_options`` name the cluster's provider."""
     environment, platform = cluster.environment, config.build.platform
-    inside = LabNamespace("namespace", LabNamespaceArgs(config.namespace, config.registry), there).inside
+    kubectl = (environment.client, "--context", cluster.context)
+    arguments = LabNamespaceArgs(config.namespace, config.registry, kubectl)
+    scope = LabNamespace("namespace", arguments, provider_options).scope
     leaker = Leaker(
         "leaker",
         LeakerArgs(
-            inside,
+            scope,
             image,
             environment,
             platform,
@@ -36,31 +41,31 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
             config.replicas,
             scraped_from_outside=not config.prometheus,
         ),
-        there,
+        provider_options,
     )
-    Visitors("visitors", VisitorsArgs(inside, image, environment, platform, leaker.host), there)
-    gadgets = _declare_gadget(config, there)
+    Visitors("visitors", VisitorsArgs(scope, image, environment, platform, leaker.host), provider_options)
+    gadgets = _declare_gadget(config, provider_options)
     shown, prometheus_url = monitoring(config), config.prometheus_url
     if config.prometheus:
         prometheus_url = Prometheus(
             "prometheus",
             PrometheusArgs(
-                inside,
+                scope,
                 config.namespace,
                 environment,
                 config.image(versions.PROMETHEUS_IMAGE),
-                gadgets.inside if gadgets else None,
+                gadgets.scope if gadgets else None,
                 gadget.NAMESPACE,
                 shown,
             ),
-            there,
+            provider_options,
         ).url
-    boards = Dashboards("dashboards", DashboardsArgs(inside, shown.dashboards), there)
+    boards = Dashboards("dashboards", DashboardsArgs(scope, shown.dashboards), provider_options)
     if config.grafana:
         Grafana(
             "grafana",
             GrafanaArgs(
-                inside,
+                scope,
                 environment,
                 config.image(versions.GRAFANA_IMAGE),
                 prometheus_url,
@@ -69,11 +74,11 @@ def declare_in_cluster(config: LabConfig, cluster: Cluster, image: LabImage, the
                 shown.pace,
                 config.grafana_admin_password,
             ),
-            there,
+            provider_options,
         )
 
 
-def _declare_gadget(config: LabConfig, there: pulumi.ResourceOptions) -> InspektorGadget | None:
+def _declare_gadget(config: LabConfig, provider_options: pulumi.ResourceOptions) -> InspektorGadget | None:
     if config.gadget.kind is GadgetKind.NONE:
         return None
     own = config.gadget.kind is GadgetKind.MEMLEAK
@@ -84,7 +89,7 @@ def _declare_gadget(config: LabConfig, there: pulumi.ResourceOptions) -> Inspekt
             config.image(versions.GADGET_IMAGE),
             config.image(gadget.OFFICIAL_GADGETS),
             config.namespace,
-            gadget.insecure(config.gadget.image) if own else "",
+            insecure(config.gadget.image) if own else "",
         ),
-        there,
+        provider_options,
     )

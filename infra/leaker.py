@@ -10,13 +10,13 @@ from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
 from infra.config import MIB
-from infra.story import HTTP_PORT, METRICS_PORT, leaker_variables
+from infra.service_env import HTTP_PORT, METRICS_PORT, leaker_variables
 
 if TYPE_CHECKING:
     from infra.config import Leak
     from infra.environments import Environment
     from infra.image import LabImage
-    from infra.namespace import Inside
+    from infra.namespace import NamespaceScope
 
 NAME = "leaker"
 HEADLESS = "leaker-headless"
@@ -36,7 +36,7 @@ class LeakerArgs:
     ``scraped_from_outside``: a Prometheus of another namespace reads the metrics.
     """
 
-    inside: Inside
+    scope: NamespaceScope
     image: LabImage
     environment: Environment
     platform: str
@@ -56,12 +56,12 @@ class Leaker(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LeakerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Leaker", name, None, opts)
-        inside, labels = args.inside, pods.labels(NAME, "service")
+        scope, labels = args.scope, pods.labels(NAME, "service")
         # Nodes that must be given the image by hand come up after `up` has printed how.
-        patience = pods.SKIP_AWAIT if args.image.pull_policy == "Never" else {}
+        await_annotations = pods.SKIP_AWAIT if args.image.pull_policy == "Never" else {}
         policy = networking.v1.NetworkPolicy(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=flows.policy_spec(
                 NAME,
                 incoming=[
@@ -72,7 +72,7 @@ class Leaker(pulumi.ComponentResource):
                     ),
                 ],
             ),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         sound = replace(args.leak, cap_bytes=0)
         request = args.leak.memory_limit_bytes // MIB
@@ -83,7 +83,7 @@ class Leaker(pulumi.ComponentResource):
             own = {**pods.selector(NAME), "app.kubernetes.io/instance": part}
             apps.v1.Deployment(
                 part,
-                metadata=pods.metadata(part, inside.name, {**labels, **own}, patience),
+                metadata=pods.metadata(part, scope.name, {**labels, **own}, await_annotations),
                 spec=pods.deployment_spec(
                     own,
                     {**labels, **own},
@@ -93,21 +93,21 @@ class Leaker(pulumi.ComponentResource):
                     strategy=pods.WITHOUT_A_GAP,
                 ),
                 opts=pulumi.ResourceOptions.merge(
-                    inside.options(self, policy),
+                    scope.options(self, policy),
                     pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m")),
                 ),
             )
         service = core.v1.Service(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels, patience),
+            metadata=pods.metadata(NAME, scope.name, labels, await_annotations),
             spec=pods.service_spec(NAME, _PORTS),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         core.v1.Service(
             HEADLESS,
-            metadata=pods.metadata(HEADLESS, inside.name, labels, patience),
+            metadata=pods.metadata(HEADLESS, scope.name, labels, await_annotations),
             spec=pods.service_spec(NAME, _PORTS, headless=True),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         self.host = service.metadata.name
         self.register_outputs({"host": self.host})
@@ -142,7 +142,7 @@ def _pod(args: LeakerArgs, leak: Leak, request_mib: int) -> core.v1.PodSpecArgs:
         containers=[container],
         security_context=pods.restricted_pod(args.environment),
         node_selector=pods.node_selector(args.platform),
-        image_pull_secrets=list(args.inside.pull_secrets) or None,
+        image_pull_secrets=list(args.scope.pull_secrets) or None,
         automount_service_account_token=False,
         enable_service_links=False,
         termination_grace_period_seconds=LINGER_SECONDS + STOP_SECONDS,

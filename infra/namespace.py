@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pulumi
 from pulumi_kubernetes import core, meta, networking
 
+from infra import presence
 from infra.flows import deny_all_spec
 from infra.pods import PART_OF
 
@@ -29,14 +30,15 @@ def pod_security(profile: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LabNamespaceArgs:
-    """``registry`` decides whether the nodes need a Secret to pull with."""
+    """``registry`` decides whether the nodes need a Secret to pull with. ``kubectl`` is the client with its context."""
 
     name: str
     registry: Registry
+    kubectl: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Inside:
+class NamespaceScope:
     """A place in the namespace, for the parts that go there.
 
     ``name`` is an output of the namespace, so whoever names it comes after it.
@@ -59,7 +61,7 @@ class LabNamespace(pulumi.ComponentResource):
         inside: where the parts go.
     """
 
-    inside: Inside
+    scope: NamespaceScope
 
     def __init__(self, name: str, args: LabNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:LabNamespace", name, None, opts)
@@ -68,15 +70,23 @@ class LabNamespace(pulumi.ComponentResource):
             metadata=meta.v1.ObjectMetaArgs(name=args.name, labels=pod_security("restricted")),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        there = space.metadata.name
-        inside = pulumi.ResourceOptions(parent=self, deleted_with=space)
+
+        async def check(metadata: meta.v1.outputs.ObjectMeta) -> str:
+            # In a preview a namespace that will be made has a uid as well: that of the API server's dry run.
+            if metadata.uid and not pulumi.runtime.is_dry_run():
+                await presence.require_same_cluster(args.kubectl, args.name, metadata.uid)
+            return args.name
+
+        checked: pulumi.Output[str] = space.metadata.apply(check)
+        namespace_name = space.metadata.name
+        scope = pulumi.ResourceOptions(parent=self, deleted_with=space)
         closed = networking.v1.NetworkPolicy(
             "deny-all",
             metadata=meta.v1.ObjectMetaArgs(
-                name="deny-all", namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}
+                name="deny-all", namespace=namespace_name, labels={"app.kubernetes.io/part-of": PART_OF}
             ),
             spec=deny_all_spec(),
-            opts=inside,
+            opts=scope,
         )
         pull_secrets: tuple[core.v1.LocalObjectReferenceArgs, ...] = ()
         if args.registry.password:
@@ -84,14 +94,16 @@ class LabNamespace(pulumi.ComponentResource):
             # It has no fixed name: a changed login makes a new Secret before the old one goes.
             secret = core.v1.Secret(
                 "pull-secret",
-                metadata=meta.v1.ObjectMetaArgs(namespace=there, labels={"app.kubernetes.io/part-of": PART_OF}),
+                metadata=meta.v1.ObjectMetaArgs(
+                    namespace=namespace_name, labels={"app.kubernetes.io/part-of": PART_OF}
+                ),
                 type="kubernetes.io/dockerconfigjson",
                 string_data={".dockerconfigjson": login},
-                opts=inside,
+                opts=scope,
             )
             pull_secrets = (core.v1.LocalObjectReferenceArgs(name=secret.metadata.name),)
-        self.inside = Inside(there, space, closed, pull_secrets)
-        self.register_outputs({"name": there})
+        self.scope = NamespaceScope(namespace_name, space, closed, pull_secrets)
+        self.register_outputs({"name": checked})
 
 
 def _docker_config(registry: Registry, password: Secret) -> pulumi.Output[str]:

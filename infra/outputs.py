@@ -10,7 +10,7 @@ import pulumi
 from infra import commands, grafana, prometheus, versions
 from infra.config import GadgetKind
 from infra.docker_target import PROMETHEUS_HOST_PORT
-from infra.story import HTTP_PORT, LEDGER_PORT, METRICS_PORT
+from infra.service_env import HTTP_PORT, LEDGER_PORT, METRICS_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from infra.image import LabImage
 
 GRAFANA_PAGE = "d/memleak-lab-health"
+ABOUT = {
+    "image": "the leaker's image, as nodes pull it or as Docker has it",
+    "namespace": "where everything but Inspektor Gadget is; on plain Docker, what the containers' names begin with",
+    "gadget_command": "runs the gadget on the leaking pod or container, with the symbols of its shared object",
+    "gadget_install_command": "puts `kubectl gadget`, or `ig` on plain Docker, on the PATH",
+    "bpftrace_command": "thirty seconds of bpftrace on the leaker, from a pod or container on its machine",
+    "bcc_command": "the same with BCC's memleak",
+    "port_forward_commands": "by part: brings its port to this machine; empty on plain Docker, which publishes them",
+    "urls": "by part: where it answers, once its port is forwarded",
+    "verify_command": "compares an answer (`ANSWER=FUNCTION`, or `report.json`) with the leaker's ledger",
+    "import_command": "only with registry `none`: copies the image into the cluster's nodes",
+    "tracer_command": "only on plain Docker with `truth`: feeds *What the kernel knows*",
+}
 
 
 @dataclass(frozen=True)

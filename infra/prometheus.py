@@ -16,12 +16,12 @@ from infra.prometheus_config import (
     kubernetes_jobs,
     prometheus_files,
 )
-from infra.story import METRICS_PORT
+from infra.service_env import METRICS_PORT
 
 if TYPE_CHECKING:
     from infra.environments import Environment
     from infra.monitoring import Monitoring
-    from infra.namespace import Inside
+    from infra.namespace import NamespaceScope
 
 NAME = "prometheus"
 PORT = 9090
@@ -47,11 +47,11 @@ def arguments() -> list[str]:
 class PrometheusArgs:
     """``namespace`` is the name of ``inside``. ``gadget`` is Inspektor Gadget's place, where that is declared."""
 
-    inside: Inside
+    scope: NamespaceScope
     namespace: str
     environment: Environment
     image: str
-    gadget: Inside | None
+    gadget: NamespaceScope | None
     gadget_namespace: str
     monitoring: Monitoring
 
@@ -67,46 +67,46 @@ class Prometheus(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PrometheusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Prometheus", name, None, opts)
-        inside, labels = args.inside, pods.labels(NAME, "monitoring")
+        scope, labels = args.scope, pods.labels(NAME, "monitoring")
         jobs = kubernetes_jobs(args.namespace, args.gadget_namespace if args.gadget else None)
         files = prometheus_files(jobs, args.monitoring)
         config = core.v1.ConfigMap(
-            NAME, metadata=pods.metadata(NAME, inside.name, labels), data=files, opts=inside.options(self)
+            NAME, metadata=pods.metadata(NAME, scope.name, labels), data=files, opts=scope.options(self)
         )
         account = core.v1.ServiceAccount(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             automount_service_account_token=False,
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         permissions = self._permissions(args, account, labels)
         policy = networking.v1.NetworkPolicy(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=flows.policy_spec(
                 NAME,
                 incoming=[flows.Flow([flows.pods("grafana")], flows.ports(PORT))],
                 outgoing=_outgoing(args),
                 names=args.environment,
             ),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         apps.v1.Deployment(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=pods.deployment_spec(
                 pods.selector(NAME),
                 labels,
                 _pod(args, config.metadata.name, account.metadata.name),
                 pods.checksum(files),
             ),
-            opts=inside.options(self, policy, *permissions),
+            opts=scope.options(self, policy, *permissions),
         )
         core.v1.Service(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=pods.service_spec(NAME, [("http", PORT)]),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         self.url = f"http://{NAME}:{PORT}"
         self.register_outputs({"url": self.url})
@@ -119,7 +119,7 @@ class Prometheus(pulumi.ComponentResource):
         The kubelets are read directly, with nodes/metrics, as metrics-server does it. The API server's node proxy would
         need nodes/proxy, which is every one of the kubelet's endpoints, and with them a command in any pod.
         """
-        subject = rbac.v1.SubjectArgs(kind="ServiceAccount", name=account.metadata.name, namespace=args.inside.name)
+        subject = rbac.v1.SubjectArgs(kind="ServiceAccount", name=account.metadata.name, namespace=args.scope.name)
         cluster_name = f"{args.namespace}-{NAME}"
         nodes = rbac.v1.ClusterRole(
             "prometheus-nodes",
@@ -139,7 +139,7 @@ class Prometheus(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self),
             )
         ]
-        for place, label in ((args.inside, "lab"), (args.gadget, "gadget")):
+        for place, label in ((args.scope, "lab"), (args.gadget, "gadget")):
             if place is None:
                 continue
             role = rbac.v1.Role(

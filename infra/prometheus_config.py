@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from grafana import GADGET_LABELS
 from infra.pods import selector
-from infra.story import METRICS_PORT, TRACER_PORT
+from infra.service_env import METRICS_PORT, TRACER_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,10 +112,9 @@ def kubernetes_jobs(namespace: str, gadget_namespace: str | None) -> list[Scrape
             "replace", ["__meta_kubernetes_pod_ip"], target_label="__address__", replacement=f"$1:{GADGET_METRICS_PORT}"
         )
         node = Relabel("replace", ["__meta_kubernetes_pod_node_name"], target_label="node")
-        # Under the names by which the rules and the dashboards know the tracer's series.
-        names = [Relabel("replace", [theirs], "(.+)", ours) for theirs, ours in GADGET_LABELS.items()]
+        # Its series come under the names that the rules know (grafana/vocabulary.py), and name the pod themselves.
         pods = _pods(gadget_namespace, {"k8s-app": "gadget"})
-        jobs.append(ScrapeJob("gadget", pods, relabel=[address, node], keep=names))
+        jobs.append(ScrapeJob("gadget", pods, relabel=[address, node]))
     return jobs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 DOCKER_HUB = "docker.io"
@@ -38,3 +39,20 @@ def is_loopback(registry: str) -> bool:
     """Whether the registry's name means "this machine", which is another machine to a cluster's node."""
     host = registry.partition("/")[0].rpartition(":")[0] or registry.partition("/")[0]
     return host == "localhost" or host.startswith("127.") or host == "[::1]"
+
+
+def with_digest(reference: str, digest: str) -> str:
+    """``repository:tag@sha256:...``, with the digest that ``digest`` ends in; as it is where that has none."""
+    _, found, hexadecimal = digest.rpartition("sha256:")
+    return f"{reference.partition('@')[0]}@{found}{hexadecimal}" if found else reference
+
+
+def insecure(registry: str) -> str:
+    """The registry's host, if its name says that it is of this machine or of this cluster, and has no TLS."""
+    host = registry.partition("/")[0]
+    name = host.partition(":")[0]
+    try:
+        inner = ipaddress.ip_address(name).is_private
+    except ValueError:
+        inner = is_loopback(registry) or name.endswith((".local", ".internal")) or "." not in name
+    return host if inner else ""

@@ -66,7 +66,7 @@ def read_registry(settings: Settings, environment: Environment | None) -> Regist
             return Registry(kind)
         case RegistryKind.DOCKER_HUB:
             if not user:
-                settings.complain("registry is dockerhub, with no account:", "pulumi config set dockerhubUser ACCOUNT")
+                settings.add_error("registry is dockerhub, with no account:", "pulumi config set dockerhubUser ACCOUNT")
             push = f"{DOCKER_HUB}/{user}"
             username = username or user
             registry = Registry(kind, push, pull or push, pull or push, username, password)
@@ -76,7 +76,7 @@ def read_registry(settings: Settings, environment: Environment | None) -> Regist
         case RegistryKind.HOST:
             registry = Registry(kind, written, pull or written, pull or written, username, password)
     if password and not registry.username:
-        settings.complain("registryPassword has no account:", "pulumi config set registryUsername ACCOUNT")
+        settings.add_error("registryPassword has no account:", "pulumi config set registryUsername ACCOUNT")
     _require_a_reachable(settings, environment, registry)
     return registry
 
@@ -86,7 +86,7 @@ _NAMED = tuple(kind for kind in RegistryKind if kind is not RegistryKind.HOST)
 
 def _require_an_import(settings: Settings, environment: Environment) -> None:
     if environment.image_import is None:
-        settings.complain(
+        settings.add_error(
             f"registry is none, and nobody can copy an image into the nodes of {environment.name}:",
             "pulumi config set registry HOST[/PATH]",
         )
@@ -95,7 +95,7 @@ def _require_an_import(settings: Settings, environment: Environment) -> None:
 def _require_a_reachable(settings: Settings, environment: Environment, registry: Registry) -> None:
     remote = environment.name in CHOICES and environment.image_import is None
     if remote and is_loopback(registry.pull):
-        settings.complain(
+        settings.add_error(
             f"the nodes of {environment.name} cannot pull from {registry.pull}, which is another machine to them:",
             "pulumi config set registry HOST[/PATH]",
         )

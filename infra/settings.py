@@ -1,4 +1,4 @@
-"""The stack's settings as they are written: typed readings that gather every complaint before one error is raised."""
+"""The stack's settings as they are written: typed readings that gather every error before one error is raised."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ class Secret:
 class Settings:
     """The project's keys of one stack.
 
-    Each reading returns a usable value and notes what is wrong with the written one; `raise_complaints` ends the
-    program when anything was noted, so that one `pulumi up` names everything there is to mend.
+    Each reading returns a usable value and notes what is wrong with the written one; `raise_errors` ends the
+    program when anything was noted, so that one `pulumi up` names everything there is to fix.
     """
 
     def __init__(self, values: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> None:
         self._values = {key: value for key, value in values.items() if value != ""}
         self._secret_keys = secret_keys
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         for key in sorted(set(values) - set(DEFAULTS)):
             near = difflib.get_close_matches(key, DEFAULTS, n=1, cutoff=0.5)
-            mend = f"\n    pulumi config rm {key}"
+            fix = f"\n    pulumi config rm {key}"
             if near:
                 value = "VALUE" if near[0] in SECRETS or key in secret_keys else values[key]
-                mend = f"; the nearest is {near[0]}:{mend}\n    pulumi config set {near[0]} {value}"
-            self.complaints.append(f"{key} is no setting of this project{mend}")
+                fix = f"; the nearest is {near[0]}:{fix}\n    pulumi config set {near[0]} {value}"
+            self.errors.append(f"{key} is no setting of this project{fix}")
 
     @classmethod
     def of_stack(cls, project: str) -> Settings:
@@ -95,24 +95,24 @@ class Settings:
         )
         return cls(values, secret_keys)
 
-    def complain(self, what: str, *commands: str) -> None:
-        """Note what is wrong and the lines that mend it."""
-        self.complaints.append("\n    ".join((what, *commands)))
+    def add_error(self, what: str, *commands: str) -> None:
+        """Note what is wrong and the lines that fix it."""
+        self.errors.append("\n    ".join((what, *commands)))
 
-    def raise_complaints(self) -> None:
+    def raise_errors(self) -> None:
         """End the program if anything was noted.
 
         Raises:
-            ConfigError: with every complaint and the lines to type.
+            ConfigError: with every error and the lines to type.
         """
-        if self.complaints:
-            raise ConfigError("the stack's configuration needs a change\n\n" + "\n\n".join(self.complaints))
+        if self.errors:
+            raise ConfigError("the stack's configuration needs a change\n\n" + "\n\n".join(self.errors))
 
     def text(self, key: str, pattern: re.Pattern[str] | None = None, example: str = "") -> str:
         """The text, which matches ``pattern`` as a whole; empty where it is unset and has no default."""
         value = self._values.get(key, DEFAULTS[key])
         if value and pattern and not pattern.fullmatch(value):
-            self.complain(f"{key} is {value!r}, which cannot be one:", f"pulumi config set {key} {example}")
+            self.add_error(f"{key} is {value!r}, which cannot be one:", f"pulumi config set {key} {example}")
             return DEFAULTS[key]
         return value
 
@@ -122,7 +122,7 @@ class Settings:
         if value in choices:
             return value
         near = difflib.get_close_matches(value, choices, n=1)
-        self.complain(
+        self.add_error(
             f"{key} is {value!r}: it must be one of {', '.join(choices)}:",
             f"pulumi config set {key} {near[0] if near else choices[0]}",
         )
@@ -141,7 +141,7 @@ class Settings:
             value = math.nan
         if low <= value <= high:
             return value
-        self.complain(
+        self.add_error(
             f"{key} is {written!r}: it must be a number from {low:g} to {high:g} {unit}:",
             f"pulumi config set {key} {DEFAULTS[key]}",
         )
@@ -151,7 +151,7 @@ class Settings:
         """A whole number from ``low`` to ``high``."""
         value = self.number(key, low, high, unit)
         if not value.is_integer():
-            self.complain(f"{key} is {value:g}: it must be a whole number:", f"pulumi config set {key} {round(value)}")
+            self.add_error(f"{key} is {value:g}: it must be a whole number:", f"pulumi config set {key} {round(value)}")
         return int(value)
 
     def secret(self, key: str) -> Secret | None:
@@ -160,7 +160,7 @@ class Settings:
         if value is None:
             return None
         if key not in self._secret_keys:
-            self.complain(f"{key} stands in the stack's file in plain text:", f"pulumi config set --secret {key}")
+            self.add_error(f"{key} stands in the stack's file in plain text:", f"pulumi config set --secret {key}")
         return Secret(value)
 
 

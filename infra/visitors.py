@@ -9,12 +9,12 @@ import pulumi
 from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
-from infra.story import HTTP_PORT, VISITORS_COMMAND, visitors_variables
+from infra.service_env import HTTP_PORT, VISITORS_COMMAND, visitors_variables
 
 if TYPE_CHECKING:
     from infra.environments import Environment
     from infra.image import LabImage
-    from infra.namespace import Inside
+    from infra.namespace import NamespaceScope
 
 NAME = "visitors"
 
@@ -23,7 +23,7 @@ NAME = "visitors"
 class VisitorsArgs:
     """``host`` is the leaker's Service."""
 
-    inside: Inside
+    scope: NamespaceScope
     image: LabImage
     environment: Environment
     platform: str
@@ -35,23 +35,23 @@ class Visitors(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VisitorsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("memleak-lab:infra:Visitors", name, None, opts)
-        inside, labels = args.inside, pods.labels(NAME, "load")
-        patience = pods.SKIP_AWAIT if args.image.pull_policy == "Never" else {}
+        scope, labels = args.scope, pods.labels(NAME, "load")
+        await_annotations = pods.SKIP_AWAIT if args.image.pull_policy == "Never" else {}
         policy = networking.v1.NetworkPolicy(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels),
+            metadata=pods.metadata(NAME, scope.name, labels),
             spec=flows.policy_spec(
                 NAME,
                 outgoing=[flows.Flow([flows.pods("leaker")], flows.ports(HTTP_PORT))],
                 names=args.environment,
             ),
-            opts=inside.options(self),
+            opts=scope.options(self),
         )
         apps.v1.Deployment(
             NAME,
-            metadata=pods.metadata(NAME, inside.name, labels, patience),
+            metadata=pods.metadata(NAME, scope.name, labels, await_annotations),
             spec=pods.deployment_spec(pods.selector(NAME), labels, _pod(args)),
-            opts=inside.options(self, policy),
+            opts=scope.options(self, policy),
         )
         self.register_outputs({})
 
@@ -70,7 +70,7 @@ def _pod(args: VisitorsArgs) -> core.v1.PodSpecArgs:
         containers=[container],
         security_context=pods.restricted_pod(args.environment),
         node_selector=pods.node_selector(args.platform),
-        image_pull_secrets=list(args.inside.pull_secrets) or None,
+        image_pull_secrets=list(args.scope.pull_secrets) or None,
         automount_service_account_token=False,
         enable_service_links=False,
         termination_grace_period_seconds=5,

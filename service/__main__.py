@@ -3,117 +3,132 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
-from catalog_cache import CatalogCache, Options
+from catalog_cache import CatalogCache
 
 from service.catalog import Lookups
 from service.claims import RuntimeView
 from service.config import ConfigError, ServiceConfig
-from service.events import emit
+from service.events import emit, open_standard_files, report_error
+from service.limits import Limits, raise_file_limit
+from service.listeners import BindError, address, open_listeners
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
-from service.routes import catalog_app, ledger_app, metrics_app
-from service.schedule import LEAK_STARTS_SECONDS, Schedule
-from service.server import ByPort, Server, address, listen, raise_file_limit
+from service.probes import Probes
+from service.routes import catalog_app, health_body, ledger_app, metrics_app, ready_body
+from service.schedule import Schedule
+from service.server import ByPort, Server
 
 if TYPE_CHECKING:
     import socket
 
     from starlette.types import ASGIApp
 
-LOOPBACK = "127.0.0.1"
+# How long a thread keeps the interpreter while another wants it, in seconds: a probe takes it five times. 5 ms is
+# Python's own, and was 30 ms of a probe beside a busy event loop.
+SWITCH_SECONDS: Final = 0.0005
+STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class BindError(Exception):
-    """An address that cannot be listened on, and the variable to change."""
+class Service:
+    """Everything behind the listening sockets, from the leak to the three HTTP applications."""
+
+    def __init__(self, config: ServiceConfig, listeners: tuple[socket.socket, socket.socket, socket.socket]) -> None:
+        self._stops = False
+        self._listeners = catalog, metrics, ledger = listeners
+        self._cache = CatalogCache(config.leak)
+        self._view = RuntimeView(config.memory_limit_bytes)
+        registry = make_registry(self._view)
+        requests = RequestMetrics(registry)
+        schedule = Schedule(config.speed)
+        self._lookups = Lookups(self._cache, schedule)
+        apps: dict[int, ASGIApp] = {
+            catalog.getsockname()[1]: MeasuredRequests(
+                catalog_app(self._view, self._lookups, stopping=self._stopping), requests
+            ),
+            metrics.getsockname()[1]: metrics_app(registry),
+            ledger.getsockname()[1]: ledger_app(self._cache, schedule),
+        }
+        bodies = {"/health": lambda: health_body(self._view), "/ready": lambda: ready_body(self._stopping())}
+        self._server = Server(
+            ByPort(apps),
+            listeners,
+            self._start,
+            limits=Limits.of_files(raise_file_limit(), len(listeners)),
+            probes=Probes(bodies, requests),
+            on_grace_over=self._lookups.close,
+        )
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        asyncio.run(self._server.serve())
+        self._lookups.close()
+        # The thread ends here; the memory goes back with the process, all at once. To walk and free gigabytes of
+        # entries first (`cache.close`) would only delay the exit, and would hide from a tracer that they were never
+        # freed.
+        self._cache.stop()
+        emit("stopped", uptime_seconds=round(self._view.read().uptime_seconds, 3))
+
+    def stop(self) -> None:
+        """End `run`, from any thread."""
+        self._stops = True
+        self._server.should_exit = True
+
+    def _stopping(self) -> bool:
+        return self._stops
+
+    def _start(self) -> None:
+        # In this order: whose thread comes first has an arena first.
+        self._lookups.start()
+        self._cache.start()
+        catalog, metrics, ledger = map(address, self._listeners)
+        emit("listening", http=catalog, metrics=metrics, ledger=ledger, pid=os.getpid())
 
 
-def open_sockets(config: ServiceConfig) -> tuple[socket.socket, socket.socket, socket.socket]:
-    """The three listening sockets: catalog, metrics, ledger.
+def run(config: ServiceConfig) -> None:
+    """Run the service until SIGTERM or SIGINT.
 
-    Raises:
-        BindError: one of them cannot be bound.
-    """
-    with contextlib.ExitStack() as opened:
-        sockets = []
-        for name, host, port in (
-            ("LAB_HTTP_PORT", config.host, config.http_port),
-            ("LAB_METRICS_PORT", config.host, config.metrics_port),
-            ("LAB_LEDGER_PORT", LOOPBACK, config.ledger_port),
-        ):
-            try:
-                sockets.append(opened.enter_context(contextlib.closing(listen(host, port))))
-            except OSError as error:
-                raise BindError(
-                    f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}. "
-                    f"Set {name} to a free port (0: any), or LAB_HOST to an address of this machine."
-                ) from error
-        opened.pop_all()
-    return sockets[0], sockets[1], sockets[2]
-
-
-async def serve(config: ServiceConfig) -> None:
-    """Serve until SIGTERM or SIGINT.
+    The event loop has a thread of its own, which has a malloc arena of its own: 64 MiB of addresses that are reserved
+    from the start. When the leak has used up what the process may have (``ulimit -v``), malloc tries the main thread's
+    arena for it and no other, so that the loop's memory and the front's are still there.
 
     Raises:
         BindError: a port is taken.
     """
-    raise_file_limit()
-    sockets = catalog, metrics, ledger = open_sockets(config)
-
-    cache = CatalogCache(
-        Options(
-            chunk_bytes=config.chunk_bytes,
-            cap_bytes=config.cap_bytes,
-            start_delay_seconds=LEAK_STARTS_SECONDS,
-            speed=config.speed,
-        )
-    )
+    listeners = open_listeners(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # For the threads as well, which inherit it: a signal waits until this thread asks for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    service = Service(config, listeners)
     # What start-up made lives as long as the process. Frozen, it is no longer walked by full collections, which held up
     # the event loop for 4 to 8 ms each.
     gc.collect()
     gc.freeze()
-    view = RuntimeView(config.memory_limit_bytes)
-    registry = make_registry(view)
-    schedule = Schedule(config.speed)
-    cache.start()
-    lookups = Lookups(cache, schedule)
-
-    def say_listening() -> None:
-        emit("listening", http=address(catalog), metrics=address(metrics), ledger=address(ledger), pid=os.getpid())
-
-    apps: dict[int, ASGIApp] = {
-        catalog.getsockname()[1]: MeasuredRequests(
-            catalog_app(view, lookups, stopping=lambda: server.should_exit), RequestMetrics(registry)
-        ),
-        metrics.getsockname()[1]: metrics_app(registry),
-        ledger.getsockname()[1]: ledger_app(cache, schedule),
-    }
-    server = Server(ByPort(apps), say_listening, on_grace_over=lookups.close)
-    await server.serve(list(sockets))
-
-    lookups.close()
-    # The thread ends here; the memory goes back with the process, all at once. To walk and free gigabytes of entries
-    # first (`cache.close`) would only delay the exit, and would hide from a tracer that nobody ever freed them.
-    cache.stop()
-    emit("stopped", uptime_seconds=round(view.read().uptime_seconds, 3))
+    with ThreadPoolExecutor(1, thread_name_prefix="server") as threads:
+        main_thread = threading.get_ident()
+        serving = threads.submit(service.run)
+        serving.add_done_callback(lambda _: signal.pthread_kill(main_thread, signal.SIGTERM))
+        signal.sigwait(STOPS)
+        service.stop()
+        serving.result()
 
 
 def main() -> int:
     """Run the service: exit status 0 after a stop, 1 if a port is taken, 2 if the configuration is wrong."""
+    open_standard_files()
     try:
-        config = ServiceConfig.from_environ(os.environ)
+        run(ServiceConfig.from_environ(os.environ))
     except ConfigError as error:
-        sys.stderr.write(f"service: {error}\n")
+        report_error("service", error)
         return 2
-    try:
-        asyncio.run(serve(config))
     except BindError as error:
-        sys.stderr.write(f"service: {error}\n")
+        report_error("service", error)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
 """What the service believes about itself: the view of instrumentation that lives inside a managed runtime.
 
-Each figure is computed from the interpreter's own books, and each is blind to the C heap: that is the lab's point.
+Each figure is computed from the interpreter's own counts, and none of them contains the C heap.
 docs/ARCHITECTURE.md says which of them mislead, and why.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Claims", "RuntimeView"]
 
+KIB = 1024
 STATM = Path("/proc/self/statm")
 
 # The interpreter counts its live blocks at no cost and does not keep their sizes. A census of every object of a started
@@ -39,6 +40,16 @@ class Claims:
     gc_collections: int
     gc_uncollectable: int
     uptime_seconds: float
+
+
+def _sizes(statm: Path) -> tuple[int, int]:
+    """Virtual and resident bytes of this process; without /proc, for both, the most that has been resident."""
+    try:
+        virtual, resident = map(int, statm.read_text().split()[:2])
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+        return most, most
+    return virtual * resource.getpagesize(), resident * resource.getpagesize()
 
 
 class RuntimeView:
@@ -62,9 +73,7 @@ class RuntimeView:
         self._allocated_blocks = allocated_blocks
         self._gc_stats = gc_stats
         self._started = clock()
-        virtual_pages, resident_pages = map(int, statm.read_text().split()[:2])
-        self._virtual_at_start = virtual_pages * resource.getpagesize()
-        self._resident_at_start = resident_pages * resource.getpagesize()
+        self._virtual_at_start, self._resident_at_start = _sizes(statm)
         self._heap_at_start = self._heap_bytes()
 
     def read(self) -> Claims:

@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests as they are, memory as the service believes it to be."""
+"""What Prometheus scrapes: requests as they are, memory as the service believes it to be."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ class RequestMetrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+
+    def count(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Note one request: safe in any thread."""
+        known = method if method in METHODS else OTHER_METHOD
+        self.requests.labels(known, path, status).inc()
+        self.durations.labels(known, path).observe(seconds)
 
 
 class ClaimsCollector(Collector):
@@ -109,7 +115,5 @@ class MeasuredRequests:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             path = getattr(scope.get("route"), "path", NO_ROUTE)
-            self._metrics.requests.labels(method, path, status).inc()
-            self._metrics.durations.labels(method, path).observe((answered or self._clock()) - started)
+            self._metrics.count(scope["method"], path, status, (answered or self._clock()) - started)

@@ -13,8 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.catalog import ITEMS, UnavailableError
+from service.catalog import ITEMS, HungUpError, UnavailableError
 from service.health import assess, report
+from service.probes import encode
+from service.protocol import HUNG_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +27,13 @@ if TYPE_CHECKING:
 
     from service.catalog import Lookups
     from service.claims import RuntimeView
+    from service.probes import Body
     from service.schedule import Schedule
 
-__all__ = ["catalog_app", "ledger_app", "metrics_app"]
+__all__ = ["catalog_app", "health_body", "ledger_app", "metrics_app", "ready_body"]
+
+# The status under which such a request is counted. No standard has one; this is nginx's. The client never sees it.
+CLIENT_HUNG_UP = 499
 
 
 async def _json_error(_: Request, error: Exception) -> Response:
@@ -51,6 +57,21 @@ def _item_number(text: str) -> int:
     return int(text)
 
 
+def health_body(view: RuntimeView) -> Body:
+    """The answer of ``/health``."""
+    claims = view.read()
+    return encode(200 if assess(claims).alive else 503, report(claims))
+
+
+def ready_body(stopping: bool) -> Body:
+    """The answer of ``/ready``."""
+    return encode(503 if stopping else 200, {"ready": not stopping})
+
+
+def _json(body: Body) -> Response:
+    return Response(body.text, body.status, media_type="application/json")
+
+
 def catalog_app(view: RuntimeView, lookups: Lookups, *, stopping: Callable[[], bool]) -> Starlette:
     """``/``, ``/health``, ``/ready`` and ``/api/items/{id}``."""
 
@@ -58,18 +79,20 @@ def catalog_app(view: RuntimeView, lookups: Lookups, *, stopping: Callable[[], b
         return JSONResponse({"service": "catalog", "endpoints": ["/health", "/ready", "/api/items/{id}"]})
 
     async def health(_: Request) -> Response:
-        claims = view.read()
-        return JSONResponse(report(claims), 200 if assess(claims).alive else 503)
+        return _json(health_body(view))
 
     async def ready(_: Request) -> Response:
-        return JSONResponse({"ready": not stopping()}, 503 if stopping() else 200)
+        return _json(ready_body(stopping()))
 
     async def item(request: Request) -> Response:
         number = _item_number(request.path_params["id"])
         try:
-            return JSONResponse(asdict(await lookups.item(number)))
+            hung_up = (request.scope.get("extensions") or {}).get(HUNG_UP, bool)
+            return JSONResponse(asdict(await lookups.item(number, hung_up)))
         except UnavailableError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
+        except HungUpError:
+            return Response(status_code=CLIENT_HUNG_UP)
 
     return _app(Route("/", index), Route("/health", health), Route("/ready", ready), Route("/api/items/{id}", item))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import enum
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from catalog_cache import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LEAK_STARTS_SECONDS", "Phase", "Schedule"]
+__all__ = ["DEGRADES_SECONDS", "DIAGNOSIS_SECONDS", "LEAK_STARTS_SECONDS", "Phase", "Schedule"]
 
-LEAK_STARTS_SECONDS = 30.0
-DEGRADES_SECONDS = 30 * 60.0
-DIAGNOSIS_SECONDS = 60 * 60.0
+LEAK_STARTS_SECONDS: Final = Options().start_delay_seconds
+DEGRADES_SECONDS: Final = 30 * 60.0
+DIAGNOSIS_SECONDS: Final = 60 * 60.0
 
 
 class Phase(enum.StrEnum):
@@ -52,5 +54,5 @@ class Schedule:
 
     @property
     def degraded(self) -> bool:
-        """True from the degraded phase on: the diagnosis phase does not mend the service."""
+        """True from the degraded phase on: the diagnosis phase does not fix the service."""
         return self.elapsed_seconds >= DEGRADES_SECONDS

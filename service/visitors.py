@@ -13,13 +13,13 @@ import httpx
 
 from service.catalog import ITEMS
 from service.config import ConfigError, VisitorsConfig
-from service.events import emit
+from service.events import emit, open_standard_files, report_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ANSWER_SECONDS = 5.0
-# A service that has become slow is not to be drowned by the requests it has not answered yet.
+# A service that has become slow gets no more requests than this before it has answered one.
 UNDER_WAY = 32
 LOOKUPS_TO_ONE_INDEX = 19
 FIRST_RETRY_SECONDS = 0.25
@@ -89,12 +89,12 @@ class Visitors:
 async def visit(config: VisitorsConfig) -> None:
     """Visit until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    # The target is a neighbour: a proxy from the environment is for the world outside.
+    # The target is in the same network: a proxy from the environment is for other destinations.
     async with httpx.AsyncClient(base_url=config.target_url, timeout=ANSWER_SECONDS, trust_env=False) as client:
-        visits = asyncio.create_task(Visitors(client, config.per_second, random.Random()).run())  # noqa: S311 no secret
+        visits = asyncio.create_task(Visitors(client, config.visitors_per_second, random.Random()).run())  # noqa: S311 no secret
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, visits.cancel)
-        emit("visiting", target=config.target_url, per_second=config.per_second, pid=os.getpid())
+        emit("visiting", target=config.target_url, per_second=config.visitors_per_second, pid=os.getpid())
         await asyncio.wait([visits])
         if not visits.cancelled():
             visits.result()
@@ -102,10 +102,11 @@ async def visit(config: VisitorsConfig) -> None:
 
 def main() -> int:
     """Run the visitors: exit status 0 after a stop, 2 if the configuration is wrong."""
+    open_standard_files()
     try:
         config = VisitorsConfig.from_environ(os.environ)
     except ConfigError as error:
-        sys.stderr.write(f"visitors: {error}\n")
+        report_error("visitors", error)
         return 2
     asyncio.run(visit(config))
     return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import PROJECT, Child
 from diagnosis.lab.ledger import LedgerClient
+from diagnosis.lab.service_env import service_environ
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.process import PROC
 from diagnosis.target.targets import process_of_container
@@ -47,13 +48,7 @@ class Scene:
     @property
     def settings(self) -> dict[str, str]:
         """The service's environment variables."""
-        return {
-            "LAB_SPEED": str(SPEED),
-            "LAB_CHUNK_BYTES": str(self.chunk_bytes),
-            "LAB_CAP_BYTES": str(self.cap_bytes),
-            "LAB_HOST": "127.0.0.1",
-            **dict.fromkeys(("LAB_HTTP_PORT", "LAB_METRICS_PORT", "LAB_LEDGER_PORT"), "0"),
-        }
+        return service_environ(speed=SPEED, chunk_bytes=self.chunk_bytes, cap_bytes=self.cap_bytes)
 
     def __str__(self) -> str:
         return f"{self.chunk_bytes >> 10} KiB blocks {'in a container' if self.container else 'on the host'}"
@@ -95,7 +90,7 @@ class HeldService:
             LabError: the ledger does not know any more what had leaked when it was held.
         """
         os.kill(self.pid, signal.SIGCONT)
-        for idle in self._ledger.read().quiet_intervals:
+        for idle in self._ledger.read().idle_intervals:
             if idle.since_ns <= self._held_ns <= idle.until_ns:
                 self._held_bytes = idle.insert_bytes
                 return

@@ -1,4 +1,4 @@
-"""`make bench-service`: throughput and latency of the service under load, as a table and as JSON.
+"""`make bench-service`: the service under load and beside hostile clients, as tables and as JSON.
 
 The client is a few lines over asyncio's streams on purpose: httpx takes longer over a request than the service does, so
 with both on the same machine it would be httpx that is measured. A request is a constant and of a response only the
@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from comparison.loops.hostile import attack_table, measure_attacks
+from comparison.loops.running import (
+    END_OF_DEGRADED_BYTES,
+    describe,
+    machine,
+    running_service,
+    until_degraded,
+    write_between_marks,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-MIB = 1024 * 1024
-# What has leaked by the end of the degraded phase: 1 MiB every 8 s from second 30 to second 3600.
-END_OF_DEGRADED_BYTES = 447 * MIB
 CONNECTIONS = 16
 WARM_UP_REQUESTS = 3
-START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,22 +71,6 @@ class Connection:
     def close(self) -> None:
         """Hang up."""
         self._writer.close()
-
-
-@contextlib.contextmanager
-def running_service(**variables: str) -> Iterator[dict[str, Any]]:
-    """The service as a child on free ports: its listening event."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
-    ports = {"LAB_HOST": "127.0.0.1", "LAB_HTTP_PORT": "0", "LAB_METRICS_PORT": "0", "LAB_LEDGER_PORT": "0"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "service"], cwd=ROOT, env=environ | ports | variables, stdout=subprocess.PIPE
-    ) as process:
-        try:
-            if process.stdout is None or not (line := process.stdout.readline()):
-                raise RuntimeError("the service did not start: its own line above says why")
-            yield json.loads(line)
-        finally:
-            process.terminate()
 
 
 async def measure(name: str, address: str, path: str, seconds: float, connections: int = CONNECTIONS) -> Measurement:
@@ -137,22 +118,6 @@ async def measure_beside(
     )
 
 
-async def until_degraded(address: str) -> None:
-    """Wait until everything that leaks up to the end of the degraded phase has leaked.
-
-    Raises:
-        TimeoutError: it takes longer than `START_SECONDS`.
-    """
-    connection = await Connection.open(address)
-    async with asyncio.timeout(START_SECONDS):
-        while True:
-            ledger = json.loads(await connection.get("/ledger"))
-            if ledger["phase"] == "diagnosis" and ledger["bytes_live"] == END_OF_DEGRADED_BYTES:
-                break
-            await asyncio.sleep(0.05)
-    connection.close()
-
-
 async def run(seconds: float) -> list[Measurement]:
     """Measure the first phase, then the end of the degraded phase."""
     found = []
@@ -161,60 +126,54 @@ async def run(seconds: float) -> list[Measurement]:
         found.append(await measure("/api/items, first phase", service["http"], "/api/items/*", seconds))
         found.append(await measure("/metrics", service["metrics"], "/metrics", seconds))
     with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
-        await until_degraded(service["ledger"])
+        until_degraded(service["ledger"])
         found.append(await measure("/api/items, degraded", service["http"], "/api/items/*", seconds, connections=1))
         burst = ("/api/items, degraded", service["http"], "/api/items/*")
         found += await measure_beside(burst, "/health beside that", service["http"], "/health", seconds)
     return found
 
 
-def machine() -> dict[str, str | int]:
-    """What the numbers depend on."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_before": f"{os.getloadavg()[0]:.2f}",
-    }
-
-
-def table(where: dict[str, str | int], found: list[Measurement]) -> str:
-    """One row for each measurement, under a line about the machine."""
-    lines = [
-        "{cpu}, {cores} cores, Linux {kernel}, Python {python}, load {load_before} before".format(**where),
-        "",
-        f"{'path':<26}{'connections':>12}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}",
-    ]
+def table(found: list[Measurement]) -> str:
+    """One row for each measurement, in Markdown."""
+    lines = ["| path | connections | requests/s | p50 ms | p99 ms |", "|---|---:|---:|---:|---:|"]
     lines += [
-        f"{each.name:<26}{each.connections:>12}{each.requests_per_second:>12,.0f}{each.p50_ms:>10.2f}{each.p99_ms:>10.2f}"
+        f"| {each.name} | {each.connections} | {each.requests_per_second:,.0f} "
+        f"| {each.p50_ms:.2f} | {each.p99_ms:.2f} |"
         for each in found
     ]
-    return "\n".join([*lines, "", ""])
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Throughput and latency of the service under load.")
+    parser = argparse.ArgumentParser(description="The service under load and beside hostile clients.")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long each path is loaded (default: 6)")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument(
+        "--document", type=Path, help="write the table of hostile clients into this file, between its marks, as well"
+    )
     options = parser.parse_args()
     if not 2 <= options.seconds <= 600:
         parser.error(f"--seconds is {options.seconds:g}: it must be from 2 to 600")
 
     where = machine()
     found = asyncio.run(run(options.seconds))
+    attacks = measure_attacks(options.seconds)
+    hostile = f"{describe(where)}\n\n{attack_table(attacks)}"
     if not options.json:
-        sys.stdout.write(table(where, found))
-    sys.stdout.write(json.dumps({"machine": where, "measurements": [asdict(each) for each in found]}) + "\n")
+        sys.stdout.write(f"{describe(where)}\n\n{table(found)}\n\n{attack_table(attacks)}\n\n")
+    if options.document:
+        write_between_marks(options.document, hostile)
+    sys.stdout.write(
+        json.dumps(
+            {
+                "machine": where,
+                "measurements": [asdict(each) for each in found],
+                "attacks": [asdict(each) for each in attacks],
+            }
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from diagnosis.base.text import safe_lines
+
 
 class LabError(Exception):
     """Something that the user can fix.
@@ -12,6 +14,8 @@ class LabError(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
+        # Whatever is quoted in it: a path, an argument, what another program said.
+        what, remedy = safe_lines(what), safe_lines(remedy)
         super().__init__(f"{what}: {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy

@@ -1,6 +1,7 @@
 """The command ``memleak-lab``."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -18,11 +19,13 @@ from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude, statuses_text
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.doctor.preflight import Machine, check_parser
+from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
 from diagnosis.lab.grade import grade_function, grade_rate
 from diagnosis.output.tables import print_checks, report_console
+from diagnosis.target.objects import shared_parser
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
@@ -63,6 +66,7 @@ def doctor(
     gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
     image: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's imageName.")] = "memleak-demo",
+    way: Annotated[Way, typer.Option("--for", help="How the lab will run: what that needs.")] = Way.LAB,
 ) -> None:
     """Say what this machine lacks, with a remedy for each."""
     if gone:
@@ -71,7 +75,9 @@ def doctor(
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
         return
-    checks = check_machine(Machine())
+    checks = check_way(way, Machine())
+    if way is Way.LAB:
+        checks.append(check_parser(shared_parser()))
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)
@@ -136,6 +142,9 @@ def main() -> None:
     """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from catalog_cache import Options
+from catalog_cache import RANGES, Options
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.units import MIB, format_size
+from diagnosis.base.units import KIB, MIB, format_size
 from diagnosis.cli.formats import check_writable, write_file
 from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
 from diagnosis.cli.origin import origin_of_this
@@ -23,12 +23,16 @@ from diagnosis.output.tables import print_grade, print_report, report_console
 
 # A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
+# The leak's own defaults and ranges, but for the speed: this run is to end within minutes.
+LEAK = Options()
+SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
+CHUNKS = f"{RANGES['chunk_bytes'].low // KIB}KiB to {RANGES['chunk_bytes'].high // MIB}MiB"
 
 
 def run_command(
     *,
     speed: Annotated[
-        float, typer.Option(help="The story runs this many times faster than real time: 0.1 to 1000.")
+        float, typer.Option(help=f"The story runs this many times faster than real time: {SPEEDS}.")
     ] = 60.0,
     duration: Annotated[
         float,
@@ -36,11 +40,11 @@ def run_command(
     ] = "1h",  # type: ignore[assignment] # typer parses the default as it parses the option
     window: Annotated[float, duration_option("--window", text="How long to trace, in real time.")] = "10s",  # type: ignore[assignment]
     chunk: Annotated[
-        int, size_option("--chunk", text="Size of one leaked block: 4KiB to 1MiB, a divisor of 1MiB.")
-    ] = "64KiB",  # type: ignore[assignment]
+        int, size_option("--chunk", text=f"Size of one leaked block: {CHUNKS}, a divisor of 1MiB.")
+    ] = f"{LEAK.chunk_bytes // KIB}KiB",  # type: ignore[assignment]
     cap: Annotated[
         int, size_option("--cap", text="The leak stops at this size; 0 is a service without a leak.")
-    ] = "2000MiB",  # type: ignore[assignment]
+    ] = f"{LEAK.cap_bytes // MIB}MiB",  # type: ignore[assignment]
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
     ] = None,

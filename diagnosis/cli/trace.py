@@ -32,7 +32,7 @@ from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
 from diagnosis.output.document import Capture, light_report_as_json, report_as_json
 from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
-from diagnosis.output.tables import print_light, print_placements, print_top, report_console
+from diagnosis.output.tables import error_console, print_light, print_placements, print_top, report_console
 from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import find_allocators
@@ -137,7 +137,7 @@ def trace_command(
     # What is not the report goes to standard error: the report can be piped on.
     options = {"duration": seconds, "min_size": min_size, "max_blocks": max_blocks, "smallest_growth": smallest}
     origin = origin_of_this({**options, "pair": pair, "at_entry": at_entry})
-    report, counted = trace.run(process, Console(stderr=True))
+    report, counted = trace.run(process, error_console())
     capture = Capture(report, origin)
     failed = []
     if save is not None:
@@ -151,7 +151,7 @@ def trace_command(
 
 def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:
     stopped = _stop_on_signals()
-    Console(stderr=True).print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
+    error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
         report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest)
     match output:

@@ -9,14 +9,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from diagnosis.cli.formats import emit
 from diagnosis.cli.options import check_window, duration_option, require_machine
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.watch import Growth, all_pids, watch
-from diagnosis.output.tables import report_console
+from diagnosis.output.tables import error_console, report_console
 from diagnosis.output.watched import growth_table, print_watch
 from diagnosis.target.targets import pids_of_named_container
 
@@ -41,7 +40,7 @@ def watch_command(
     check_window("--duration", duration)
     require_machine(Machine())
     pids = all_pids if container is None else lambda: pids_of_named_container(container)
-    errors = Console(stderr=True)
+    errors = error_console()
     errors.print(f"watching for {duration:g} s", highlight=False)
     # What refreshes goes to standard error as well: the result can be piped on.
     with ExitStack() as stack:

@@ -9,13 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diagnosis.target.parser.client import ParserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from diagnosis.target.parser.client import Parser
 
 ARCHITECTURES = ("x86_64", "aarch64")
 
 # Task storage for tracing programs came with 5.12, cookies of uprobes with 5.15.
 OLDEST_KERNEL = (5, 15)
+
+NO_FILTER = "for a filter of its system calls as well: apt-get install libseccomp2"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,18 @@ def check_machine(machine: Machine) -> list[Check]:
     if all(check.ok for check in checks):
         checks.append(_load(_load_program))
     return checks
+
+
+def check_parser(parser: Parser) -> Check:
+    """What holds the process that reads a target's files. Without it no allocator can be found."""
+    try:
+        holds = parser.start()
+    except ParserError as error:
+        return Check(
+            "parser", ok=False, found=str(error), remedy="make install, in a folder that is not mounted noexec"
+        )
+    found = f"confined by {', '.join(sorted(holds))}"
+    return Check("parser", ok=True, found=found, remedy="" if "seccomp" in holds else NO_FILTER)
 
 
 def _system(machine: Machine) -> Check:

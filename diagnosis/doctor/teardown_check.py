@@ -5,14 +5,17 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
+import shlex
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich.text import Text
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 from diagnosis.doctor.bpf_programs import loaded_programs
 from diagnosis.target.process import PROC
 from diagnosis.target.targets import run_command
@@ -99,18 +102,19 @@ class Teardown:
             gadgets = not foreign and name.partition("-")[0] == GADGET_NAMESPACE
             if (ours or gadgets) and (kind, name) not in seen:
                 seen.add((kind, name))
-                yield Finding("cluster", State.LEFT, f"{kind} {name}", f"kubectl delete {kind} {name}")
+                yield Finding("cluster", State.LEFT, f"{kind} {name}", _remedy("kubectl delete {} {}", kind, name))
 
     def _node_images(self) -> Iterator[Finding]:
         for node in self._kubectl("get", "nodes"):
             for image in node["status"].get("images", []):
                 for name in image.get("names") or []:
                     if self._is_image(name):
+                        remedy = "crictl rmi {}    # there; on kind: docker exec {} crictl rmi ..."
                         yield Finding(
                             "images on nodes",
                             State.LEFT,
                             f"{name} on {_name(node)}",
-                            f"crictl rmi {name}    # there; on kind: docker exec {_name(node)} crictl rmi ...",
+                            _remedy(remedy, name, _name(node)),
                         )
 
     def _docker(self) -> Iterator[Finding]:
@@ -120,17 +124,17 @@ class Teardown:
         ):
             for name in self.run(["docker", *listing, "--filter", f"label={PART_OF}={LAB}"]).split():
                 if name == self.namespace or name.startswith(f"{self.namespace}-"):
-                    yield Finding("Docker", State.LEFT, f"{kind} {name}", f"{remove} {name}")
+                    yield Finding("Docker", State.LEFT, f"{kind} {name}", _remedy(f"{remove} {{}}", name))
 
     def _docker_images(self) -> Iterator[Finding]:
         for name in sorted(set(self.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split())):
             if self._is_image(name):
-                yield Finding("images in Docker", State.LEFT, name, f"docker image rm {name}")
+                yield Finding("images in Docker", State.LEFT, name, _remedy("docker image rm {}", name))
 
     def _processes(self) -> Iterator[Finding]:
         for pid, words in sorted(_commands(self.proc)):
             if pid not in _own_line(self.proc) and _is_labs(words):
-                yield Finding("processes", State.LEFT, f"pid {pid}: {' '.join(words)}", f"kill {pid}")
+                yield Finding("processes", State.LEFT, f"pid {pid}: {shlex.join(words)}", f"kill {pid}")
 
     def _programs(self) -> Iterator[Finding]:
         loaded = self.programs()
@@ -157,13 +161,23 @@ def anything_left(findings: Sequence[Finding]) -> bool:
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """One line each, and what removes it."""
+    """One line each, and what removes it in a line of its own: no name of a process can look like a remedy."""
     colours = {State.GONE: "green", State.LEFT: "red", State.UNSEEN: "yellow"}
     for finding in findings:
-        remedy = f": {finding.remedy}" if finding.remedy else ""
-        mark = f"[{colours[finding.state]}]{finding.state:<7}[/]"
-        text = escape(finding.text + remedy)
-        console.print(f"{mark} {finding.place:<18} {text}", highlight=False, soft_wrap=True)
+        line = Text(f"{finding.state:<7}", colours[finding.state])
+        line.append(f" {finding.place:<18} {safe_text(finding.text)}", "default")
+        console.print(line, highlight=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(Text(f"        remove it with: {finding.remedy}"), highlight=False, soft_wrap=True)
+
+
+# What Docker, Kubernetes and registries allow in a name, and a shell takes as it is.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,511}")
+
+
+def _remedy(line: str, *names: str) -> str:
+    """A line to paste with these names in it, or "" where one is not such a name."""
+    return line.format(*names) if all(_PLAIN.fullmatch(name) for name in names) else ""
 
 
 def _reason(error: LabError) -> str:

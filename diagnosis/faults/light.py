@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.lost import explain_names
 from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import Verdict
@@ -42,6 +43,7 @@ class LightReport:
     window_seconds: float
     stacks: tuple[TouchedStack, ...]
     truth: ResidentMemory
+    notes: tuple[str, ...]
     verdict: Verdict
 
 
@@ -73,12 +75,13 @@ def sample(
         window = sampler.read()
         took = time.monotonic() - began
     stacks = tuple(window.stacks_of(process.pid, symbolizer))
+    notes = tuple(explain_names(symbolizer.lost_names()))
     truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     held = [each.held_bytes for each in resident]
     verdict = _judge(stacks, [size - held[0] for size in held], took, smallest)
-    return LightReport(Target(process.pid, process.command), took, stacks, truth, verdict)
+    return LightReport(Target(process.pid, process.command), took, stacks, truth, notes, verdict)
 
 
 def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:

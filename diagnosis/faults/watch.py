@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diagnosis.base.errors import LabError
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.report.lost import explain_names
 from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
@@ -44,6 +45,7 @@ class Grower:
     resident_bytes: int
     growth_bytes: int
     stacks: tuple[TouchedStack, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Pat
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
-        return Grower(pid, process.command, resident, growth, tuple(stacks))
+            notes = tuple(explain_names(symbolizer.lost_names()))
+        return Grower(pid, process.command, resident, growth, tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # it has ended meanwhile

@@ -9,6 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,14 +64,14 @@ class ClaimsClient:
             health: dict[str, Any] = self._client.get(self._health).json()
             self._measure_lookups(self._client.get(self._metrics).raise_for_status().text)
             return Claims(
-                status=health["status"],
-                message=health["message"],
+                status=safe_text(health["status"]),
+                message=safe_text(health["message"]),
                 memory_usage_percent=health["metrics"]["memory_usage_percent"],
                 resident_bytes=health["metrics"]["resident_memory_bytes"],
-                health_checks=health["health_checks"],
+                health_checks={safe_text(name): safe_text(result) for name, result in health["health_checks"].items()},
                 lookup_seconds=self._lookup_seconds,
             )
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabError("the service does not answer", f"{self._health}: {error!r}") from error
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class IdleInterval:
-    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that were valid throughout."""
+    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts throughout it."""
 
     since_ns: int
     until_ns: int
@@ -73,7 +74,7 @@ class Reading:
     speed: float
     chunk_bytes: int
     cap_bytes: int
-    quiet_intervals: tuple[IdleInterval, ...]
+    idle_intervals: tuple[IdleInterval, ...]
 
     @property
     def leaked_bytes_per_minute(self) -> float:
@@ -121,8 +122,8 @@ def parse(body: Mapping[str, Any]) -> Reading:
         KeyError: a field is missing.
     """
     fields = {name: body[name] for name in Reading.__dataclass_fields__}
-    idle = tuple(IdleInterval(**interval) for interval in body["quiet_intervals"])
-    return Reading(**{**fields, "quiet_intervals": idle})
+    idle = tuple(IdleInterval(**interval) for interval in body["idle_intervals"])
+    return Reading(**{**fields, "phase": safe_text(fields["phase"]), "idle_intervals": idle})
 
 
 def align(
@@ -140,7 +141,7 @@ def align(
             began = clock_ns()
             taken = take()
             ended = clock_ns()
-            for idle in read().quiet_intervals:
+            for idle in read().idle_intervals:
                 if idle.since_ns <= began and ended <= idle.until_ns:
                     return idle, taken
             first = began if first is None else first

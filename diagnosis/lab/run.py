@@ -13,6 +13,7 @@ from diagnosis.lab.child import Child
 from diagnosis.lab.claims import ClaimsClient, ClaimsWindow
 from diagnosis.lab.grade import grade, not_available
 from diagnosis.lab.ledger import Alignment, LedgerClient
+from diagnosis.lab.service_env import service_environ, visitors_environ
 from diagnosis.lab.view import Moment
 from diagnosis.report.report import build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
@@ -140,21 +141,13 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
     Raises:
         LabError: a part of it failed.
     """
-    settings = {
-        "LAB_SPEED": f"{options.speed:g}",
-        "LAB_CHUNK_BYTES": str(options.chunk_bytes),
-        "LAB_CAP_BYTES": str(options.cap_bytes),
-        "LAB_HOST": "127.0.0.1",
-        "LAB_HTTP_PORT": "0",
-        "LAB_METRICS_PORT": "0",
-        "LAB_LEDGER_PORT": "0",
-    }
+    settings = service_environ(speed=options.speed, chunk_bytes=options.chunk_bytes, cap_bytes=options.cap_bytes)
     with ExitStack() as stack:
         service = stack.enter_context(Child("service", settings, user))
         stack.enter_context(view)
         lab = _Lab(options, service, view)
         stack.callback(lab.close)
-        stack.enter_context(Child("service.visitors", {"LAB_TARGET_URL": f"http://{lab.http}"}, user))
+        stack.enter_context(Child("service.visitors", visitors_environ(lab.http), user))
         lab.say(f"The service is pid {service.pid}, user {user.name}, at http://{lab.http}/health")
         lab.watch()
         lab.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")

@@ -125,7 +125,7 @@ def draw(moment: Moment) -> Group:
         ("status", Text(claims.status, style=f"bold {good}")),
         ("memory", f"{claims.memory_usage_percent:.1f} % of the limit"),
         ("resident", format_size(claims.resident_bytes)),
-        *((name.replace("_", " "), Text(result, style=good)) for name, result in claims.health_checks.items()),
+        *((Text(name.replace("_", " ")), Text(result, style=good)) for name, result in claims.health_checks.items()),
     )
     known = _table(
         ("resident", Text(format_size(moment.resident_bytes), style="bold")),
@@ -149,7 +149,7 @@ def draw(moment: Moment) -> Group:
     )
 
 
-def _table(*rows: tuple[str, str | Text]) -> Table:
+def _table(*rows: tuple[str | Text, str | Text]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in rows:
         table.add_row(name, value)

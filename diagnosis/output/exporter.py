@@ -12,11 +12,13 @@ from pathlib import PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from diagnosis.base.errors import LabError
+from diagnosis.output.metrics_server import MetricsServer
+from diagnosis.report.lost import NAMES
 from diagnosis.report.site import call_site
 from diagnosis.report.wrappers import first_own
 from diagnosis.trace.counts import Counts
@@ -44,15 +46,21 @@ class TraceCollector(Collector):
         self._sites: dict[int, tuple[str, str, str]] = {}
         self._shown: set[tuple[str, str, str]] = set()
         self._lock = Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Read the tracer no more, from when this returns: it is about to be closed."""
+        with self._lock:
+            self._closed = True
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: asking would read the tracer."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """One reading."""
+        """One reading; none after `close`."""
         with self._lock:
-            return list(self._collect())
+            return [] if self._closed else list(self._collect())
 
     def _collect(self) -> Iterable[Metric]:
         outstanding = GaugeMetricFamily(
@@ -70,6 +78,7 @@ class TraceCollector(Collector):
         )
         for kind, count in self._tracer.lost().items():
             lost.add_metric((self._command, kind.name.lower()), count)
+        lost.add_metric((self._command, NAMES), len(self._symbolizer.lost_names()))
         yield from (outstanding, allocations, frees, lost)
         yield from self._older()
         yield from self._memory()
@@ -144,15 +153,16 @@ def serve(tracer: Tracer, symbolizer: Symbolizer, address: str) -> Callable[[], 
     if not separator or not host or not port.isdecimal() or int(port) > 65_535:
         raise LabError(f"--listen {address} is no address", "write --listen 127.0.0.1:9435")
     registry = CollectorRegistry()
-    registry.register(TraceCollector(tracer, symbolizer))
+    collector = TraceCollector(tracer, symbolizer)
+    registry.register(collector)
     try:
-        server, thread = start_http_server(int(port), addr=host, registry=registry)
+        server = MetricsServer((host, int(port)), registry)
     except OSError as error:
         raise LabError(f"--listen {address}: {error.strerror}", "choose a free port of this machine") from error
+    server.start()
 
     def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.stop()
+        collector.close()
 
     return stop

@@ -18,15 +18,19 @@ def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> I
 
     Identical lines are one.
     """
-    command = short_command(target)
+    command = _name(short_command(target))
     sizes: defaultdict[str, int] = defaultdict(int)
     for frames, size in stacks:
         if size > 0:
-            # The separators of the format cannot be part of a name.
-            names = [frame.name.replace(";", ":") for frame in reversed(frames)]
+            names = [_name(frame.name) for frame in reversed(frames)]
             sizes[";".join([command, *names])] += size
     for line, size in sorted(sizes.items(), key=lambda item: -item[1]):
         yield f"{line} {size}"
+
+
+def _name(text: str) -> str:
+    """The separator of the format cannot be part of a name."""
+    return text.replace(";", ":")
 
 
 def short_command(target: Target) -> str:

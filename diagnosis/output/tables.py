@@ -7,12 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import MAX_LINE, safe_text
 from diagnosis.base.units import MIB, format_duration, format_size
 from diagnosis.output.source import source_lines
 from diagnosis.report.lost import UNCOUNTED
@@ -55,8 +55,16 @@ class ReportConsole(Console):
 
 
 def report_console() -> Console:
-    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe."""
-    return ReportConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe.
+
+    Text is printed as it is, without markup: most of it comes from somebody else.
+    """
+    return ReportConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+
+
+def error_console() -> Console:
+    """Standard error, for what is not the report. Without markup, too."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def print_prose(console: Console, text: str, style: str = "", indent: int = 0) -> None:
@@ -70,10 +78,10 @@ def print_prose(console: Console, text: str, style: str = "", indent: int = 0) -
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
     """One line a check, and the remedy where something is missing."""
     for check in checks:
-        mark = "[green]ok     [/]" if check.ok else "[red]MISSING[/]"
+        mark = Text("ok     ", "green") if check.ok else Text("MISSING", "red")
         remedy = f": {check.remedy}" if check.remedy else ""
-        # What libbpf and the kernel say can hold brackets.
-        console.print(f"{mark} {check.name:<18} {escape(check.found + remedy)}", highlight=False, soft_wrap=True)
+        text = safe_text(check.found + remedy, MAX_LINE)
+        console.print(mark.append(f" {check.name:<18} {text}", "default"), highlight=False, soft_wrap=True)
 
 
 def print_report(
@@ -166,7 +174,7 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     table = Table(title="claims against truth", title_justify="left")
     for name in ("", "it claims", "the kernel knows"):
         table.add_column(name, no_wrap=True)
-    table.add_row("status", claims.end.status, "leaking" if report.verdict.leak else f"{report.verdict.answer}")
+    table.add_row("status", Text(claims.end.status), "leaking" if report.verdict.leak else f"{report.verdict.answer}")
     table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
     claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
     table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
@@ -202,7 +210,7 @@ def print_top(
 def print_placements(console: Console, pid: int, allocators: Sequence[Allocator]) -> None:
     """Where each probe goes in a process's allocators, and why."""
     for allocator in allocators:
-        table = Table(title=f"probes of pid {pid} in {allocator.name}", title_justify="left")
+        table = Table(title=Text(f"probes of pid {pid} in {safe_text(allocator.name)}"), title_justify="left")
         for name in ("function", "offset in file", "instruction", "kernel", "why"):
             table.add_column(name)
         for placed in allocator.probes:
@@ -216,7 +224,7 @@ def print_placements(console: Console, pid: int, allocators: Sequence[Allocator]
             )
         console.print(table)
         for line in allocator.blind_spots:
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS) -> None:
@@ -226,6 +234,8 @@ def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS
     console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
     for stack in report.stacks[:shown]:
         print_touched(console, stack)
+    for note in report.notes:
+        print_prose(console, note, "dim")
     _print_verdict(console, report.verdict)
 
 

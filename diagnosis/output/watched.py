@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diagnosis.base.units import format_size
-from diagnosis.output.tables import print_touched
+from diagnosis.output.tables import print_prose, print_touched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,8 @@ def print_watch(console: Console, watched: Watch) -> None:
         )
         for stack in grower.stacks:
             print_touched(console, stack)
+        for note in grower.notes:
+            print_prose(console, note, "dim")
     lost = f", {watched.lost:,} samples were lost" if watched.lost else ""
     console.print(
         f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False

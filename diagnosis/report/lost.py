@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from heap_trace import MAX_FRAMES, Lost
@@ -35,17 +36,30 @@ _COUNTED = (Lost.FREE, Lost.STACK, Lost.STACKS, Lost.FRAMES, Lost.OLDER)
 # These are missing from the numbers; all other kinds are missing from the stacks only.
 UNCOUNTED = tuple(kind.name.lower() for kind in Lost if kind not in _COUNTED)
 
+SHOWN_FILES = 10
+
 DEEP = "deep_stack"
 BROKEN = "broken_stack"
 EXIT = "exit"
 EXEC = "exec"
 CHILD = "child"
+NAMES = "names"
 
 
 def count_lost(
-    window: Window, changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack]
+    window: Window,
+    changes: Mapping[int, Counts],
+    symbolized: Mapping[int, SymbolizedStack],
+    names: Mapping[str, str],
 ) -> dict[str, int]:
-    """How many of each kind. Stacks that are cut short count once for each allocation under them."""
+    """How many of each kind. Stacks that are cut short count once for each allocation under them.
+
+    Args:
+        window: what was measured.
+        changes: what each stack did in it.
+        symbolized: the stacks, with names.
+        names: the files whose names are missing, and why: see `Symbolizer.lost_names`.
+    """
 
     def allocations(under: Callable[[SymbolizedStack], bool]) -> int:
         return sum(counts.allocations for stack, counts in changes.items() if under(symbolized[stack]))
@@ -57,10 +71,19 @@ def count_lost(
         EXIT: int(window.ending is Ending.EXITED),
         EXEC: int(window.ending is Ending.EXECED),
         CHILD: len(window.children),
+        NAMES: len(names),
     }
 
 
-def explain_lost(lost: Mapping[str, int], window: Window) -> Iterator[str]:
+def explain_names(names: Mapping[str, str]) -> Iterator[str]:
+    """A line for each file whose names, or whose lines, are missing, up to `SHOWN_FILES`."""
+    for file, reason in itertools.islice(names.items(), SHOWN_FILES):
+        yield f"Names or lines of {file} are missing: {reason}. The numbers are not touched by it."
+    if len(names) > SHOWN_FILES:
+        yield f"Names or lines of {len(names) - SHOWN_FILES:,} more files are missing."
+
+
+def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, str]) -> Iterator[str]:
     """A line for each kind that is not zero."""
     for kind, remedy in _REMEDIES.items():
         if count := lost[kind.name.lower()]:
@@ -79,3 +102,4 @@ def explain_lost(lost: Mapping[str, int], window: Window) -> Iterator[str]:
     if window.children:
         pids = ", ".join(map(str, window.children))
         yield f"Child processes have heaps of their own, which are not in these numbers. Trace each by its pid: {pids}."
+    yield from explain_names(names)

@@ -19,7 +19,7 @@ SHOWN_CALLERS = 4
 WORTH_A_NAME = 0.02
 
 
-def explain_names(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[str]:
+def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[str]:
     """Lines about the function that a verdict names."""
     if not verdict.function:
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.report.account import account
 from diagnosis.report.evidence import Counted, gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
-from diagnosis.report.names import explain_names
+from diagnosis.report.names import explain_site
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
@@ -136,7 +136,8 @@ def build_report(
         first.resident.anonymous_bytes,
         last.resident.anonymous_bytes,
     )
-    lost = count_lost(window, changes, symbolized)
+    names = symbolizer.lost_names()
+    lost = count_lost(window, changes, symbolized, names)
     counted = Counted(window, changes, cache(site_of), sum(lost[kind] for kind in UNCOUNTED))
     grown = None
     if window.memory_start and window.memory_end:
@@ -153,8 +154,8 @@ def build_report(
         account=grown,
         lost=lost,
         notes=(
-            *explain_lost(lost, window),
-            *explain_names(verdict, stacks),
+            *explain_lost(lost, window, names),
+            *explain_site(verdict, stacks),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
         ),
         verdict=verdict,

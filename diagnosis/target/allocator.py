@@ -10,15 +10,13 @@ from heap_trace import Kind, Probe, Signature
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.libc import is_libc
-from diagnosis.target.objects import defines, read_code, read_object
-from diagnosis.target.placement import CODE_BYTES, place
+from diagnosis.target.objects import CODE_BYTES, choose_instruction, defines, read_code, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from diagnosis.target.objects import ElfObject
-    from diagnosis.target.placement import Placement
+    from diagnosis.target.objects import ElfObject, Placement
     from diagnosis.target.process import Mapping, Process
 
 # By exported name; several names can share one address, which is then probed once.
@@ -103,15 +101,15 @@ def _allocator(process: Process, mapping: Mapping, path: Path, elf: ElfObject, *
         raise LabError(f"pid {process.pid} is a {elf.bits}-bit process", "trace a 64-bit build of it")
     if missing := REQUIRED - elf.exports.keys():
         names = " and ".join(sorted(missing))
-        raise LabError(f"{mapping.path} does not export {names}", "run the program with an unchanged glibc")
-    name = PurePosixPath(mapping.path).name
+        raise LabError(f"{mapping.label} does not export {names}", "run the program with an unchanged glibc")
     # A return probe on operator new would be in the way of the exception that it throws when there is no memory.
+    name = mapping.name
     blind = (
         f"C++ new and delete of {name} are not traced: it serves them without malloc. Trace without it preloaded."
         if CPP_NEW in elf.exports
         else ""
     )
-    return Allocator(mapping.path, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
+    return Allocator(mapping.label, path, _probes(path, elf, at_entry=at_entry), (blind,) if blind else ())
 
 
 def _static_allocator(process: Process, mappings: Iterable[Mapping], *, at_entry: bool) -> Allocator:
@@ -149,7 +147,7 @@ def _probes(path: Path, elf: ElfObject, *, at_entry: bool) -> tuple[PlacedProbe,
         if export is None or export.address in placed:
             continue
         code = read_code(path, elf, export, CODE_BYTES)
-        placement = place(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
+        placement = choose_instruction(code, elf.machine, arguments=signature.arguments_read, at_entry=at_entry)
         offset = elf.offset_of(export.address + placement.delta)
         if offset is not None:
             probe = Probe(replace(signature, chunk_header=glibc), offset)

@@ -11,13 +11,10 @@ On other architectures, and wherever this is not sure, the probe goes on the fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import capstone
 from capstone import x86_const as x86
 
-# The whole of an allocator function, so that a jump back to its start is seen; an instruction has at most 15 bytes.
-CODE_BYTES = 4096
+from diagnosis.target.parser.facts import Placement
 
 # System V's argument registers, in their order.
 _ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
@@ -34,16 +31,6 @@ _ALIASES = {
     }.items()
     for alias in aliases
 }
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The chosen instruction: its distance from the function's start in bytes, its text, and why it was chosen."""
-
-    delta: int
-    instruction: str
-    emulated: bool
-    reason: str
 
 
 def place(code: bytes, machine: str, *, arguments: int = len(_ARGUMENTS), at_entry: bool = False) -> Placement:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROC = Path("/proc")
 KIB = 1024
+
+# What the kernel adds to the path of a file that has no name any more.
+DELETED = " (deleted)"
+
+# A command line can have 2 MiB.
+MAX_COMMAND = 1_024
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,16 @@ class Mapping:
     device: str
     inode: int
     path: str
+
+    @property
+    def label(self) -> str:
+        """The path, safe to print."""
+        return safe_text(self.path.encode(errors="surrogateescape"))
+
+    @property
+    def name(self) -> str:
+        """The file's own name, safe to print; "" for anonymous memory."""
+        return safe_text(PurePosixPath(self.path.removesuffix(DELETED)).name.encode(errors="surrogateescape"))
 
     @property
     def executable(self) -> bool:
@@ -74,17 +97,18 @@ class Process:
 
     @cached_property
     def command(self) -> str:
-        """The command line, or the name in brackets for a kernel thread.
+        """The command line, safe to print, or the name in brackets for a kernel thread.
 
         Raises:
             LabError: the process has ended.
         """
         try:
-            words = (self._root / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            with (self._root / "cmdline").open("rb") as stream:
+                words = stream.read(MAX_COMMAND).rstrip(b"\0").split(b"\0")
         except (FileNotFoundError, ProcessLookupError) as error:
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
-        text = b" ".join(words).decode(errors="replace").strip()
-        return text or f"[{self._read('comm').strip()}]"
+        text = safe_text(b" ".join(words).strip(), MAX_COMMAND)
+        return text or f"[{safe_text(self._read('comm').strip())}]"
 
     def program(self) -> tuple[str, ...]:
         """What identifies the program in this process, and changes with an exec: where its code and stack begin.
@@ -113,7 +137,7 @@ class Process:
 
     def _read(self, name: str) -> str:
         """One of the process's files. The names and paths in it are whatever bytes the process chose."""
-        return (self._root / name).read_bytes().decode(errors="replace")
+        return os.fsdecode((self._root / name).read_bytes())
 
     def alive(self) -> bool:
         """True while the process runs: a zombie's memory is gone already."""
@@ -145,6 +169,17 @@ class Process:
         Raises:
             LabError: the process has ended or belongs to another user.
         """
+        return self._maps(lambda _: True)
+
+    def code_maps(self) -> tuple[Mapping, ...]:
+        """The executable ones: of 100,000 mappings there are few.
+
+        Raises:
+            LabError: the process has ended or belongs to somebody else.
+        """
+        return self._maps(lambda line: line[line.index(" ") + 3] == "x")
+
+    def _maps(self, wanted: Callable[[str], bool]) -> tuple[Mapping, ...]:
         try:
             # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
             lines = self._read("maps").split("\n")
@@ -152,7 +187,7 @@ class Process:
             raise LabError(f"the mappings of pid {self.pid} cannot be read", "run this command as root") from error
         except (FileNotFoundError, ProcessLookupError) as error:
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs") from error
-        mappings = tuple(_parse_mapping(line) for line in lines if line)
+        mappings = tuple(_parse_mapping(line) for line in lines if line and wanted(line))
         if not mappings and not self.alive():  # a zombie's maps are empty, as a kernel thread's are
             raise LabError(f"pid {self.pid} has ended", "start it again, and trace it while it runs")
         return mappings
@@ -169,16 +204,38 @@ class Process:
         link = self._root / "map_files" / f"{mapping.start:x}-{mapping.end:x}"
         if os.access(link, os.R_OK):
             return link
-        path = self._root / "root" / mapping.path.removesuffix(_DELETED).lstrip("/")
+        path = self._root / "root" / mapping.path.removesuffix(DELETED).lstrip("/")
         try:
             same = path.stat().st_ino == mapping.inode
         except OSError as error:
-            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
+            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
         if not same:
-            raise LabError(f"{mapping.path} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
+            raise LabError(f"{mapping.label} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
         if not os.access(path, os.R_OK):
-            raise LabError(f"{mapping.path} of pid {self.pid} cannot be read", _AS_ROOT)
+            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read", _AS_ROOT)
         return path
+
+    def open_perf_map(self) -> int:
+        """A descriptor of the map that a JIT compiler of this process writes, in the process's own /tmp.
+
+        Raises:
+            OSError: there is none, or it is not the process's own file: anybody can write to /tmp.
+        """
+        own = next(line.split()[-1] for line in self._read("status").split("\n") if line.startswith("NSpid:"))
+        root = os.open(self._root / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptors = [root]
+        try:
+            folder = os.open("tmp", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+            descriptors.append(folder)
+            found = os.open(f"perf-{own}.map", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            descriptors.append(found)
+            status = os.fstat(found)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != self._root.stat().st_uid:
+                raise OSError(errno.EPERM, "the map is not the process's own file")
+            return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 _RSS = {"VmRSS", "RssAnon"}

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Self
+import bisect
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Self
 
-import pycxxfilt
 from heap_trace import MAX_FRAMES
-from symbolic.debuginfo import Archive
-from symbolic.exceptions import SymbolicError
 
-from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 from diagnosis.target.libc import is_c_runtime
-from diagnosis.target.objects import read_object
-from diagnosis.target.start import CODE_BYTES, START_FUNCTIONS, calls_exit
+from diagnosis.target.mapped_code import MappedCode
+from diagnosis.target.modules import GeneratedCode, MappedFile, follows_call
+from diagnosis.target.objects import shared_parser
+from diagnosis.target.parser.client import Budget
+from diagnosis.target.parser.names import Demangler
+from diagnosis.target.start import START_FUNCTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from heap_trace.page_faults import FaultStack
-    from symbolic.symcache import SymCache
 
-    from diagnosis.target.objects import ElfObject
+    from diagnosis.target.parser.client import Parser
+    from diagnosis.target.parser.names import Place
     from diagnosis.target.process import Mapping, Process
 
 # Where distributions put the debug information that they strip from a library, by its build id.
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
 
+# What a mapping without a name is called.
+ANONYMOUS = "[anonymous]"
 
-# x86-64's calls, as the bytes that end at the return address: E8 with a relative target, FF /2 with each addressing.
-_LONGEST_CALL = 7
-_CALLS = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        rb"\xe8.{4}$",
-        rb"\xff[\x10-\x13\x16\x17\xd0-\xd7]$",
-        rb"\xff[\x50-\x53\x55-\x57].$",
-        rb"\xff[\x15\x90-\x93\x95-\x97].{4}$",
-        rb"\xff\x14.$",
-        rb"\xff\x54..$",
-        rb"\xff\x94.{5}$",
-    )
-)
+# Held open at a time: a process's limit is often 1,024. Programs have some dozens, the largest some hundreds.
+MAX_FILES = 512
+MAX_PATH = 4_096
 
 
 @dataclass(frozen=True)
@@ -85,127 +76,58 @@ class SymbolizedStack:
         return not (outermost.function in START_FUNCTIONS or is_c_runtime(outermost.module))
 
 
-def demangle(symbol: str) -> str:
-    """A symbol of C++ or Rust as its source has it; any other as it is."""
-    if not symbol.startswith(("_Z", "_R")):
-        return symbol  # i, a function of C, is not int
-    try:
-        return pycxxfilt.demangle(symbol) or symbol
-    except ValueError:
-        return symbol
-
-
-class _Module:
-    """One mapped file, opened when its first address is looked up."""
-
-    def __init__(self, process: Process, mapping: Mapping, debug_files: Path) -> None:
-        self._mapping, self._debug_files = mapping, debug_files
-        self.name = PurePosixPath(mapping.path.removesuffix(" (deleted)")).name
-        # Held open: when the process has ended, nothing else leads to a file of its container or to a deleted one.
-        self._file: IO[bytes] | None = None
-        with contextlib.suppress(LabError, OSError):
-            self._file = process.open_path(mapping).open("rb")
-
-    @property
-    def _path(self) -> Path | None:
-        return Path(f"/proc/self/fd/{self._file.fileno()}") if self._file else None
-
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-
-    @cached_property
-    def _object(self) -> ElfObject | None:
-        try:
-            return read_object(self._path, self._mapping.path) if self._path else None
-        except LabError:
-            return None
-
-    @cached_property
-    def _symbols(self) -> list[SymCache]:
-        """The most detailed first: separate debug information, then the object's own."""
-        build_id = self._object.build_id if self._object else ""
-        separate = self._debug_files / build_id[:2] / f"{build_id[2:]}.debug"
-        caches = []
-        for path in (separate if build_id and separate.exists() else None, self._path):
-            if path is None:
-                continue
-            try:
-                caches.append(next(Archive.open(str(path)).iter_objects()).make_symcache())
-            except (SymbolicError, StopIteration, OSError):
-                continue  # there are no symbols here: the frame keeps its module and offset
-        return caches
-
-    def _offset(self, address: int) -> int:
-        """Where in the file an address lies."""
-        return address - self._mapping.start + self._mapping.offset
-
-    def follows_call(self, address: int) -> bool:
-        """True where the instruction before an address is a call, so that it can be a return address."""
-        if not self._file:
-            return False
-        offset = self._offset(address)
-        before = os.pread(self._file.fileno(), _LONGEST_CALL, max(0, offset - _LONGEST_CALL))
-        return any(pattern.search(before) for pattern in _CALLS)
-
-    def runs_main(self, address: int) -> bool:
-        """True where the code at a return address is the C library's that calls main and then exit."""
-        if not self._file or not self._object or not is_c_runtime(self.name):
-            return False
-        offset = self._offset(address)
-        own = self._object.address_of(offset)
-        return own is not None and calls_exit(self._object, os.pread(self._file.fileno(), CODE_BYTES, offset), own)
-
-    def frames(self, address: int) -> list[Frame]:
-        """The frame at a return address, with the functions inlined there, innermost first."""
-        if not self._mapping.path.startswith("/"):  # generated code, the vdso
-            return [Frame("", self.name or "[anonymous]", "", 0, address - self._mapping.start)]
-        offset = self._offset(address)
-        # A return address is the instruction after the call: one byte back is inside the call.
-        own = self._object.address_of(offset - 1) if self._object else None
-        if self._object and own is not None:
-            own -= self._object.base  # symbolic counts from there
-        for cache in self._symbols if own is not None else ():
-            found = [
-                Frame(demangle(place.symbol or ""), self.name, place.full_path or "", place.line or 0, offset)
-                for place in cache.lookup(own)  # type: ignore[no-untyped-call] # symbolic types the rest
-            ]
-            if found:
-                return found
-        return [Frame("", self.name, "", 0, offset)]
-
-
 class Symbolizer:
     """Looks addresses up in what a process has mapped. Use it as a context manager: it holds the mapped files open.
+
+    It can be used from any thread.
 
     Args:
         process: whose addresses these are.
         debug_files: where separate debug information lies by build id.
+        parser: reads the files; by default the one that the whole command shares.
     """
 
-    def __init__(self, process: Process, debug_files: Path = DEBUG_FILES) -> None:
+    def __init__(self, process: Process, debug_files: Path = DEBUG_FILES, *, parser: Parser | None = None) -> None:
         self._process = process
         self._debug_files = debug_files
+        self._parser = parser or shared_parser()
+        self._budget = Budget()
+        self._lock = RLock()
         self._known: dict[int, list[Frame]] = {}
         self._starting: dict[int, bool] = {}
-        self._modules: dict[Mapping, _Module] = {}
+        self._code = MappedCode(process)
+        self._files: dict[tuple[str, int], MappedFile] = {}
+        self._generated = GeneratedCode(process, self._parser, self._budget)
+        self._demangler = Demangler(self._parser, self._budget)
+        # Addresses of generated code without a name: its compiler may write one yet.
+        self._unnamed: set[int] = set()
 
     def refresh(self) -> None:
-        """Read what is mapped now. Files that were mapped before are kept: their addresses are in earlier stacks."""
-        try:
-            executable = [mapping for mapping in self._process.maps() if mapping.executable]
-        except LabError:
-            return  # it has ended: what was read before stays valid
-        for mapping in executable:
-            if mapping not in self._modules:
-                self._modules[mapping] = _Module(self._process, mapping, self._debug_files)
-                self._known.clear()
-                self._starting.clear()
+        """Read what is mapped now. Files that were mapped before stay known: their addresses are in earlier stacks."""
+        with self._lock:
+            for address in self._unnamed:
+                self._known.pop(address, None)
+            self._unnamed.clear()
+            new = self._code.refresh()
+            if not new:
+                return
+            if len(self._files) + len({mapping.file for mapping in new}) > MAX_FILES:
+                self._close_unmapped()
+            for mapping in new:
+                self._file(mapping)
+            # What was there before has other code now.
+            starts = [mapping.start for mapping in new]
+            for known in (self._known, self._starting):
+                for address in list(known):
+                    at = bisect.bisect_right(starts, address) - 1
+                    if at >= 0 and address < new[at].end:
+                        del known[address]
 
     def close(self) -> None:
         """Close the mapped files."""
-        for module in self._modules.values():
-            module.close()
+        with self._lock:
+            for file in self._files.values():
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +137,14 @@ class Symbolizer:
     ) -> None:
         self.close()
 
+    def lost_names(self) -> dict[str, str]:
+        """The files whose names are missing, or their lines, and why."""
+        with self._lock:
+            found = {file.label: file.lost for file in self._files.values() if file.lost}
+            if self._generated.lost:
+                found["the perf map"] = self._generated.lost
+            return found
+
     def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
         """A stack of return addresses, innermost first.
 
@@ -222,16 +152,16 @@ class Symbolizer:
         register held for a frame. An address where no code is mapped shows that, and the stack is cut there: it is
         broken, unless it had come to its end before.
         """
-        frames: list[Frame] = []
-        for i, address in enumerate(addresses):
-            found = self._known.get(address)
-            if found is None:
-                found = self._known[address] = self._lookup(address)
-            if not found:
-                whole = bool(frames) and self._starts(addresses[i - 1], frames[-1])
-                return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses))
-            frames += found
-        return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
+        with self._lock:
+            self._look_up(addresses)
+            frames: list[Frame] = []
+            for i, address in enumerate(addresses):
+                found = self._known[address]
+                if not found:
+                    whole = bool(frames) and self._starts(addresses[i - 1], frames[-1])
+                    return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses))
+                frames += found
+            return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
 
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
         """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.
@@ -241,39 +171,84 @@ class Symbolizer:
         object that the frame after it is in, and the faulting instruction is in another.
         """
         first, *rest = stack.frames
-        leaf, caller = self._module(first), self._module(rest[0]) if rest else None
         addresses = [first + 1, *rest]
-        if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
-            module = self._find(stack.top)
-            if module and module.name == caller.name and module.follows_call(stack.top):
-                addresses.insert(1, stack.top)
-        return self.symbolize(addresses)
+        with self._lock:
+            self._look_up(addresses)
+            leaf, caller = self._code.find(first), self._code.find(rest[0]) if rest else None
+            if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
+                top = self._code.find(stack.top)
+                file = self._file(top) if top else None
+                if top and file and top.name == caller.name and follows_call(file.before(_offset(top, stack.top))):
+                    addresses.insert(1, stack.top)
+            return self.symbolize(addresses)
 
     def _starts(self, address: int, frame: Frame) -> bool:
         """True where a return address is in the code that starts a thread."""
         found = self._starting.get(address)
         if found is None:
-            module = self._find(address)
-            found = self._starting[address] = (frame.function in START_FUNCTIONS and frame.function != "main") or (
-                module is not None and module.runs_main(address)
-            )
+            found = frame.function in START_FUNCTIONS and frame.function != "main"
+            mapping = self._code.find(address)
+            file = self._file(mapping) if mapping and not found else None
+            if mapping and file:
+                found = file.runs_main(_offset(mapping, address))
+            self._starting[address] = found
         return found
 
-    def _lookup(self, address: int) -> list[Frame]:
-        module = self._module(address)
-        return module.frames(address) if module else []
-
-    def _module(self, address: int) -> _Module | None:
-        """What is mapped at an address, also if it has been since the last look."""
-        module = self._find(address)
-        if module is None:
+    def _look_up(self, addresses: Sequence[int]) -> None:
+        """Put what is known of each address into `_known`; nothing for one where no code is mapped."""
+        unknown = [address for address in dict.fromkeys(addresses) if address not in self._known]
+        if any(self._code.find(address) is None for address in unknown) and self._code.may_refresh:
             self.refresh()
-            module = self._find(address)
-        return module
+        files: defaultdict[MappedFile, list[tuple[Mapping, int]]] = defaultdict(list)
+        generated: list[tuple[Mapping, int]] = []
+        for address in unknown:
+            mapping = self._code.find(address)
+            if mapping is None:
+                self._known[address] = []
+            elif (file := self._file(mapping)) is not None and file.object:
+                files[file].append((mapping, address))
+            else:
+                generated.append((mapping, address))
+        for file, members in files.items():
+            offsets = [_offset(mapping, address) for mapping, address in members]
+            places = file.places(offsets)
+            for (_, address), offset, found in zip(members, offsets, self._named(places), strict=True):
+                self._known[address] = [replace(frame, module=file.name, offset=offset) for frame in found]
+        if generated:
+            places = self._generated.places([address for _, address in generated])
+            for (mapping, address), found in zip(generated, self._named(places), strict=True):
+                module = mapping.name or ANONYMOUS
+                offset = _offset(mapping, address) if mapping.path.startswith("/") else address - mapping.start
+                self._known[address] = [replace(frame, module=module, offset=offset) for frame in found]
+                if not found[0].function:
+                    self._unnamed.add(address)
 
-    def _find(self, address: int) -> _Module | None:
-        """The newest mapping at an address: an older one there has been unmapped since."""
-        return next(
-            (module for mapping, module in reversed(self._modules.items()) if mapping.start <= address < mapping.end),
-            None,
-        )
+    def _named(self, places: list[list[Place]]) -> Iterator[list[Frame]]:
+        """Frames that have no module yet: one without a name where nothing is known."""
+        names = self._demangler.demangle({symbol for found in places for symbol, _, _ in found})
+        for found in places:
+            frames = [
+                Frame(safe_text(names[symbol]), "", safe_text(path, MAX_PATH), line, 0) for symbol, path, line in found
+            ]
+            yield frames or [Frame("", "", "", 0, 0)]
+
+    def _file(self, mapping: Mapping) -> MappedFile | None:
+        """The mapped file; None for generated code and the vdso."""
+        if not mapping.path.startswith("/"):
+            return None
+        file = self._files.get(mapping.file)
+        if file is None:
+            room = len(self._files) < MAX_FILES
+            file = MappedFile(self._process, mapping, self._debug_files, self._parser, self._budget, room=room)
+            self._files[mapping.file] = file
+        return file
+
+    def _close_unmapped(self) -> None:
+        """Close the files that nothing has mapped any more. What was looked up in them stays known."""
+        for key in self._files.keys() - {mapping.file for mapping in self._code.current}:
+            self._files.pop(key).close()
+
+
+def _offset(mapping: Mapping, address: int) -> int:
+    """Where in the file an address lies."""
+    return address - mapping.start + mapping.offset

@@ -179,6 +179,11 @@ def main() -> int:
     try:
         image = Image(options.pid)
         libc = image.libc()
+        for allocator in image.other_allocators():
+            sys.stderr.write(
+                f"memleak.py: WARNING: pid {options.pid} has a malloc in {allocator}, and only the C library's is "
+                "probed: what that one hands out is missing here. memleak-lab trace probes both\n"
+            )
         offset = free_offset(Elf(libc))
         offset = offset if offset and accepts_offset(libc, offset) else 0
         command = f"{options.pid} {(PROC / str(options.pid) / 'comm').read_text().strip()}"

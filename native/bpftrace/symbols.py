@@ -164,6 +164,16 @@ class Image:
             raise RefusedError(f"pid {self._pid} runs on musl, which this does not count: use an image with glibc")
         raise RefusedError(f"pid {self._pid} has no C library mapped: it is statically linked, or a kernel thread")
 
+    def other_allocators(self) -> list[str]:
+        """The files beside the C library that define malloc: a preloaded allocator, or the program itself."""
+        found = {}
+        for mapping in self._mappings:
+            name = PurePosixPath(mapping.path).name
+            # The dynamic linker has one for itself.
+            if not _LIBC.fullmatch(name) and not name.startswith("ld-") and (file := self._file(mapping)):
+                found[mapping.path] = bool(file.code("malloc", 1))
+        return [path for path, defines in found.items() if defines]
+
     def describe(self, address: int) -> str:
         """``function+offset (file)`` of a return address, or as much of it as is known."""
         for mapping in self._mappings:

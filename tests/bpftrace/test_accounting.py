@@ -10,7 +10,8 @@ import pytest
 from symbols import Elf, Image, RefusedError
 
 from diagnosis.target.objects import read_code, read_object
-from diagnosis.target.placement import CODE_BYTES, place
+from diagnosis.target.parser.facts import CODE_BYTES
+from diagnosis.target.placement import place
 
 # As printed by 0.17 and by 0.23.
 OLD = [
@@ -115,3 +116,30 @@ def test_names_survive_in_the_exports_of_a_stripped_file(every_call: Path, tmp_p
 
 def _self() -> int:
     return int(Path("/proc/self").readlink().name)
+
+
+BUMP = """
+static char heap[1 << 22];
+static unsigned long used;
+void *malloc(unsigned long bytes) { void *block = heap + used; used += (bytes + 63) & ~63UL; return block; }
+void free(void *block) { (void)block; }
+"""
+
+
+@pytest.mark.parametrize("preloaded", [True, False])
+def test_an_allocator_that_is_not_probed_is_named(preloaded: bool, tmp_path: Path) -> None:
+    (tmp_path / "bump.c").write_text(BUMP)
+    library = tmp_path / "libbump.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "bump.c"], check=True)
+    environment = {"LD_PRELOAD": str(library)} if preloaded else {}
+    # `cat` has started once it has echoed a line.
+    with subprocess.Popen(["cat"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"started\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"started\n"
+        found = Image(process.pid).other_allocators()
+        process.stdin.close()
+
+    assert found == ([str(library)] if preloaded else [])

@@ -10,6 +10,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.lab import child
 from diagnosis.lab.child import PROJECT, Child
+from diagnosis.lab.service_env import FREE_PORTS
 from diagnosis.lab.unprivileged import User, choose_user
 from diagnosis.target.process import Process
 from tests.support.waiting import wait_until
@@ -150,8 +151,7 @@ def test_ctrl_c_on_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_the_service_of_root_runs_as_nobody() -> None:
-    settings = {"LAB_HTTP_PORT": "0", "LAB_METRICS_PORT": "0", "LAB_LEDGER_PORT": "0", "LAB_HOST": "127.0.0.1"}
-    with Child("service", settings, choose_user({}, 0)) as process:
+    with Child("service", FREE_PORTS, choose_user({}, 0)) as process:
         assert process.first_event()["pid"] == process.pid
         assert Path(f"/proc/{process.pid}").stat().st_uid == choose_user({}, 0).uid
         os.kill(process.pid, signal.SIGTERM)

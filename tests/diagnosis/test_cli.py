@@ -167,7 +167,7 @@ def test_without_btf_or_tracefs_nothing_begins(
 def test_doctor_lists_what_is_there(memleak_lab: Command) -> None:
     status, out, err = memleak_lab("doctor")
     assert (status, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 6
+    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 7
 
 
 def test_doctor_names_everything_that_is_missing_with_its_remedy(
@@ -177,8 +177,8 @@ def test_doctor_names_everything_that_is_missing_with_its_remedy(
     status, out, err = memleak_lab("doctor")
     assert (status, err) == (1, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "MISSING", "MISSING", "MISSING", "MISSING"]
-    for line, remedy in zip(lines[1:], ("boot a kernel 5.15", "sudo", "CONFIG_DEBUG_INFO_BTF", "mount"), strict=True):
+    assert [line.split()[0] for line in lines] == ["ok", *["MISSING"] * 4, "ok"]
+    for line, remedy in zip(lines[1:-1], ("boot a kernel 5.15", "sudo", "CONFIG_DEBUG_INFO_BTF", "mount"), strict=True):
         assert remedy in line
 
 

@@ -33,7 +33,7 @@ BODY: dict[str, Any] = {
     "speed": 60.0,
     "chunk_bytes": 65_536,
     "cap_bytes": 2_097_152_000,
-    "quiet_intervals": [
+    "idle_intervals": [
         {"since_ns": 200, "until_ns": 300, "inserts": 32, "insert_bytes": 2_097_152},
         {"since_ns": 100, "until_ns": 150, "inserts": 16, "insert_bytes": 1_048_576},
     ],
@@ -42,8 +42,8 @@ READING = parse(BODY)
 
 
 def test_a_reading_has_every_field_of_the_ledger() -> None:
-    assert asdict(READING) == {**BODY, "quiet_intervals": tuple(BODY["quiet_intervals"])}
-    assert READING.quiet_intervals[0] == IdleInterval(200, 300, 32, 2_097_152)
+    assert asdict(READING) == {**BODY, "idle_intervals": tuple(BODY["idle_intervals"])}
+    assert READING.idle_intervals[0] == IdleInterval(200, 300, 32, 2_097_152)
 
 
 def test_what_else_the_ledger_says_is_left_out() -> None:
@@ -121,7 +121,7 @@ def test_a_ledger_is_read_over_http() -> None:
         (200, b"[1, 2]", "indices must be integers"),
         (200, b"{}", "inserts"),
         (200, b"null", "NoneType"),
-        (200, json.dumps({**BODY, "quiet_intervals": [{}]}).encode(), "since_ns"),
+        (200, json.dumps({**BODY, "idle_intervals": [{}]}).encode(), "since_ns"),
     ],
 )
 def test_an_answer_that_is_no_ledger_is_an_error_with_the_reason(status: int, body: bytes, said: str) -> None:
@@ -167,30 +167,30 @@ class Story:
 
     def __init__(self, *steps: int | tuple[int, int]) -> None:
         self._times: list[int] = []
-        self.quiet = [IdleInterval(0, 0, 0, 0)]
+        self.idle = [IdleInterval(0, 0, 0, 0)]
         self._steps = list(steps)
         self.readings = 0
 
     def clock(self) -> int:
         """The next time; refreshes before it have happened."""
         while isinstance(step := self._steps.pop(0), tuple):
-            last = self.quiet[-1]
-            self.quiet[-1] = IdleInterval(last.since_ns, step[0], last.inserts, last.insert_bytes)
-            self.quiet.append(IdleInterval(step[1], step[1], last.inserts + 1, last.insert_bytes + 4096))
-        last = self.quiet[-1]
-        self.quiet[-1] = IdleInterval(last.since_ns, max(step, last.until_ns), last.inserts, last.insert_bytes)
+            last = self.idle[-1]
+            self.idle[-1] = IdleInterval(last.since_ns, step[0], last.inserts, last.insert_bytes)
+            self.idle.append(IdleInterval(step[1], step[1], last.inserts + 1, last.insert_bytes + 4096))
+        last = self.idle[-1]
+        self.idle[-1] = IdleInterval(last.since_ns, max(step, last.until_ns), last.inserts, last.insert_bytes)
         return step
 
     def read(self) -> Reading:
         self.readings += 1
-        newest_first = [asdict(quiet) for quiet in reversed(self.quiet)]
-        return parse({**BODY, "quiet_intervals": newest_first})
+        newest_first = [asdict(idle) for idle in reversed(self.idle)]
+        return parse({**BODY, "idle_intervals": newest_first})
 
 
 def test_what_is_taken_in_a_silence_belongs_to_its_counts() -> None:
     story = Story((10, 20), 30, 40)
-    quiet, taken = align(story.read, lambda: "taken", story.clock)
-    assert (quiet.inserts, taken) == (1, "taken")
+    idle, taken = align(story.read, lambda: "taken", story.clock)
+    assert (idle.inserts, taken) == (1, "taken")
     assert story.readings == 1
 
 
@@ -202,8 +202,8 @@ def test_a_refresh_after_the_taking_does_not_matter() -> None:
         story.clock()
         return story.read()
 
-    quiet, _ = align(read, lambda: None, story.clock)
-    assert quiet == IdleInterval(20, 50, 1, 4096)
+    idle, _ = align(read, lambda: None, story.clock)
+    assert idle == IdleInterval(20, 50, 1, 4096)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_a_refresh_after_the_taking_does_not_matter() -> None:
 def test_a_refresh_during_the_taking_makes_it_be_taken_again(first: tuple[int | tuple[int, int], ...]) -> None:
     story = Story(*first, 100, 110)
     takings = itertools.count(1)
-    quiet, taken = align(story.read, lambda: next(takings), story.clock)
+    idle, taken = align(story.read, lambda: next(takings), story.clock)
     assert taken == 2
-    assert quiet.inserts == 1
+    assert idle.inserts == 1
 
 
 def test_a_leaker_that_never_rests_is_an_error_that_says_what_to_do() -> None:
@@ -256,8 +256,8 @@ def test_the_ledger_s_window_is_the_difference_between_its_ends() -> None:
 
     def read() -> Reading:
         calls = next(inserts)
-        quiet = {"since_ns": 0, "until_ns": 1 << 62, "inserts": calls, "insert_bytes": calls << 20}
-        return parse({**BODY, "quiet_intervals": [quiet]})
+        idle = {"since_ns": 0, "until_ns": 1 << 62, "inserts": calls, "insert_bytes": calls << 20}
+        return parse({**BODY, "idle_intervals": [idle]})
 
     alignment = Alignment(read)
     assert alignment.window() is None

@@ -8,7 +8,8 @@ import pytest
 
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.objects import read_code, read_object
-from diagnosis.target.placement import CODE_BYTES, Placement, place
+from diagnosis.target.parser.facts import CODE_BYTES, Placement
+from diagnosis.target.placement import place
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:

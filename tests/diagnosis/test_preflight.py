@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import pytest
 
 from diagnosis.doctor import preflight
 from diagnosis.doctor.preflight import Machine, check_machine
+from diagnosis.target.parser.client import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,3 +142,19 @@ def test_this_machine_has_everything() -> None:
     checks = check_machine(Machine())
     assert all(check.ok for check in checks), checks
     assert checks[-1].name == "eBPF program"
+
+
+def test_the_parser_is_confined_here() -> None:
+    with Parser() as parser:
+        check = preflight.check_parser(parser)
+    assert check.ok
+    assert "user" in check.found
+    assert ("seccomp" in check.found) is (check.remedy == "")
+
+
+def test_a_parser_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Parser() as parser:
+        check = preflight.check_parser(parser)
+    assert not check.ok
+    assert check.found == "the parser did not start: it ended with status 1"

@@ -97,8 +97,14 @@ class MadeSymbolizer:
 
     refreshed = 0
 
+    def __init__(self, lost: Mapping[str, str] | None = None) -> None:
+        self._lost = lost or {}
+
     def refresh(self) -> None:
         self.refreshed += 1
+
+    def lost_names(self) -> Mapping[str, str]:
+        return self._lost
 
     def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
         good = addresses[: addresses.index(0)] if 0 in addresses else addresses

@@ -1,35 +1,43 @@
-"""A stack of the real engine, with its state in a file and its project in a copy.
+"""Stacks of the real engine, with their state in a file and their project in a copy.
 
-What it deploys to comes from the environment:
+How they run and what they deploy to comes from the environment:
 
-LAB_TEST_TARGET         kubernetes (the default), or docker
+LAB_TEST_PROGRAM        inline (the default): in the tests' own process, which needs no language host; or project: as
+                        `pulumi up` runs it, by the language host of a Pulumi that is installed as a whole
 LAB_TEST_CONTEXT        the kubeconfig's context; default: the current one
 LAB_TEST_REGISTRY       the registry that both Docker and the nodes reach; default: localhost:5001
 LAB_TEST_BUILD_NETWORK  the network of the image's build, for example host; default: Docker's own choice
 LAB_TEST_BASE_IMAGE     the image to build on; default: the stack's default
 LAB_TEST_GRAFANA        false leaves Grafana out; default: true
-LAB_TEST_GADGET         trace_malloc, memleak or none; default: trace_malloc
+LAB_TEST_CHART          Inspektor Gadget's chart, for example the public one; default: a folder chart of the tests' own
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import runpy
 import shutil
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from pulumi.automation import ConfigValue, LocalWorkspaceOptions, create_or_select_stack
 
-from tests.support.recording import ROOT
+from infra.settings import SECRETS
+from tests.support.recording import PROJECT, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from pulumi.automation import EngineEvent, Stack
+    from pulumi.automation import EngineEvent, Stack, UpResult
 
-NAMESPACE = "memleak-lab-e2e"
-STACK = "e2e"
+CHART = Path(__file__).parent / "chart"
+INLINE = os.environ.get("LAB_TEST_PROGRAM", "inline") == "inline"
+# A component's state is what its children's is; a provider's changes with its version.
+NO_RESOURCES = ("pulumi:pulumi:", "pulumi:providers:", "memleak-lab:")
 
 
 def switch(name: str, default: str) -> str:
@@ -37,29 +45,27 @@ def switch(name: str, default: str) -> str:
     return os.environ.get(f"LAB_TEST_{name}", default)
 
 
-def settings() -> dict[str, str]:
-    """The stack's configuration; an unset choice keeps the project's default."""
-    chosen = {
-        "namespace": NAMESPACE,
-        "target": switch("TARGET", "kubernetes"),
-        "context": switch("CONTEXT", ""),
-        "localRegistry": switch("REGISTRY", "localhost:5001"),
-        "buildNetwork": switch("BUILD_NETWORK", ""),
-        "baseImage": switch("BASE_IMAGE", ""),
-        "grafana": switch("GRAFANA", "true"),
-        "gadget": switch("GADGET", "trace_malloc"),
-        "capMiB": "300",
-    }
-    return {key: value for key, value in chosen.items() if value}
+REGISTRY = switch("REGISTRY", "localhost:5001")
+WITH_GRAFANA = switch("GRAFANA", "true") == "true"
 
 
-def configure(stack: Stack, values: Mapping[str, str]) -> None:
-    """Set keys of the stack, as `pulumi config set` does."""
-    stack.set_all_config({key: ConfigValue(value) for key, value in values.items()})
+def has_the_real_docker_provider() -> bool:
+    """Whether Docker's provider is Pulumi's own program, and not a script that stands in for it."""
+    home = Path(os.environ.get("PULUMI_HOME", Path.home() / ".pulumi"))
+    found = list(home.glob("plugins/resource-docker-v*/pulumi-resource-docker"))
+    return not found or all(path.read_bytes()[:4] == b"\x7fELF" for path in found)
+
+
+def kubectl(*arguments: str, check: bool = True) -> str:
+    """Ask the cluster, in the context that the stack uses."""
+    context = ["--context", chosen] if (chosen := switch("CONTEXT", "")) else []
+    done = subprocess.run(["kubectl", *context, *arguments], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 class Changes:
-    """What an update did, from the engine's own events: URNs of whatever was not left as it was."""
+    """What an update did, from the engine's own events: whatever was not left as it was."""
 
     def __init__(self) -> None:
         self.steps: set[tuple[str, str]] = set()
@@ -68,29 +74,88 @@ class Changes:
         """Note one event."""
         if event.resource_pre_event:
             step = event.resource_pre_event.metadata
-            if step.op.value != "same" and not step.type.startswith(("pulumi:pulumi:", "memleak-lab:")):
+            if step.op.value not in {"same", "read", "refresh"} and not step.type.startswith(NO_RESOURCES):
                 kind, name = step.urn.split("::")[-2].split("$")[-1], step.urn.split("::")[-1]
                 self.steps.add((step.op.value, f"{kind.rpartition(':')[2]} {name}"))
 
+    @property
+    def touched(self) -> set[str]:
+        """Kinds and names."""
+        return {name for _, name in self.steps}
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack that is destroyed and removed at the end, however the tests went."""
-    work = tmp_path_factory.mktemp("e2e")
+
+@dataclass(frozen=True)
+class Life:
+    """A stack, and the folder where its state's files are."""
+
+    stack: Stack
+    state: Path
+    said: list[str]
+
+    def configure(self, **values: object) -> None:
+        """Set keys of the stack, as `pulumi config set` does; None removes one."""
+        for key, value in values.items():
+            if value is None:
+                self.stack.remove_config(key)
+            else:
+                self.stack.set_config(key, ConfigValue(str(value), secret=key in SECRETS))
+
+    def up(self, **options: Any) -> Changes:  # noqa: ANN401 - as the Automation API takes them
+        """Update; what changed."""
+        changes = Changes()
+        self.said.clear()
+        self.result(on_event=changes, on_output=self.said.append, **options)
+        return changes
+
+    def result(self, **options: Any) -> UpResult:  # noqa: ANN401 - as the Automation API takes them
+        """Update; what the engine reports."""
+        return self.stack.up(color="never", **options)
+
+    def resources(self) -> list[dict[str, Any]]:
+        """What the state holds."""
+        return list((self.stack.export_stack().deployment or {}).get("resources") or [])
+
+    def urn(self, type_: str) -> str:
+        """The URN of the one resource of a type."""
+        (found,) = [one["urn"] for one in self.resources() if one["type"] == type_]
+        return str(found)
+
+    def state_files(self) -> bytes:
+        """Everything that the backend has written, as it stands there."""
+        return b"\n".join(path.read_bytes() for path in self.state.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def living(work: Path, name: str, settings: dict[str, str]) -> Iterator[Life]:
+    """A stack that is destroyed and removed at the end, however the tests went. An empty setting keeps the default."""
     project, state = work / "project", work / "state"
     state.mkdir()
     unneeded = shutil.ignore_patterns(".venv*", ".git", "build", "__pycache__", ".*_cache", "Pulumi.*.yaml")
     shutil.copytree(ROOT, project, ignore=unneeded)
-    # The project file names this folder for the program's interpreter.
-    (project / ".venv").symlink_to(sys.prefix)
     environment = {
         "PULUMI_BACKEND_URL": state.as_uri(),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
-    stack = create_or_select_stack(STACK, work_dir=str(project), opts=LocalWorkspaceOptions(env_vars=environment))
-    try:
-        configure(stack, settings())
-        yield stack
-    finally:
-        stack.destroy(remove=True)
+
+    def declare() -> None:
+        runpy.run_path(str(project / "__main__.py"), run_name="__main__")
+
+    options = LocalWorkspaceOptions(env_vars=environment, work_dir=str(project))
+    with contextlib.ExitStack() as entered:
+        if INLINE:
+            # The program runs in its folder, as the engine runs it.
+            entered.enter_context(contextlib.chdir(project))
+            stack = create_or_select_stack(
+                name, project_name=PROJECT["name"], program=declare, work_dir=str(project), opts=options
+            )
+        else:
+            # The project file names this folder for the program's interpreter.
+            (project / ".venv").symlink_to(sys.prefix)
+            stack = create_or_select_stack(name, work_dir=str(project), opts=options)
+        life = Life(stack, state, [])
+        try:
+            life.configure(**{key: value for key, value in settings.items() if value})
+            yield life
+        finally:
+            stack.destroy(remove=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Hint: TypeAlias = Any
 
 
-def complaints(value: object, hint: Hint, where: str) -> Iterator[str]:
+def errors(value: object, hint: Hint, where: str) -> Iterator[str]:
     """Every place where a value is not what its type hint says."""
     origin: Any = typing.get_origin(hint)
     if hint is object or hint is Any:
@@ -38,7 +38,7 @@ def _expect(right: bool, value: object, where: str, wanted: str) -> Iterator[str
 
 
 def _one_of(value: object, hints: tuple[Hint, ...], where: str) -> Iterator[str]:
-    found = [list(complaints(value, hint, where)) for hint in hints]
+    found = [list(errors(value, hint, where)) for hint in hints]
     if all(found):
         yield found[0][0]
 
@@ -47,10 +47,10 @@ def _collection(value: object, kind: type, hint: Hint, where: str) -> Iterator[s
     yield from _expect(isinstance(value, kind), value, where, f"a {kind.__name__}")
     if isinstance(value, list):
         for at, item in enumerate(value):
-            yield from complaints(item, hint, f"{where}[{at}]")
+            yield from errors(item, hint, f"{where}[{at}]")
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from complaints(item, hint, f"{where}.{key}")
+            yield from errors(item, hint, f"{where}.{key}")
 
 
 def _model(value: object, hint: Hint, where: str) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _model(value: object, hint: Hint, where: str) -> Iterator[str]:
     yield from _expect(isinstance(decoded, hint), value, where, f"a {hint.__name__}")
     if isinstance(decoded, hint):
         for name, field in typing.get_type_hints(type(decoded)).items():
-            yield from complaints(getattr(decoded, name), field, f"{where}.{name}")
+            yield from errors(getattr(decoded, name), field, f"{where}.{name}")
 
 
 def _plain(value: object, hint: type, where: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 from grafana import DATASOURCE_UID, dashboards, rules
 from grafana.sdk import JSONEncoder, model, register_default_plugins
 from service.schedule import Phase, Schedule
-from tests.grafana.schema import complaints
+from tests.grafana.schema import errors
 from tests.support.screen import View
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def test_the_model_is_what_the_sdks_schema_describes(name: str) -> None:
 
     decoded = model.Dashboard.from_json(MODELS[name])
 
-    assert list(complaints(decoded, model.Dashboard, name)) == []
+    assert list(errors(decoded, model.Dashboard, name)) == []
     # The SDK gives every link a placement, whatever was read.
     again = re.sub(r'"placement": "inControlsMenu"(, )?', "", JSONEncoder(sort_keys=True).encode(decoded))
     assert json.loads(again) == json.loads(re.sub(r'"placement": "inControlsMenu"(,\s*)?', "", FILES[name]))
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "error"),
     [
         ({"title": 5}, "title is 5 and not a str"),
         ({"graphTooltip": 9}, "graph_tooltip is 9 and not a DashboardCursorSync"),
@@ -64,12 +64,12 @@ def test_the_model_is_what_the_sdks_schema_describes(name: str) -> None:
         ({"panels": [{"type": "stat", "gridPos": {"h": "8", "w": 1, "x": 0, "y": 0}}]}, "h is '8' and not a int"),
     ],
 )
-def test_the_schema_check_finds_what_is_wrong(change: Mapping[str, Any], complaint: str) -> None:
+def test_the_schema_check_finds_what_is_wrong(change: Mapping[str, Any], error: str) -> None:
     register_default_plugins()
 
     decoded = model.Dashboard.from_json({**MODELS["service-health.json"], **change})
 
-    assert any(complaint in found for found in complaints(decoded, model.Dashboard, ""))
+    assert any(error in found for found in errors(decoded, model.Dashboard, ""))
 
 
 def test_the_text_is_the_bare_model_and_the_same_each_time() -> None:

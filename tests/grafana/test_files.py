@@ -141,7 +141,7 @@ def test_the_files_are_those_of_the_functions(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "error"),
     [
         (["--speed", "0"], "0: it must be a number from 0.1 to 1000"),
         (["--speed", "fast"], "fast"),
@@ -150,13 +150,13 @@ def test_the_files_are_those_of_the_functions(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_a_wrong_option_is_refused(
-    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*arguments, *(["--output", str(tmp_path)] if arguments else [])])
 
     assert ended.value.code == 2
-    assert complaint in capsys.readouterr().err
+    assert error in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +164,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
 
     assert main(["--output", str(tmp_path / "file")]) == 1
 
-    complaint = capsys.readouterr().err
-    assert str(tmp_path / "file") in complaint
-    assert "--output DIR" in complaint
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file") in error
+    assert "--output DIR" in error

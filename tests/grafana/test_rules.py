@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from grafana import MEMORY_LIMIT_BYTES, Pace, rules
+from grafana import MEMORY_LIMIT_BYTES, Pace, rules, thresholds
+from service import health
 from service.config import ServiceConfig
 from tests.support.alerts import KERNEL, TEAM
 
@@ -79,6 +80,12 @@ def test_an_alert_holds_for_five_minutes_of_the_story_and_ten_seconds_of_the_clo
 
 def test_the_default_limit_is_the_services_own() -> None:
     assert ServiceConfig.from_environ({}).memory_limit_bytes == MEMORY_LIMIT_BYTES
+
+
+def test_alerts_fire_where_the_service_changes_its_own_verdict() -> None:
+    assert thresholds.MEMORY_HIGH_PERCENT == health.HIGH_PERCENT
+    assert thresholds.MEMORY_CRITICAL_PERCENT == health.CRITICAL_PERCENT
+    assert thresholds.UNCOLLECTABLE_HIGH == health.UNCOLLECTABLE_OBJECTS
 
 
 @pytest.mark.parametrize("speed", SPEEDS)

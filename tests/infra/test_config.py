@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from catalog_cache import RANGES
 
 from infra.config import LabConfig
 from infra.kubeconfig import Kubeconfig
+from infra.service_env import leaker_variables
 from infra.settings import DEFAULTS, SECRETS, ConfigError, Settings
+from service.config import ServiceConfig
 from tests.infra.conftest import CLUSTERS, write_kubeconfig
 from tests.support.recording import PROJECT, Recording, record
 
@@ -46,6 +50,48 @@ def test_the_defaults_are_the_labs_story() -> None:
     assert config.grafana
     assert not config.truth
     assert config.grafana_admin_password is None
+
+
+def test_the_leak_of_the_stack_has_the_services_defaults_and_names() -> None:
+    service = ServiceConfig()
+    leak = _read({}).leak
+    assert leaker_variables(leak) == {
+        name: value for name, value in service.environ().items() if name != "LAB_HOST"
+    } | {"LAB_SPEED": "1", "LAB_MEMORY_LIMIT_BYTES": str(leak.memory_limit_bytes)}
+    assert ServiceConfig.from_environ(leaker_variables(leak)) == replace(
+        service, memory_limit_bytes=leak.memory_limit_bytes
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "option", "unit"),
+    [("speed", "speed", 1), ("chunkKiB", "chunk_bytes", 2**10), ("capMiB", "cap_bytes", 2**20)],
+)
+def test_the_leak_of_the_stack_has_the_ranges_of_the_leak_itself(key: str, option: str, unit: int) -> None:
+    low, high, _ = RANGES[option]
+    for end in (low, high):
+        leak = _read({key: f"{end / unit:g}"}).leak
+        assert getattr(ServiceConfig.from_environ(leaker_variables(leak)), option) == end
+    for outside in (low / unit - 0.01, high / unit + 1):
+        with pytest.raises(ConfigError, match=f"{key} is '{outside}': it must be a number from "):
+            _read({key: f"{outside}"})
+
+
+@pytest.mark.parametrize(
+    ("machine", "platform"),
+    [("x86_64", "linux/amd64"), ("AMD64", "linux/amd64"), ("aarch64", "linux/arm64"), ("arm64", "linux/arm64")],
+)
+def test_without_a_choice_the_image_is_for_the_machine_that_builds_and_this_is_said(
+    machine: str, platform: str
+) -> None:
+    for target in ("kubernetes", "docker"):
+        assert LabConfig.read(Settings({"target": target}), KIND, machine).build.platform == platform
+
+
+def test_a_machine_of_neither_platform_needs_a_choice() -> None:
+    with pytest.raises(ConfigError, match=r"processor is 'riscv64'[^\n]*\n +pulumi config set platform linux/amd64"):
+        LabConfig.read(Settings({}), KIND, "riscv64")
+    assert LabConfig.read(Settings({"platform": "linux/arm64"}), KIND, "riscv64").build.platform == "linux/arm64"
 
 
 WRONG = [
@@ -111,15 +157,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "complaint", "command"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("settings", "error", "command"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_wrong_setting_is_named_with_the_line_that_mends_it(
-    settings: dict[str, str], complaint: str, command: str
+    settings: dict[str, str], error: str, command: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         _read(settings)
-    assert complaint in str(raised.value)
+    assert error in str(raised.value)
     assert command in str(raised.value)
-    assert len(str(raised.value)) < 500, "one setting, one complaint"
+    assert len(str(raised.value)) < 500, "one setting, one error"
 
 
 def test_every_complaint_comes_at_once() -> None:

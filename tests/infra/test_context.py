@@ -52,7 +52,7 @@ def test_the_tag_follows_what_is_in_the_context_and_nothing_else(tree: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "error"),
     [
         ("!service\n", "its first line must be"),
         ("", "its first line must be"),
@@ -61,8 +61,8 @@ def test_the_tag_follows_what_is_in_the_context_and_nothing_else(tree: Path) -> 
         ("*\n!a\na/**/b\n", "more of Docker's syntax"),
     ],
 )
-def test_what_would_be_read_differently_from_docker_is_refused(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_what_would_be_read_differently_from_docker_is_refused(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         read_rules(text)
 
 

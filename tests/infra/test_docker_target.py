@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import yaml
 
 from infra.docker_target import render
 from tests.infra.cases import PASSWORD
+from tests.support.recording import ROOT
 
 if TYPE_CHECKING:
     import pytest
@@ -120,11 +122,30 @@ def test_rendered_files_can_be_read_by_anybody_under_any_umask(tmp_path: Path) -
     assert stat.S_IMODE((folder / "a").stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
-def test_visitors_have_no_health_check_of_a_server(recorded: Record) -> None:
-    visitors = _containers(recorded("kind", target="docker"))["visitors"]
-    assert visitors["entrypoints"] == ["python", "-m", "service.visitors"]
-    assert visitors["healthcheck"] == {"tests": ["NONE"]}
-    assert visitors["wait"] is False
+def test_every_health_check_is_a_containers_own_with_every_field_said(recorded: Record) -> None:
+    containers = _containers(recorded("kind", target="docker"))
+    checks = {name: one["healthcheck"] for name, one in containers.items() if "healthcheck" in one}
+    # Visitors serve nothing that could be asked.
+    assert checks.keys() == containers.keys() - {"visitors"}
+    for name, check in checks.items():
+        assert check.keys() == {"tests", "interval", "timeout", "startPeriod", "retries"}, name
+        assert check["tests"][0] == "CMD"
+        assert containers[name]["wait"] is True
+    assert containers["visitors"]["wait"] is False
+
+
+def test_the_image_has_no_health_check_that_shows_through_in_the_visitors() -> None:
+    lines = (ROOT / "service" / "Dockerfile").read_text().splitlines()
+    assert not [line for line in lines if line.startswith("HEALTHCHECK")]
+
+
+def test_pulled_images_are_named_by_tag_and_digest_so_that_a_pruned_one_is_pulled_again(recorded: Record) -> None:
+    recording = recorded("kind", target="docker")
+    pulled = {one.name: one.inputs["name"] for one in recording.of_type("docker:index/remoteImage:RemoteImage")}
+    containers = _containers(recording)
+    assert pulled.keys() == {"prometheus", "grafana"}
+    for name, tag in pulled.items():
+        assert re.fullmatch(rf"{re.escape(tag)}@sha256:[0-9a-f]{{64}}", containers[name]["image"])
 
 
 def test_grafana_has_an_admin_only_with_a_password(recorded: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_context_with_odd_characters_stays_one_word(recorded: Record) -> None:
 def test_the_import_command_names_the_image_and_the_cluster(environment: str, command: str, recorded: Record) -> None:
     outputs = recorded(environment, registry="none").outputs
     assert outputs["import_command"] == command.format(image=outputs["image"])
+
+
+@pytest.mark.parametrize("gadget", ["trace_malloc", "memleak"])
+def test_commands_choose_the_pod_that_leaks_and_none_of_its_peers(gadget: str, recorded: Record) -> None:
+    recording = recorded("kind", replicas=3, gadget=gadget)
+    leaking = recording.the("Deployment", "leaker").inputs["spec"]["selector"]["matchLabels"]
+    peers = recording.the("Deployment", "leaker-peers").inputs["spec"]["template"]["metadata"]["labels"]
+    for name in ("gadget_command", "bpftrace_command", "bcc_command"):
+        words = shlex.split(recording.outputs[name].replace("$(", " ").replace(")", " ").replace('"', " "))
+        selectors = [dict(pair.split("=") for pair in after.split(",")) for word, after in pairwise(words)
+                     if word == "--selector"]  # fmt: skip
+        assert selectors, name
+        for selector in selectors:
+            assert selector.items() >= {**leaking}.items()
+            assert not selector.items() <= peers.items(), name
+    assert "deployment/leaker " in recording.outputs["verify_command"]
 
 
 def test_forwarded_ports_are_those_of_the_urls_and_differ(recorded: Record) -> None:

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from infra import versions
-from infra.gadget import insecure
-from infra.references import REGISTRY, is_loopback, mirrored, split_host
+from infra.references import REGISTRY, insecure, is_loopback, mirrored, split_host, with_digest
 
 
 @pytest.mark.parametrize(
@@ -84,3 +83,17 @@ def test_every_pinned_image_has_a_tag_that_stays() -> None:
             continue
         assert re.fullmatch(r"[\w.]+\.io/[\w/-]+:[\w.-]+", pin), name
         assert not pin.endswith(":latest"), name
+
+
+@pytest.mark.parametrize(
+    ("reference", "digest", "named"),
+    [
+        ("docker.io/a/b:v1", "a/b@sha256:12", "docker.io/a/b:v1@sha256:12"),
+        ("docker.io/a/b:v1", "a/b:v1@sha256:12", "docker.io/a/b:v1@sha256:12"),
+        ("docker.io/a/b:v1@sha256:34", "a/b@sha256:12", "docker.io/a/b:v1@sha256:12"),
+        # An image that was loaded from a file.
+        ("docker.io/a/b:v1", "", "docker.io/a/b:v1"),
+    ],
+)
+def test_a_reference_keeps_its_tag_beside_its_digest(reference: str, digest: str, named: str) -> None:
+    assert with_digest(reference, digest) == named

@@ -13,6 +13,7 @@ import pytest
 
 from diagnosis.lab.child import Child
 from diagnosis.lab.ledger import LedgerClient, align
+from diagnosis.lab.service_env import FREE_PORTS
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
@@ -27,13 +28,7 @@ if TYPE_CHECKING:
 
     from diagnosis.trace.tracer import Snapshot
 
-SETTINGS = {
-    "LAB_SPEED": "600",  # a refresh every 13 ms
-    "LAB_HOST": "127.0.0.1",
-    "LAB_HTTP_PORT": "0",
-    "LAB_METRICS_PORT": "0",
-    "LAB_LEDGER_PORT": "0",
-}
+SETTINGS = FREE_PORTS | {"LAB_SPEED": "600"}  # a refresh every 13 ms
 ALIGNMENTS = 25
 
 

@@ -40,7 +40,7 @@ class TestLifeCycle:
         with CatalogCache(at_once()) as cache:
             ledger = cache.ledger()
             assert (ledger.inserts_begun, ledger.inserts, ledger.insert_failures, ledger.insert_bytes) == (0, 0, 0, 0)
-            assert (ledger.entries_live, ledger.bytes_live, ledger.refreshes, ledger.quiet) == (0, 0, 0, True)
+            assert (ledger.entries_live, ledger.bytes_live, ledger.refreshes) == (0, 0, 0)
             assert cache.lookup(7) == cache.lookup(7, all_revisions=True) == 0
             assert refresh_threads() == 0
 
@@ -151,27 +151,26 @@ class TestLedger:
             ledger = cache.ledger()
             assert ledger.inserts_begun == ledger.inserts == ledger.entries_live == 20 * MIB // chunk
             assert ledger.insert_bytes == ledger.bytes_live == 20 * MIB
-            assert ledger.quiet
 
-    def test_a_reading_that_is_quiet_agrees_with_itself_also_while_refreshing(self) -> None:
+    def test_a_reading_beside_no_insert_agrees_with_itself_also_while_refreshing(self) -> None:
         with CatalogCache(at_once(chunk_bytes=4096)) as cache:
             cache.start()
-            quiet = 0
-            while quiet < 50:
+            idle = 0
+            while idle < 50:
                 ledger = cache.ledger()
                 assert ledger.inserts_begun - (ledger.inserts + ledger.insert_failures) >= 0
-                if ledger.quiet:
+                if ledger.inserts_begun == ledger.inserts + ledger.insert_failures:
                     assert ledger.insert_bytes == ledger.inserts * 4096
-                    quiet += 1
+                    idle += 1
 
-    def test_quiet_intervals_are_the_newest_and_do_not_overlap(self) -> None:
+    def test_idle_intervals_are_the_newest_and_do_not_overlap(self) -> None:
         with CatalogCache(at_once(cap_bytes=200 * MIB)) as cache:
             cache.start()
             wait_until(lambda: cache.ledger().refreshes >= 140, "more refreshes than intervals are kept")
             cache.stop()
             before = time.monotonic_ns()
             ledger = cache.ledger()
-            intervals = ledger.quiet_intervals
+            intervals = ledger.idle_intervals
             assert len(intervals) == 128
             assert before <= intervals[0].until_ns <= time.monotonic_ns()
             assert (intervals[0].inserts, intervals[0].insert_bytes) == (ledger.inserts, ledger.insert_bytes)
@@ -188,7 +187,7 @@ class TestLedger:
             cache.start()
             wait_until(lambda: cache.ledger().refreshes >= 40, "forty refreshes")
             # Newest first, and the last was there before the start.
-            begun = [quiet.since_ns for quiet in reversed(cache.ledger().quiet_intervals)][1:41]
+            begun = [idle.since_ns for idle in reversed(cache.ledger().idle_intervals)][1:41]
         late = [(at - started) / 1e9 - (0.1 + 0.02 * number) for number, at in enumerate(begun)]
         assert min(late) > -0.001, "a refresh came early"
         assert min(late[20:]) < 0.02, "later ones fall behind by more than a period"

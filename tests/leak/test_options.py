@@ -16,7 +16,7 @@ GIB = 1024 * MIB
         ({"chunk_bytes": 3}, "chunk_bytes is 3: it must be from 4096 to 1048576 bytes"),
         ({"chunk_bytes": -65_536}, "chunk_bytes is -65536: it must be from 4096 to 1048576 bytes"),
         ({"chunk_bytes": 2 * MIB}, "chunk_bytes is 2097152: it must be from 4096 to 1048576 bytes"),
-        ({"chunk_bytes": 5000}, "chunk_bytes is 5000: it must divide refresh_bytes (1048576)"),
+        ({"chunk_bytes": 5000}, "chunk_bytes is 5000: it must divide the 1048576 bytes of a refresh"),
         ({"refresh_bytes": 0}, "refresh_bytes is 0: it must be from 4096 to 67108864 bytes"),
         ({"refresh_bytes": 65 * MIB}, "refresh_bytes is 68157440: it must be from 4096 to 67108864 bytes"),
         ({"cap_bytes": -1}, "cap_bytes is -1: it must be from 0 to 68719476736 bytes"),

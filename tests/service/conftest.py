@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running_service import END_OF_DEGRADED_BYTES, running_service
-from tests.support.waiting import wait_until
+from tests.support.running_service import running_degraded_service, running_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +21,6 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def degraded_service() -> Iterator[Service]:
-    """A service that holds what has leaked by the end of the degraded phase, and leaks no more."""
-    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
-        wait_until(
-            lambda: (
-                service.ledger()["phase"] == "diagnosis" and service.ledger()["bytes_live"] == END_OF_DEGRADED_BYTES
-            ),
-            "the degraded phase ends",
-        )
+    """One for the tests that only ask."""
+    with running_degraded_service() as service:
         yield service

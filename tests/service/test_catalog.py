@@ -9,7 +9,7 @@ import pytest
 from catalog_cache import MIB, CatalogCache, Options
 
 from service import catalog
-from service.catalog import Item, Lookups, UnavailableError
+from service.catalog import HungUpError, Item, Lookups, UnavailableError
 from service.schedule import Schedule
 from tests.support.waiting import wait_until
 
@@ -130,6 +130,30 @@ def test_closing_refuses_the_lookups_that_have_not_begun(cache: NotingCache) -> 
     begun = [answer for answer in answers if isinstance(answer, Item)]
     assert len(refused) + len(begun) == 20
     assert len(begun) <= catalog.LOOKUP_THREADS
+
+
+def test_a_lookup_whose_client_has_hung_up_by_its_turn_is_not_walked(cache: NotingCache) -> None:
+    readings = itertools.count()
+    lookups = Lookups(cache, at(1800), clock=lambda: next(readings) * 0.005)
+    hung_up = threading.Event()
+
+    async def hang_up_in_the_queue() -> list[Item | BaseException]:
+        await lookups.item(0)  # from here on walks are known to be long
+        cache.calls.clear()
+        cache.gate.clear()
+        waiting = [asyncio.create_task(lookups.item(number, hung_up.is_set)) for number in range(20)]
+        await asyncio.sleep(0)  # each task runs up to its wait
+        wait_until(lambda: len(cache.calls) == catalog.LOOKUP_THREADS, "the first have begun")
+        hung_up.set()
+        with pytest.raises(HungUpError):
+            await lookups.item(21, hung_up.is_set)
+        cache.gate.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    answers = asyncio.run(hang_up_in_the_queue())
+    lookups.close()
+    assert len(cache.calls) == catalog.LOOKUP_THREADS
+    assert sum(isinstance(answer, HungUpError) for answer in answers) == 20 - catalog.LOOKUP_THREADS
 
 
 def test_a_lookup_whose_client_has_gone_is_cancelled_as_such(cache: NotingCache) -> None:

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from catalog_cache import MIB, RANGES
 
+from diagnosis.lab.service_env import service_environ, visitors_environ
 from service.config import ConfigError, ServiceConfig, VisitorsConfig
 from tests.support.running_service import FREE_PORTS, ROOT, environment
-
-MIB = 1024 * 1024
 
 
 def test_defaults_are_the_labs_story() -> None:
@@ -43,6 +43,33 @@ def test_every_variable_is_read() -> None:
     assert config == ServiceConfig(60.0, MIB, 0, 512 * MIB, "::1", 80, 81, 0)
     visitors = VisitorsConfig.from_environ({"LAB_TARGET_URL": "http://leaker:8080/", "LAB_VISITORS_PER_SECOND": "0.5"})
     assert visitors == VisitorsConfig("http://leaker:8080", 0.5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ServiceConfig(),
+        ServiceConfig(59.9999999, 4096, 0, 512 * MIB, "::1", 80, 81, 0),
+        ServiceConfig.on_free_ports(speed=600, cap_bytes=MIB),
+        VisitorsConfig("http://leaker:1", 0.1),
+    ],
+)
+def test_what_a_configuration_writes_is_read_as_the_same_configuration(config: ServiceConfig | VisitorsConfig) -> None:
+    assert type(config).from_environ(config.environ()) == config
+
+
+def test_what_the_diagnosis_writes_is_read_as_it_means_it() -> None:
+    environ = service_environ(speed=0.1, chunk_bytes=4096, cap_bytes=0)
+    assert ServiceConfig.from_environ(environ) == ServiceConfig.on_free_ports(speed=0.1, chunk_bytes=4096, cap_bytes=0)
+    assert VisitorsConfig.from_environ(visitors_environ("127.0.0.1:1")) == VisitorsConfig("http://127.0.0.1:1")
+
+
+def test_the_leaks_ranges_are_those_of_the_binding() -> None:
+    for option, (low, high, _) in RANGES.items():
+        for outside in (low - 1, high * 2):
+            name = f"LAB_{option.upper()}"
+            with pytest.raises(ConfigError, match=f"^{name} is "):
+                ServiceConfig.from_environ({name: str(outside)})
 
 
 def test_each_program_accepts_the_others_variables() -> None:

@@ -147,7 +147,7 @@ def test_the_ledger_has_every_figure(cache: CatalogCache) -> None:
     elapsed = body.pop("elapsed_seconds")
     assert 0 <= elapsed < 30
     assert isinstance(body.pop("pid"), int)
-    assert body.pop("quiet_intervals")[1:] == [asdict(quiet) for quiet in cache.ledger().quiet_intervals[1:]]
+    assert body.pop("idle_intervals")[1:] == [asdict(idle) for idle in cache.ledger().idle_intervals[1:]]
     assert body == {
         "inserts_begun": 32,
         "inserts": 32,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import runpy
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Declared:
     depends_on: tuple[str, ...]
     deleted_with: str
     order: int
+    aliases: frozenset[str] = frozenset()
 
     @property
     def is_kubernetes_object(self) -> bool:
@@ -119,6 +121,9 @@ class _Cloud(mocks.Mocks):
             identity = self._digest or f"sha256:{hashlib.sha256(state['imageName'].encode()).hexdigest()}"
             repository = state["imageName"].rpartition(":")[0]
             state["repoDigest"] = identity if state.get("skipPush") else f"{repository}@{identity}"
+        if args.typ == "docker:index/remoteImage:RemoteImage":
+            digest = hashlib.sha256(state["name"].encode()).hexdigest()
+            state["repoDigest"] = f"{state['name'].rpartition(':')[0]}@sha256:{digest}"
         return f"{args.name}-id", state
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:
@@ -152,6 +157,7 @@ class _Monitor(mocks.MockMonitor):
                 depends_on=tuple(request.dependencies),
                 deleted_with=request.deletedWith,
                 order=len(self._recording.declared),
+                aliases=_aliases(answer.urn, request),
             )
         )
         return answer
@@ -163,6 +169,15 @@ class _Monitor(mocks.MockMonitor):
             self._recording.wire_outputs = _whole_numbers(json_format.MessageToDict(request.outputs))
             self._recording.outputs = _revealed(_whole_numbers(rpc.deserialize_properties(request.outputs)))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+def _aliases(urn: str, request: resource_pb2.RegisterResourceRequest) -> frozenset[str]:
+    """The URNs that the resource had before: an alias says what was different, its name or its whole URN."""
+    before, _, name = urn.rpartition("::")
+    found = set(request.aliasURNs)
+    for alias in request.aliases:
+        found.add(alias.urn or f"{before}::{alias.spec.name or name}")
+    return frozenset(found)
 
 
 class _Log(mocks.MockEngine):
@@ -209,7 +224,12 @@ def record(
             loop.run_until_complete(run_in_stack(main))
 
     environ = {"KUBECONFIG": str(kubeconfig), "PATH": os.environ["PATH"], "HOME": str(directory)}
-    with mock.patch.dict(os.environ, environ, clear=True), contextlib.chdir(directory):
+    # What an earlier update left is there: neither a registry nor a daemon of this machine is asked.
+    there = (
+        mock.patch("infra.presence.registry_has", return_value=True),
+        mock.patch("infra.presence.run", return_value=subprocess.CompletedProcess([], 0, "", "")),
+    )
+    with mock.patch.dict(os.environ, environ, clear=True), contextlib.chdir(directory), there[0], there[1]:
         contextvars.copy_context().run(run)
     return recording
 

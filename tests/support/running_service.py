@@ -17,21 +17,17 @@ from typing import IO, TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.waiting import LIMIT_SECONDS
+from service.config import ServiceConfig
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
 # 1 MiB every 8 s from second 30 to second 3600.
 END_OF_DEGRADED_BYTES = 447 * MIB
-FREE_PORTS = {
-    "LAB_HOST": "127.0.0.1",
-    "LAB_HTTP_PORT": "0",
-    "LAB_METRICS_PORT": "0",
-    "LAB_LEDGER_PORT": "0",
-}
+FREE_PORTS = ServiceConfig.on_free_ports().environ()
 
 
 def fetch(address: str, path: str) -> httpx.Response:
@@ -110,10 +106,10 @@ class Service(Program):
 
 
 @contextlib.contextmanager
-def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
+def _program(module: str, variables: Mapping[str, str], wrapper: Sequence[str] = ()) -> Iterator[Program]:
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [*wrapper, sys.executable, "-m", module],
             cwd=ROOT,
             env=environment(variables),
             stdout=subprocess.PIPE,
@@ -130,13 +126,26 @@ def _program(module: str, variables: Mapping[str, str]) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def running_service(**variables: str) -> Iterator[Service]:
-    """`python -m service` on free ports of 127.0.0.1, with these variables besides."""
-    with _program("service", FREE_PORTS | variables) as program:
+def running_service(*wrapper: str, **variables: str) -> Iterator[Service]:
+    """`python -m service` on free ports of 127.0.0.1, with these variables besides; ``wrapper`` execs it."""
+    with _program("service", FREE_PORTS | variables, wrapper) as program:
         event = program.event()
         assert event["event"] == "listening"
         assert event["pid"] == program.process.pid
         yield Service(program.process, program.errors, event["http"], event["metrics"], event["ledger"])
+
+
+@contextlib.contextmanager
+def running_degraded_service() -> Iterator[Service]:
+    """A service that holds what has leaked by the end of the degraded phase, and leaks no more."""
+    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
+
+        def is_over() -> bool:
+            ledger = service.ledger()
+            return bool(ledger["phase"] == "diagnosis" and ledger["bytes_live"] == END_OF_DEGRADED_BYTES)
+
+        wait_until(is_over, "the degraded phase ends")
+        yield service
 
 
 @contextlib.contextmanager

@@ -11,19 +11,21 @@ KUBECONFIG              the cluster; its objects go into a namespace of their ow
 from __future__ import annotations
 
 import os
+import platform as host
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.context import content_tag
 from infra.settings import DEFAULTS
+from tests.support.docker_cli import docker
 from tests.support.recording import ROOT
-from tests.system.docker_cli import docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BASE_IMAGE = os.environ.get("LAB_TEST_BASE_IMAGE", DEFAULTS["baseImage"])
+HERE = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 BUILD_NETWORK = os.environ.get("LAB_TEST_BUILD_NETWORK", "")
 
 
@@ -38,10 +40,11 @@ def base_image() -> str:
 @pytest.fixture(scope="session")
 def image(base_image: str) -> str:
     """The lab's image, built as the program has it built."""
-    tag = content_tag(ROOT, base_image, "")
+    platform = HERE[host.machine()]
+    tag = content_tag(ROOT, base_image, platform)
     name = f"memleak-demo:{tag}"
     network = ["--network", BUILD_NETWORK] if BUILD_NETWORK else []
-    arguments = ["--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", f"CONTENT={tag}"]
+    arguments = ["--platform", platform, "--build-arg", f"BASE_IMAGE={base_image}", "--build-arg", f"CONTENT={tag}"]
     docker("build", "--quiet", *network, *arguments, "--file", "service/Dockerfile", "--tag", name, ".", cwd=ROOT)
     return name
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import versions
+from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.support.recording import record
 from tests.support.waiting import wait_until
-from tests.system.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.system.tracing import COMMAND, memleak_lab
 
 if TYPE_CHECKING:
@@ -47,10 +47,14 @@ def remove() -> None:
 
 
 def has_its_check(name: str) -> bool:
-    """Whether the container has the program of its health check: a stand-in for a public image may not."""
+    """Whether the container has what its health check needs: a stand-in for a public image may not.
+
+    That is the program, and a shell: Docker's command line has the check run by one, which the provider does not.
+    """
     program = shlex.split(inspect(name)["Config"]["Healthcheck"]["Test"][1])[0]
-    copy = ["docker", "cp", f"{name}:{program}", "-"]
-    return not program.startswith("/") or not subprocess.run(copy, capture_output=True, check=False).returncode
+    needed = [path for path in (program, "/bin/sh") if path.startswith("/")]
+    copies = [["docker", "cp", f"{name}:{path}", "-"] for path in needed]
+    return not any(subprocess.run(copy, capture_output=True, check=False).returncode for copy in copies)
 
 
 def healthy(name: str) -> None:

@@ -46,6 +46,9 @@ class FakeTracer:
 
 
 class FakeSymbolizer:
+    def lost_names(self) -> dict[str, str]:
+        return {}
+
     def symbolize(self, addresses: tuple[int, ...]) -> SymbolizedStack:
         frames = (Frame(f"f{addresses[0]}", "lib.so", "", 0, 0), Frame("main", "app", "", 0, 0))
         return SymbolizedStack(frames, broken=False, depth=2)
@@ -90,7 +93,8 @@ def test_counts_are_those_since_the_collector_was_made(tracer: FakeTracer) -> No
 
 def test_every_kind_of_lost_event_is_there_also_at_zero(tracer: FakeTracer) -> None:
     found = samples(tracer)
-    assert {kind for name, kind in found if name == "memleak_lost_events_total"} == {k.name.lower() for k in Lost}
+    kinds = {kind for name, kind in found if name == "memleak_lost_events_total"}
+    assert kinds == {"names", *(kind.name.lower() for kind in Lost)}
 
 
 def test_sites_are_bounded_and_keep_their_labels(tracer: FakeTracer) -> None:
@@ -156,3 +160,9 @@ def test_memory_is_there_by_kind_and_adds_up(tracer: FakeTracer) -> None:
     }
     assert set(kinds) == {"anonymous", "file", "shared", "swapped"}
     assert kinds["anonymous"] + kinds["file"] + kinds["shared"] == tracer.resident().total_bytes
+
+
+def test_after_it_has_stopped_the_tracer_is_read_no_more(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    collector.close()
+    assert list(collector.collect()) == []

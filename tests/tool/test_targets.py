@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.targets import pids_of_container, process_of_container, process_of_pod, run_command
+from diagnosis.target.targets import groups_of_container, process_of_container, process_of_pod, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,57 @@ def pod(container: str = "leaker", identity: str = f"containerd://{LEAKER}") -> 
 
 
 def test_a_container_is_found_by_its_control_group(proc: Path) -> None:
-    assert pids_of_container(LEAKER, proc) == [101, 102]
+    assert groups_of_container(LEAKER, proc) == {f"/kubepods/burstable/pod1/{LEAKER}": [101, 102]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/docker/{LEAKER}",
+        f"/system.slice/docker-{LEAKER}.scope",
+        f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{LEAKER}.scope",
+        f"/kubepods.slice/crio-{LEAKER}.scope",
+        f"/machine.slice/libpod-{LEAKER}.scope/container",
+        f"/docker/{OTHER}/kubelet/kubepods/pod1/{LEAKER}",
+    ],
+)
+def test_each_runtimes_control_group_is_known(tmp_path: Path, path: str) -> None:
+    record(tmp_path, 7, LEAKER, 1)
+    (tmp_path / "7" / "cgroup").write_text(f"0::{path}\n")
+    assert list(groups_of_container(LEAKER[:12], tmp_path).values()) == [[7]]
+
+
+@pytest.mark.parametrize(
+    "path", [f"/user.slice/x{LEAKER}", f"/a/{LEAKER}b", f"/crio-conmon-{LEAKER}.scope", f"/a:{LEAKER}", f"/a/{LEAKER} "]
+)
+def test_a_control_group_that_only_contains_the_id_is_not_the_containers(proc: Path, path: str) -> None:
+    """Whoever has control groups of his own gives them any name."""
+    record(proc, 50, OTHER, 10_000_000)
+    (proc / "50" / "cgroup").write_text(f"0::{path}\n")
+    assert process_of_container(LEAKER, Commands({}), proc).pid == 102
+
+
+def test_a_name_that_several_containers_have_lists_them(proc: Path) -> None:
+    commands = Commands({"crictl": f"{LEAKER}\n{OTHER}\n"})
+    with pytest.raises(
+        LabError, match=r"^container 'leaker' is one of 2: .*1{64} \(pid 101\).*2{64} \(pid 103\): name"
+    ):
+        process_of_container("leaker", commands, proc)
+
+
+def test_a_control_group_of_the_containers_name_elsewhere_is_said(proc: Path) -> None:
+    record(proc, 50, LEAKER, 10_000_000)
+    (proc / "50" / "cgroup").write_text(f"0::/user.slice/{LEAKER}\n")
+    with pytest.raises(LabError, match=r"is one of 2: .*/user\.slice/"):
+        process_of_container("leaker", Commands({"docker": f"{LEAKER}\n"}), proc)
+
+
+@pytest.mark.parametrize("name", ["--all", "", "a b", "$(id)", "a/b", "x" * 300])
+def test_what_is_no_containers_name_is_given_to_no_command(proc: Path, name: str) -> None:
+    commands = Commands({})
+    with pytest.raises(LabError, match="is no container's name"):
+        process_of_container(name, commands, proc)
+    assert not commands.asked
 
 
 def test_the_process_that_holds_most_is_the_containers_main_one(proc: Path) -> None:

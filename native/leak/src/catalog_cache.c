@@ -32,9 +32,9 @@ struct catalog_cache {
 	_Atomic(struct catalog_entry *) newest;
 	_Atomic uint64_t inserts_begun, inserts, insert_failures, insert_bytes, refreshes;
 
-	pthread_mutex_t quiet_lock;
-	struct catalog_quiet quiet[CATALOG_QUIET_KEPT]; /* a ring: stretch i is at i modulo its size */
-	uint64_t n_quiet;
+	pthread_mutex_t idle_lock;
+	struct catalog_idle idle[CATALOG_IDLE_KEPT]; /* a ring: interval i is at i modulo its size */
+	uint64_t n_idle;
 	int refreshing;
 
 	pthread_mutex_t control; /* start and stop, one at a time */
@@ -54,24 +54,24 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
-static void end_quiet(struct catalog_cache *cache)
+static void end_idle(struct catalog_cache *cache)
 {
-	pthread_mutex_lock(&cache->quiet_lock);
-	cache->quiet[(cache->n_quiet - 1) % CATALOG_QUIET_KEPT].until_ns = now_ns();
+	pthread_mutex_lock(&cache->idle_lock);
+	cache->idle[(cache->n_idle - 1) % CATALOG_IDLE_KEPT].until_ns = now_ns();
 	cache->refreshing = 1;
-	pthread_mutex_unlock(&cache->quiet_lock);
+	pthread_mutex_unlock(&cache->idle_lock);
 }
 
-static void begin_quiet(struct catalog_cache *cache)
+static void begin_idle(struct catalog_cache *cache)
 {
-	pthread_mutex_lock(&cache->quiet_lock);
-	cache->quiet[cache->n_quiet++ % CATALOG_QUIET_KEPT] = (struct catalog_quiet){
+	pthread_mutex_lock(&cache->idle_lock);
+	cache->idle[cache->n_idle++ % CATALOG_IDLE_KEPT] = (struct catalog_idle){
 		.since_ns = now_ns(),
 		.inserts = atomic_load(&cache->inserts),
 		.insert_bytes = atomic_load(&cache->insert_bytes),
 	};
 	cache->refreshing = 0;
-	pthread_mutex_unlock(&cache->quiet_lock);
+	pthread_mutex_unlock(&cache->idle_lock);
 }
 
 KEEP_FRAME struct catalog_entry *catalog_cache_insert(struct catalog_cache *cache, uint64_t shard, uint64_t revision)
@@ -102,7 +102,7 @@ KEEP_FRAME void catalog_cache_refresh(struct catalog_cache *cache)
 	const uint64_t revision = atomic_load(&cache->refreshes) + 1;
 	const uint64_t shards = cache->options.refresh_bytes / cache->options.chunk_bytes;
 
-	end_quiet(cache);
+	end_idle(cache);
 	for (uint64_t shard = 0; shard < shards; shard++) {
 		if (atomic_load(&cache->insert_bytes) + cache->options.chunk_bytes > cache->options.cap_bytes)
 			break;
@@ -111,7 +111,7 @@ KEEP_FRAME void catalog_cache_refresh(struct catalog_cache *cache)
 	}
 	/* The revision before this one is superseded as a whole, and this is where it ought to be freed. */
 	atomic_fetch_add(&cache->refreshes, 1);
-	begin_quiet(cache);
+	begin_idle(cache);
 	KEEP_CALL();
 }
 
@@ -122,7 +122,7 @@ static void add_ns(struct timespec *t, uint64_t ns)
 	t->tv_nsec = (long)(ns % NSEC_PER_SEC);
 }
 
-/* True when `deadline` came, false when the cache is told to stop. */
+/* True when `deadline` came, false when the cache is to stop. */
 static int wait_until(struct catalog_cache *cache, const struct timespec *deadline)
 {
 	int expired = 0;
@@ -160,8 +160,8 @@ struct catalog_cache *catalog_cache_open(const struct catalog_options *options)
 	if (!cache)
 		return NULL;
 	cache->options = *options;
-	pthread_mutex_init(&cache->quiet_lock, NULL);
-	begin_quiet(cache);
+	pthread_mutex_init(&cache->idle_lock, NULL);
+	begin_idle(cache);
 	pthread_mutex_init(&cache->control, NULL);
 	pthread_mutex_init(&cache->wake_lock, NULL);
 	pthread_condattr_init(&monotonic);
@@ -216,7 +216,7 @@ void catalog_cache_close(struct catalog_cache *cache)
 	pthread_cond_destroy(&cache->wake);
 	pthread_mutex_destroy(&cache->wake_lock);
 	pthread_mutex_destroy(&cache->control);
-	pthread_mutex_destroy(&cache->quiet_lock);
+	pthread_mutex_destroy(&cache->idle_lock);
 	free(cache);
 }
 
@@ -263,16 +263,16 @@ void catalog_cache_read_ledger(struct catalog_cache *cache, struct catalog_ledge
 	ledger->inserts_begun = atomic_load(&cache->inserts_begun);
 }
 
-uint64_t catalog_cache_read_quiet(struct catalog_cache *cache, struct catalog_quiet *quiet, uint64_t capacity)
+uint64_t catalog_cache_read_idle(struct catalog_cache *cache, struct catalog_idle *idle, uint64_t capacity)
 {
-	pthread_mutex_lock(&cache->quiet_lock);
-	const uint64_t kept = cache->n_quiet < CATALOG_QUIET_KEPT ? cache->n_quiet : CATALOG_QUIET_KEPT;
+	pthread_mutex_lock(&cache->idle_lock);
+	const uint64_t kept = cache->n_idle < CATALOG_IDLE_KEPT ? cache->n_idle : CATALOG_IDLE_KEPT;
 	const uint64_t count = kept < capacity ? kept : capacity;
 
 	for (uint64_t i = 0; i < count; i++)
-		quiet[i] = cache->quiet[(cache->n_quiet - 1 - i) % CATALOG_QUIET_KEPT];
+		idle[i] = cache->idle[(cache->n_idle - 1 - i) % CATALOG_IDLE_KEPT];
 	if (count && !cache->refreshing)
-		quiet[0].until_ns = now_ns();
-	pthread_mutex_unlock(&cache->quiet_lock);
+		idle[0].until_ns = now_ns();
+	pthread_mutex_unlock(&cache->idle_lock);
 	return count;
 }

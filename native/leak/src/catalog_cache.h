@@ -33,17 +33,17 @@ struct catalog_ledger {
 };
 
 /*
- * A stretch of time, in ns of CLOCK_MONOTONIC, in which no refresh was under way, and the counts that held throughout.
- * Who counts the same inserts elsewhere at a moment in it has to find the same numbers.
+ * A time, in ns of CLOCK_MONOTONIC, in which no refresh was under way, and the counts throughout it.
+ * Another counter of the same inserts, read at a moment in it, must show the same numbers.
  */
-struct catalog_quiet {
+struct catalog_idle {
 	uint64_t since_ns;
 	uint64_t until_ns;
 	uint64_t inserts;
 	uint64_t insert_bytes;
 };
 
-#define CATALOG_QUIET_KEPT 128
+#define CATALOG_IDLE_KEPT 128
 
 struct catalog_cache;
 
@@ -67,7 +67,7 @@ uint64_t catalog_cache_lookup(struct catalog_cache *cache, uint64_t item, int al
 
 void catalog_cache_read_ledger(struct catalog_cache *cache, struct catalog_ledger *ledger);
 
-/* The newest `capacity` quiet stretches, newest first; the one that still lasts ends now. Returns how many there are. */
-uint64_t catalog_cache_read_quiet(struct catalog_cache *cache, struct catalog_quiet *quiet, uint64_t capacity);
+/* The newest `capacity` idle intervals, newest first; the one that still lasts ends now. Returns how many there are. */
+uint64_t catalog_cache_read_idle(struct catalog_cache *cache, struct catalog_idle *idle, uint64_t capacity);
 
 #endif

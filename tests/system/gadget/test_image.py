@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import subprocess
-from typing import Any
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from comparison.guide import ig
 from comparison.guide.service import Scene
 from comparison.tools.gadget import cannot_build
+from diagnosis.lab.child import PROJECT
+from grafana import vocabulary
+from tests.support.prometheus import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.skipif(bool(ig.missing()), reason=ig.missing() or "ig")]
 
 MIB = 1 << 20
 REGISTRY = ("localhost", 5001)
-SCENE = Scene(container=False, chunk_bytes=MIB, cap_bytes=8 * MIB)
+# An image that was built elsewhere and exported, for a machine that has not what a build needs.
+EXPORTED = os.environ.get("LAB_TEST_GADGET_IMAGE", "")
+SIZES = pytest.mark.parametrize("chunk_bytes", [64 << 10, MIB])
+
+
+def scene(chunk_bytes: int) -> Scene:
+    return Scene(container=False, chunk_bytes=chunk_bytes, cap_bytes=8 * MIB)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
+    if EXPORTED:
+        subprocess.run(["ig", "image", "import", EXPORTED], check=True, capture_output=True)
+        return
     if reason := cannot_build():
         pytest.skip(f"the gadget cannot be built: {reason}")
     ig.build_image()
@@ -49,6 +69,7 @@ def test_the_image_declares_its_metrics_and_their_keys() -> None:
 
     assert {name for name, own in found.items() if own.get("metrics.type") == "key"} == {
         "stack", "proc.comm", "proc.pid", "function", "k8s.namespace", "k8s.podName", "k8s.containerName",
+        "runtime.containerName",
     }  # fmt: skip
     assert {own["metrics.name"] for own in found.values() if own.get("metrics.type") == "gauge"} == {
         "memleak_outstanding_bytes",
@@ -59,18 +80,81 @@ def test_the_image_declares_its_metrics_and_their_keys() -> None:
     }
 
 
-def test_inspektor_gadget_reports_the_leak_to_the_byte_at_each_reading() -> None:
-    output, leaked = ig.run_gadget(SCENE, "--collect-ustack", "--sort", "-outstanding_raw", "--output", "json")
+@SIZES
+def test_inspektor_gadget_reports_the_leak_to_the_byte_at_each_reading(chunk_bytes: int) -> None:
+    output, leaked = ig.run_gadget(
+        scene(chunk_bytes), "--collect-ustack", "--sort", "-outstanding_raw", "--output", "json"
+    )
 
     tables = [json.loads(line) for line in output.splitlines() if line.startswith("[")]
     rows = [table[0] for table in tables if table]
     row = rows[-1]
     assert row["outstanding_raw"] == leaked > 0
-    assert (row["allocations"], row["frees"], row["leak_percent"]) == (leaked // MIB, 0, 100)
+    assert (row["allocations"], row["frees"], row["leak_percent"]) == (leaked // chunk_bytes, 0, 100)
     assert row["proc"]["comm"] == "cache-refresh"
     assert row["ustack"]["addresses"].count("; ") >= 3
     # It empties the map at each reading, and the leak has long come to its end: what is read is absolute.
     assert [row["outstanding_raw"] for row in rows[-2:]] == [leaked, leaked]
+
+
+def test_the_table_has_the_columns_that_the_guide_shows() -> None:
+    output, _ = ig.run_gadget(scene(MIB), "--sort", "-outstanding_raw")
+
+    heading, row = ig.excerpt(output).splitlines()
+    guide = (PROJECT / "docs/EBPF_GUIDE.md").read_text()
+    assert heading.split() in [line.split() for line in guide.splitlines() if "LEAK%" in line]
+    assert "cache-refresh" in row
+
+
+@SIZES
+def test_what_prometheus_is_served_is_the_ledgers_and_in_the_vocabulary(chunk_bytes: int) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    read = Reader(f"http://{address}/metrics")
+    options = (
+        "--otel-metrics-listen", "--otel-metrics-listen-address", address, "--otel-metrics-name", "memleak:memleak",
+        "--output", "json",
+    )  # fmt: skip
+
+    with read.reading():
+        _, leaked = ig.run_gadget(scene(chunk_bytes), *options)
+
+    families = {family.name: family for family in text_string_to_metric_families(read.last)}
+    totals = {
+        quantity: max(families[quantity.gadget].samples, key=lambda sample: sample.value)
+        for quantity in vocabulary.QUANTITIES
+    }
+    assert {families[quantity.gadget].type for quantity in totals} == {"gauge"}
+    assert totals[vocabulary.OUTSTANDING].value == leaked > 0
+    assert totals[vocabulary.ALLOCATIONS].value == leaked // chunk_bytes
+    labels = set(totals[vocabulary.OUTSTANDING].labels)
+    assert {label for label in labels if not label.startswith("otel_")} == set(vocabulary.GADGET_LABELS)
+    assert totals[vocabulary.OUTSTANDING].labels["command"] == "cache-refresh"
+    assert {sample.value for sample in families[vocabulary.UNTRACKED].samples} == {0}
+
+
+class Reader:
+    """Reads an address again and again, and keeps what it said last."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.last = ""
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        stopped = threading.Event()
+
+        def read() -> None:
+            while not stopped.wait(0.2):
+                with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=2) as answer:
+                    self.last = answer.read().decode() or self.last
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            reader.join()
 
 
 def test_the_image_can_be_pushed() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.story import HTTP_PORT
+from infra.service_env import HTTP_PORT
 from tests.support.prometheus import Prometheus
 from tests.system.kubernetes.harness import kubectl, parse_time
 

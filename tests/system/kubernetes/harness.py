@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import DEFAULTS
+from tests.support.docker_cli import answer, docker, inspect
 from tests.support.recording import record
-from tests.system.docker_cli import answer, docker, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

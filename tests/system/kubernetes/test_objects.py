@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.story import LEDGER_PORT
-from tests.system.docker_cli import answer
+from infra.service_env import LEDGER_PORT
+from tests.support.docker_cli import answer
 from tests.system.kubernetes.checks import refuses_privileges
 from tests.system.kubernetes.harness import READY_SECONDS, STRICTLY, kubectl
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.docker_cli import answer
 from tests.support.screen import Screen, View
 from tests.support.waiting import wait_until
-from tests.system.docker_cli import answer
 from tests.system.kubernetes.checks import (
     asking,
     every_target_is_up,

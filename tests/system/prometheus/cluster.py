@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,16 +21,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from grafana import vocabulary
 from tests.support.running_service import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 NAMESPACE = "memleak-demo"
 MIB = 1024 * 1024
 PROBES = {"Liveness": "/health", "Readiness": "/ready"}
+# The tracer's metrics as this project's gadget serves them: gauges, which have no `_total`.
+OF_THE_GADGET = {quantity.tracer: quantity.gadget for quantity in vocabulary.QUANTITIES}
 # The stock gadget counts events by the allocator's operation, and knows nothing of who called.
-STOCK_OPERATIONS = {"memleak_allocations_total": "malloc", "memleak_frees_total": "free"}
+STOCK_OPERATIONS = {vocabulary.ALLOCATIONS.tracer: "malloc", vocabulary.FREES.tracer: "free"}
 CGROUP_LABELS = ("container", "id", "image", "name", "namespace", "pod")
 PROBE_LABELS = ("container", "namespace", "pod", "pod_uid", "probe_type", "result")
 
@@ -114,26 +118,42 @@ class _Gadget(Collector):
         for pod in self._pods:
             for family in text_string_to_metric_families(fetch(pod.tracer, "/metrics").text):
                 for sample in family.samples:
-                    if not sample.name.startswith("memleak_") or sample.name.endswith(("_created", "resident_bytes")):
+                    if not (name := OF_THE_GADGET.get(sample.name)):
                         continue
                     if operation := STOCK_OPERATIONS.get(sample.name):
                         calls[operation] += int(sample.value)
-                    labels = dict(sample.labels)
-                    labels |= {
-                        "proc_comm": labels.pop("command"),
-                        "k8s_namespace": NAMESPACE,
-                        "k8s_podName": pod.name,
-                        "k8s_containerName": "leaker",
-                        "otel_scope_name": "memleak",
-                        "otel_scope_version": "",
-                    }
-                    own = families.setdefault(sample.name, Metric(sample.name, family.documentation, "gauge"))
-                    own.add_sample(sample.name, labels, sample.value)
+                    own = families.setdefault(name, Metric(name, family.documentation, "gauge"))
+                    own.add_sample(name, _gadget_labels(pod, sample.labels), sample.value)
+                    untracked = families.setdefault(vocabulary.UNTRACKED, Metric(vocabulary.UNTRACKED, "", "gauge"))
+                    if name == vocabulary.OUTSTANDING.gadget:
+                        untracked.add_sample(untracked.name, _gadget_labels(pod, sample.labels), 0)
         yield from families.values()
         stock = CounterMetricFamily("calls", "allocator calls", labels=("operation", "otel_scope_name"))
         for operation, count in calls.items():
             stock.add_metric((operation, "trace_malloc"), count)
         yield stock
+
+
+def _gadget_labels(pod: Pod, labels: Mapping[str, str]) -> dict[str, str]:
+    """The gadget's labels of what the tracer found under its own. It knows no names, only places in files."""
+    stack = zlib.crc32("/".join(labels.values()).encode())
+    return {
+        "command": labels["command"],
+        "container": "leaker",
+        "runtime_container": f"k8s_leaker_{pod.name}",
+        "function": place(labels["module"], labels["function"]),
+        "namespace": NAMESPACE,
+        "pid": str(pod.pid),
+        "pod": pod.name,
+        "stack": str(stack),
+        "otel_scope_name": "memleak",
+        "otel_scope_version": "",
+    }
+
+
+def place(module: str, function: str) -> str:
+    """A function as the gadget has it: its file, and an offset that is the same each time."""
+    return f"{module}+{zlib.crc32(function.encode()) & 0xFFFF:#x}"
 
 
 class _Server(ThreadingHTTPServer):

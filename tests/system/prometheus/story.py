@@ -201,8 +201,7 @@ def _cluster_jobs(node: str, leakers: dict[str, str]) -> list[dict[str, object]]
                 ]
                 jobs.append({"job_name": job.name, "static_configs": targets})
             case "gadget":
-                kept = document["metric_relabel_configs"]
-                jobs.append(_job(job.name, node, "/gadget") | {"metric_relabel_configs": kept})
+                jobs.append(_job(job.name, node, "/gadget"))
             case _:
                 path = str(document["metrics_path"])
                 kept = document["metric_relabel_configs"]

@@ -11,29 +11,38 @@ import errno
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from catalog_cache._catalog_cache import ffi, lib
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["MIB", "CatalogCache", "Ledger", "Options", "Quiet"]
+__all__ = ["MIB", "RANGES", "CatalogCache", "IdleInterval", "Ledger", "OptionError", "Options", "Range"]
 
 KIB = 1024
 MIB = 1024 * KIB
 NANOSECONDS = 1_000_000_000
-
 SMALLEST_CHUNK = 4 * KIB
-LARGEST_REFRESH = 64 * MIB
-LARGEST_CAP = 64 * 1024 * MIB
 LONGEST_SECONDS = 86_400.0
-FASTEST_SPEED = 1000.0
 
 
-def _within(name: str, value: float, low: float, high: float, unit: str) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} is {value}: it must be from {low} to {high} {unit}")
+class Range(NamedTuple):
+    """From ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+    unit: str
+
+
+class OptionError(ValueError):
+    """An option that cannot be used: its name, its value, and what it must be."""
+
+    def __init__(self, option: str, value: float, must: str) -> None:
+        super().__init__(f"{option} is {value}: it must {must}")
+        self.option = option
+        self.value = value
+        self.must = must
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Options:
     ``speed`` divides ``start_delay_seconds`` and ``period_seconds``: at 60 the story of an hour takes a minute.
 
     Raises:
-        ValueError: an option is out of its range; the text names the option, its value and the range.
+        OptionError: an option is out of its range.
     """
 
     chunk_bytes: int = 64 * KIB
@@ -54,24 +63,40 @@ class Options:
     speed: float = 1.0
 
     def __post_init__(self) -> None:
-        _within("refresh_bytes", self.refresh_bytes, SMALLEST_CHUNK, LARGEST_REFRESH, "bytes")
-        _within("chunk_bytes", self.chunk_bytes, SMALLEST_CHUNK, self.refresh_bytes, "bytes")
+        for option, (low, high, unit) in {**RANGES, "chunk_bytes": chunk_range(self.refresh_bytes)}.items():
+            value = getattr(self, option)
+            if not math.isfinite(value) or not low <= value <= high:
+                raise OptionError(option, value, f"be from {low} to {high} {unit}")
         if self.refresh_bytes % self.chunk_bytes:
-            raise ValueError(
-                f"chunk_bytes is {self.chunk_bytes}: it must divide refresh_bytes ({self.refresh_bytes}), "
-                f"as powers of two from {SMALLEST_CHUNK} to {self.refresh_bytes} do"
+            raise OptionError(
+                "chunk_bytes",
+                self.chunk_bytes,
+                f"divide the {self.refresh_bytes} bytes of a refresh, as powers of two from {SMALLEST_CHUNK} to "
+                f"{self.refresh_bytes} do",
             )
-        _within("cap_bytes", self.cap_bytes, 0, LARGEST_CAP, "bytes")
-        _within("period_seconds", self.period_seconds, 0.001, LONGEST_SECONDS, "seconds")
-        _within("start_delay_seconds", self.start_delay_seconds, 0, LONGEST_SECONDS, "seconds")
-        _within("speed", self.speed, 0.1, FASTEST_SPEED, "times real time")
+
+
+def chunk_range(refresh_bytes: int) -> Range:
+    """What ``chunk_bytes`` may be with these ``refresh_bytes``, which it must also divide."""
+    return Range(SMALLEST_CHUNK, refresh_bytes, "bytes")
+
+
+# The range of each option: the one of ``chunk_bytes`` is that beside the default ``refresh_bytes``.
+RANGES: Final = {
+    "refresh_bytes": Range(SMALLEST_CHUNK, 64 * MIB, "bytes"),
+    "chunk_bytes": chunk_range(MIB),
+    "cap_bytes": Range(0, 64 * 1024 * MIB, "bytes"),
+    "period_seconds": Range(0.001, LONGEST_SECONDS, "seconds"),
+    "start_delay_seconds": Range(0, LONGEST_SECONDS, "seconds"),
+    "speed": Range(0.1, 1000.0, "times real time"),
+}
 
 
 @dataclass(frozen=True)
-class Quiet:
-    """A stretch of time without a refresh, in ns of CLOCK_MONOTONIC, and the counts that held throughout.
+class IdleInterval:
+    """A time without a refresh, in ns of CLOCK_MONOTONIC, and the counts throughout it.
 
-    Who counted the same inserts by other means at a moment in between has to have found the same numbers.
+    Another counter of the same inserts, read at a moment in between, must show the same numbers.
     """
 
     since_ns: int
@@ -84,7 +109,7 @@ class Quiet:
 class Ledger:
     """What the cache really allocated, exact to the byte, since it was opened.
 
-    ``quiet_intervals`` are the last 128, newest first. While ``inserts_begun`` equals ``inserts + insert_failures`` no
+    ``idle_intervals`` are the last 128, newest first. While ``inserts_begun`` equals ``inserts + insert_failures`` no
     insert is under way.
     """
 
@@ -95,18 +120,14 @@ class Ledger:
     entries_live: int
     bytes_live: int
     refreshes: int
-    quiet_intervals: tuple[Quiet, ...] = ()
-
-    @property
-    def quiet(self) -> bool:
-        """True when no insert was under way at the reading."""
-        return self.inserts_begun == self.inserts + self.insert_failures
+    idle_intervals: tuple[IdleInterval, ...] = ()
 
 
 class CatalogCache:
-    """The cache, its refresh thread and its ledger. Every method may be called from any thread.
+    """The cache, its refresh thread and its ledger.
 
-    Use it as a context manager, or call `close`, which frees what the cache leaked.
+    Every method but `close` may be called from any thread. `close` frees what the cache leaked, so no other method may
+    be running then or be called later; the end of a ``with`` block calls it.
     """
 
     def __init__(self, options: Options | None = None) -> None:
@@ -158,8 +179,8 @@ class CatalogCache:
         """One reading of the ledger."""
         native = ffi.new("struct catalog_ledger *")
         lib.catalog_cache_read_ledger(self._open(), native)
-        quiet = ffi.new("struct catalog_quiet[]", lib.CATALOG_QUIET_KEPT)
-        count = lib.catalog_cache_read_quiet(self._open(), quiet, lib.CATALOG_QUIET_KEPT)
+        idle = ffi.new("struct catalog_idle[]", lib.CATALOG_IDLE_KEPT)
+        count = lib.catalog_cache_read_idle(self._open(), idle, lib.CATALOG_IDLE_KEPT)
         return Ledger(
             native.inserts_begun,
             native.inserts,
@@ -169,13 +190,13 @@ class CatalogCache:
             native.bytes_live,
             native.refreshes,
             tuple(
-                Quiet(each.since_ns, each.until_ns, each.inserts, each.insert_bytes)
-                for each in (quiet[i] for i in range(count))
+                IdleInterval(each.since_ns, each.until_ns, each.inserts, each.insert_bytes)
+                for each in (idle[i] for i in range(count))
             ),
         )
 
     def close(self) -> None:
-        """Stop, and free every entry. No lookup may be under way. Closing twice is fine."""
+        """Stop, and free every entry. No other method may be running in another thread. Closing twice is safe."""
         cache, self._cache = self._cache, ffi.NULL
         lib.catalog_cache_close(cache)
 

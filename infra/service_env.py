@@ -18,7 +18,11 @@ VISITORS_COMMAND = ("python", "-m", "service.visitors")
 
 
 def leaker_variables(leak: Leak) -> dict[str, str]:
-    """What `python -m service` reads. The limit that the claims divide by is the limit that the kernel enforces."""
+    """What `python -m service` reads. The limit that the claims divide by is the limit that the kernel enforces.
+
+    The names and ranges are service/config.py's. This program runs without the service's packages, so they are written
+    here again, and a test compares the two.
+    """
     return {
         "LAB_SPEED": f"{leak.speed:g}",
         "LAB_CHUNK_BYTES": str(leak.chunk_bytes),

@@ -100,4 +100,5 @@ def _health_options(check: dict[str, Any]) -> list[str]:
     if kind == "NONE":
         return ["--no-healthcheck"]
     limits = [f"--health-{name}={check[name]}" for name in ("interval", "timeout", "retries")]
+    limits += [f"--health-start-period={check['startPeriod']}"]
     return [f"--health-cmd={shlex.join(words)}", *limits]

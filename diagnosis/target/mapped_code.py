@@ -1,0 +1,72 @@
+"""Which mapping an address of code is in: now, or before it was unmapped."""
+
+from __future__ import annotations
+
+import bisect
+import time
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+
+if TYPE_CHECKING:
+    from diagnosis.target.process import Mapping, Process
+
+# Of a program that maps and unmaps code all the time, the ones unmapped last.
+MAX_UNMAPPED = 4096
+
+# Seconds that reading the mappings anew may take in all for addresses where none is known, and the share of the time
+# after that: of 100,000 mappings one reading takes a tenth of a second, and an astray stack has an address a frame.
+FREE_SECONDS = 1.0
+SHARE = 0.1
+
+
+class MappedCode:
+    """The executable mappings of a process, as they were last read, and some of those before.
+
+    Args:
+        process: whose.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._current: list[Mapping] = []
+        self._starts: list[int] = []
+        self._unmapped: dict[Mapping, None] = {}
+        self._began = time.monotonic()
+        self._spent = 0.0
+
+    @property
+    def current(self) -> tuple[Mapping, ...]:
+        """What was mapped when it was last read."""
+        return tuple(self._current)
+
+    def refresh(self) -> list[Mapping]:
+        """Read what is mapped now; returns what was not before. Nothing, where the process has ended."""
+        began = time.monotonic()
+        try:
+            mappings = list(self._process.code_maps())
+        except LabError:
+            return []  # what was read before is still of use
+        before = set(self._current)
+        new = [mapping for mapping in mappings if mapping not in before]
+        for mapping in self._current if new or len(mappings) != len(before) else ():
+            self._unmapped[mapping] = None
+        for mapping in mappings:
+            self._unmapped.pop(mapping, None)
+        while len(self._unmapped) > MAX_UNMAPPED:
+            del self._unmapped[next(iter(self._unmapped))]
+        self._current, self._starts = mappings, [mapping.start for mapping in mappings]
+        self._spent += time.monotonic() - began
+        return new
+
+    @property
+    def may_refresh(self) -> bool:
+        """False while reading the mappings for unknown addresses would take too large a share of the time."""
+        return self._spent < FREE_SECONDS + SHARE * (time.monotonic() - self._began)
+
+    def find(self, address: int) -> Mapping | None:
+        """The newest mapping at an address: an older one there has been unmapped since."""
+        at = bisect.bisect_right(self._starts, address) - 1
+        if at >= 0 and address < self._current[at].end:
+            return self._current[at]
+        return next((one for one in reversed(self._unmapped) if one.start <= address < one.end), None)

@@ -1,0 +1,307 @@
+"""ELF files of a target, read by the parser: nothing in them is taken for granted.
+
+Sizes and counts are checked against the file and against limits before anything is read or allocated. The file itself
+is read by pread: one that is cut short meanwhile is an error, where a mapped one would be a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from diagnosis.target.parser.facts import ElfObject, Export, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# A debug build of a browser has 3 GiB, the largest object of a distribution (libLLVM) 150 MiB.
+MAX_FILE = 1 << 30
+# What of a file can be held at a time: symbol tables and debug information, and no code.
+MAX_COPIED = 128 << 20
+MAX_SECTIONS = 4096
+MAX_SEGMENTS = 256
+MAX_SYMBOLS = 1 << 20
+MAX_NOTES = 64
+MAX_TABLE = 1 << 20
+MAX_READ = 64 << 20
+_BUILD_ID_BYTES = range(2, 65)
+_NT_GNU_BUILD_ID = 3
+
+_STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_SHN_UNDEF = 0
+_SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 8, 11
+_SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
+
+
+class BoundedFile(io.RawIOBase):
+    """A file as pyelftools reads it: by pread, never more than a bounded piece at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file does."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if not 0 <= base + offset < 1 << 63:
+            raise ELFError(f"an offset of {base + offset:#x}")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """As a file does."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file does, up to its end.
+
+        Raises:
+            ELFError: more is asked for than may be read at a time.
+        """
+        left = max(0, self.size - self._position)
+        wanted = left if size < 0 else min(size, left)
+        if wanted > MAX_READ:
+            raise ELFError(f"a piece of {wanted:,} bytes")
+        found = os.pread(self._descriptor, wanted, self._position)
+        self._position += len(found)
+        return found
+
+    def exactly(self, offset: int, size: int) -> bytes:
+        """A piece of the file.
+
+        Raises:
+            ELFError: it is not all in the file.
+        """
+        self.seek(offset)
+        if size > self.size or len(found := self.read(size)) != size:
+            raise ELFError(f"{size:,} bytes at {offset:#x} are not all in the file")
+        return found
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a section header says, before anything of it is believed."""
+
+    number: int
+    name: str
+    kind: int
+    offset: int
+    size: int
+    link: int
+
+
+def open_elf(descriptor: int) -> tuple[BoundedFile, ELFFile]:
+    """An ELF file whose tables of sections and segments are of a size that a real one has.
+
+    Raises:
+        ELFError: it is none.
+    """
+    stream = BoundedFile(descriptor)
+    elf = ELFFile(stream)  # type: ignore[arg-type] # what it calls of a file is there
+    for what, count, most in (
+        ("sections", elf.num_sections(), MAX_SECTIONS),
+        ("segments", elf.num_segments(), MAX_SEGMENTS),
+    ):
+        if count > most:
+            raise ELFError(f"it has {count:,} {what}, and no more than {most:,} are read")
+    return stream, elf
+
+
+def read_sections(stream: BoundedFile, elf: ELFFile) -> list[Section]:
+    """The section headers. pyelftools reads what a section holds as soon as it is asked for it.
+
+    Raises:
+        ELFError: they are not all in the file.
+    """
+    count = elf.num_sections()
+    if not count:
+        return []
+    layout = struct.Struct(("<" if elf.little_endian else ">") + ("IIQQQQIIQQ" if elf.elfclass == 64 else "10I"))
+    if elf["e_shentsize"] != layout.size:
+        raise ELFError(f"a section header of {elf['e_shentsize']} bytes")
+    heads = list(layout.iter_unpack(stream.exactly(elf["e_shoff"], count * layout.size)))
+    names = b""
+    if (at := elf.get_shstrndx()) < count:
+        names = stream.exactly(heads[at][4], heads[at][5]) if heads[at][5] <= MAX_TABLE else b""
+    return [
+        Section(number, names[name : names.find(b"\0", name)].decode(errors="replace"), kind, offset, size, link)
+        for number, (name, kind, _, _, offset, size, link, *_) in enumerate(heads)
+    ]
+
+
+def read_facts(descriptor: int) -> ElfObject:
+    """Machine, segments and build id; no exports.
+
+    Raises:
+        ELFError: the file is no ELF file.
+    """
+    stream, elf = open_elf(descriptor)
+    segments = tuple(
+        Segment(segment["p_offset"], segment["p_vaddr"], segment["p_filesz"])
+        for segment in elf.iter_segments("PT_LOAD")
+    )
+    return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))
+
+
+def _build_id(stream: BoundedFile, elf: ELFFile) -> str:
+    """The linker's, in hexadecimal digits; "" where there is none."""
+    order = "<" if elf.little_endian else ">"
+    for segment in elf.iter_segments("PT_NOTE"):
+        position, end = segment["p_offset"], segment["p_offset"] + segment["p_filesz"]
+        for _ in range(MAX_NOTES):
+            if position + 12 > min(end, stream.size):
+                break
+            name_size, size, kind = struct.unpack(f"{order}III", stream.exactly(position, 12))
+            described = position + 12 + -(-name_size // 4) * 4
+            if (
+                kind == 3
+                and name_size == 4
+                and size in _BUILD_ID_BYTES
+                and stream.exactly(position + 12, 4) == b"GNU\0"
+            ):
+                return stream.exactly(described, size).hex()
+            position = described + -(-size // 4) * 4
+    return ""
+
+
+def functions(descriptor: int, table: str) -> Iterator[Export]:
+    """The functions that a symbol table defines. A name that is no UTF-8 is left out: no allocator has one.
+
+    Args:
+        descriptor: of the file.
+        table: ``.dynsym`` or ``.symtab``.
+
+    Raises:
+        ELFError: the table is not all in the file, or larger than a real one.
+    """
+    stream, elf = open_elf(descriptor)
+    found = _symbol_table(read_sections(stream, elf), table)
+    if found is None or not elf.little_endian:
+        return
+    section, strings = found
+    names = stream.exactly(strings.offset, strings.size)
+    entry = _SYMBOLS[elf.elfclass]
+    count = section.size // entry.size
+    if count > MAX_SYMBOLS:
+        raise ELFError(f"it has {count:,} symbols, and no more than {MAX_SYMBOLS:,} are read")
+    for fields in entry.iter_unpack(stream.exactly(section.offset, count * entry.size)):
+        if elf.elfclass == 64:
+            name, info, _, where, address, length = fields
+        else:
+            name, address, length, info, _, where = fields
+        if where != _SHN_UNDEF and info & 0xF in (_STT_FUNC, _STT_GNU_IFUNC):
+            end = names.find(b"\0", name)
+            try:
+                yield Export(names[name:end].decode() if end >= 0 else "", address, length)
+            except UnicodeDecodeError:
+                continue
+
+
+def mentions(descriptor: int, names: list[str]) -> bool:
+    """Whether the names of the dynamic symbol table hold all these: a quick no for most files.
+
+    Raises:
+        ELFError: the file is no ELF file, or the names are not all in it.
+    """
+    stream, elf = open_elf(descriptor)
+    found = _symbol_table(read_sections(stream, elf), ".dynsym")
+    if found is None:
+        return False
+    text = stream.exactly(found[1].offset, found[1].size)
+    return all(name.encode() + b"\0" in text for name in names)
+
+
+def _symbol_table(sections: list[Section], name: str) -> tuple[Section, Section] | None:
+    """A symbol table and the section of its names."""
+    for section in sections:
+        if section.name == name and section.kind in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(sections):
+            return section, sections[section.link]
+    return None
+
+
+def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, ...] = ()) -> mmap.mmap:
+    """A copy of a file in memory that holds its headers and some of its sections; all else is zero.
+
+    Offsets stay as they are, and what is not copied takes no memory.
+
+    Args:
+        descriptor: of the file.
+        wanted: how the names of the sections begin that are copied.
+        dropped: how the names begin of those that the copy shall not have.
+
+    Raises:
+        ELFError: the file is no ELF file, or larger than can be held.
+    """
+    stream, elf = open_elf(descriptor)
+    if stream.size > MAX_FILE:
+        raise ELFError(f"it has {stream.size:,} bytes, and no more than {MAX_FILE:,} are read")
+    sections = read_sections(stream, elf)
+    pieces = [
+        (0, elf["e_ehsize"]),
+        (elf["e_phoff"], elf["e_phentsize"] * elf.num_segments()),
+        (elf["e_shoff"], elf["e_shentsize"] * elf.num_sections()),
+        *((section.offset, section.size) for section in sections if _is_wanted(section, wanted)),
+        *_tables(stream, elf),
+    ]
+    if sum(size for _, size in pieces) > MAX_COPIED:
+        raise ELFError(f"its symbols and debug information have more than {MAX_COPIED:,} bytes")
+    copy = mmap.mmap(-1, max(stream.size, 1))
+    for offset, size in pieces:
+        if offset + size > stream.size:
+            raise ELFError("a section is not all in the file")
+        _copy(descriptor, copy, offset, size)
+    for section in sections:
+        if section.kind == _SHT_STRTAB and _is_wanted(section, wanted):
+            _make_text(copy, section.offset, section.size)
+        if section.name.startswith(dropped):
+            # No name and no kind: symbolic finds debug information by the name alone.
+            header = elf["e_shoff"] + section.number * elf["e_shentsize"]
+            copy[header : header + 8] = bytes(8)
+    return copy
+
+
+def _make_text(copy: mmap.mmap, offset: int, size: int) -> None:
+    """Bytes of names that are no UTF-8 become question marks: for one such name symbolic leaves out all of them."""
+    names = copy[offset : offset + size]
+    if not names.isascii():
+        copy[offset : offset + size] = names.decode(errors="surrogateescape").encode(errors="replace")
+
+
+def _is_wanted(section: Section, names: tuple[str, ...]) -> bool:
+    return section.kind != _SHT_NOBITS and section.name.startswith(names)
+
+
+def _tables(stream: BoundedFile, elf: ELFFile) -> Iterator[tuple[int, int]]:
+    """What the dynamic linker reads, and notes, where the file has them: separate debug information does not."""
+    for segment in elf.iter_segments():
+        offset, size = segment["p_offset"], segment["p_filesz"]
+        if segment["p_type"] in ("PT_DYNAMIC", "PT_NOTE") and size <= MAX_TABLE and offset + size <= stream.size:
+            yield offset, size
+
+
+def _copy(descriptor: int, copy: mmap.mmap, offset: int, size: int) -> None:
+    with memoryview(copy) as view:
+        while size:
+            with view[offset : offset + min(size, 1 << 20)] as part:
+                done = os.preadv(descriptor, [part], offset)
+            if not done:
+                raise ELFError("the file has been cut short")
+            offset, size = offset + done, size - done

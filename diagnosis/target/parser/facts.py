@@ -1,0 +1,69 @@
+"""What the diagnosis needs of an ELF file: its functions, the ways between offsets and addresses, where probes go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One PT_LOAD of the file: where its bytes lie in the file and in the object's own address space."""
+
+    offset: int
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Export:
+    """One function of the dynamic symbol table: its address in the object, and its size in bytes."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ElfObject:
+    """What the diagnosis needs of one ELF file, read once."""
+
+    machine: str
+    bits: int
+    segments: tuple[Segment, ...]
+    exports: dict[str, Export]
+    build_id: str
+
+    @property
+    def base(self) -> int:
+        """The address of the first segment: 0, except in a program that is linked to a fixed address."""
+        return self.segments[0].address if self.segments else 0
+
+    def address_of(self, offset: int) -> int | None:
+        """The object's own address of a byte of the file, as symbol tables and DWARF use it."""
+        for segment in self.segments:
+            if segment.offset <= offset < segment.offset + segment.size:
+                return offset - segment.offset + segment.address
+        return None
+
+    def offset_of(self, address: int) -> int | None:
+        """The inverse of `address_of`: what a uprobe is placed by."""
+        segment = self.segment_of(address)
+        return address - segment.address + segment.offset if segment else None
+
+    def segment_of(self, address: int) -> Segment | None:
+        """The segment that holds one of the object's own addresses."""
+        return next((each for each in self.segments if each.address <= address < each.address + each.size), None)
+
+
+# The whole of an allocator function, so that a jump back to its start is seen; an instruction has at most 15 bytes.
+CODE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The chosen instruction: its distance from the function's start in bytes, its text, and why it was chosen."""
+
+    delta: int
+    instruction: str
+    emulated: bool
+    reason: str

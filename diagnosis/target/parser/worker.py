@@ -1,0 +1,242 @@
+"""The parser: ``python -m diagnosis.target.parser.worker PARENT SOCKET LIMITS`` answers until its socket closes.
+
+It imports what it needs, gives up everything else (`confine`), and only then reads a request. Each answer is an object
+with the result, or with ``error``: the file is not what it should be. When it dies, or is ended for what it takes, the
+client sees how.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import capstone
+import pycxxfilt
+from elftools.common.exceptions import ELFError
+from symbolic._lowlevel import ffi
+from symbolic.debuginfo import Archive
+from symbolic.exceptions import SymbolicError
+
+from diagnosis.target.parser.confine import Limits, confine
+from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
+from diagnosis.target.parser.exit_call import calls_exit
+from diagnosis.target.parser.perf_map import PerfMap
+from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
+from diagnosis.target.placement import place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from symbolic.symcache import SymCache
+
+# In characters: templates nest, and the start of a name tells most.
+MAX_MANGLED = 16_384
+MAX_NAME = 4_096
+MAX_INLINED = 64
+# Bytes of converted symbols that are kept; the ones that were asked for longest ago go first.
+MAX_KEPT = 48 << 20
+
+SYMBOL_SECTIONS = (".symtab", ".strtab", ".shstrtab", ".dyn", ".hash", ".gnu.hash", ".note", ".gnu_debuglink")
+DEBUG_SECTIONS = (".debug_", ".zdebug_", ".gnu_debugdata")
+UNWIND_SECTIONS = (".eh_frame", ".debug_frame")
+
+EXPORT = struct.Struct("<QQ")
+
+# One name, file and line.
+Place = tuple[str, str, int]
+
+
+def demangle(symbol: str) -> str:
+    """A symbol of C++ or Rust as its source has it; any other as it is."""
+    if not symbol.startswith(("_Z", "_R")) or len(symbol) > MAX_MANGLED:
+        return symbol  # i, a function of C, is not int
+    try:
+        return pycxxfilt.demangle(symbol) or symbol
+    except ValueError:
+        return symbol
+
+
+class _Symbols:
+    """The symbols of one object, most telling first: separate debug information, then the object's own."""
+
+    def __init__(self, descriptors: Sequence[int], *, debug: bool) -> None:
+        self._caches: list[SymCache] = []
+        self.size = 0
+        for number, descriptor in enumerate(descriptors, 1):
+            try:
+                cache = _symcache(descriptor, debug=debug)
+            except StopIteration:
+                continue  # no symbols to be had here: the frame keeps its module and offset
+            except (SymbolicError, ELFError):
+                if number == len(descriptors):
+                    raise
+                continue  # separate debug information that is none
+            self._caches.append(cache)
+            self.size += len(cache.open_stream().read(MAX_PAYLOAD))  # type: ignore[no-untyped-call]
+
+    def lookup(self, address: int) -> list[Place]:
+        for cache in self._caches:
+            found = cache.lookup(address)  # type: ignore[no-untyped-call] # symbolic types the rest
+            if found:
+                return [
+                    ((place.symbol or "")[:MAX_MANGLED], (place.full_path or "")[:MAX_NAME], place.line or 0)
+                    for place in found[:MAX_INLINED]
+                ]
+        return []
+
+
+def _symcache(descriptor: int, *, debug: bool) -> SymCache:
+    wanted = (*SYMBOL_SECTIONS, *(DEBUG_SECTIONS if debug else ()))
+    # symbolic looks into this memory and does not keep it alive: it has to last until the conversion is over.
+    memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, wanted, () if debug else DEBUG_SECTIONS))
+    return next(Archive.from_bytes(memory).iter_objects()).make_symcache()
+
+
+class Worker:
+    """Answers requests. Files are closed after each; what was converted of them is kept for later questions."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, _Symbols | PerfMap] = {}
+        self._operations: dict[str, Callable[[Message], Message]] = {
+            "facts": self._facts,
+            "defines": self._defines,
+            "place": self._place,
+            "calls_exit": self._calls_exit,
+            "open": self._open,
+            "lookup": self._lookup,
+            "demangle": self._demangle,
+            "cfi": self._cfi,
+        }
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer until the other side closes its end."""
+        while (message := receive(connection, descriptors=MAX_DESCRIPTORS)) is not None:
+            try:
+                answer = self.answer(message)
+            finally:
+                for descriptor in message.descriptors:
+                    os.close(descriptor)
+            send(connection, answer)
+
+    def answer(self, message: Message) -> Message:
+        """The answer to one request.
+
+        Raises:
+            MemoryError: it takes more than there is; the parser ends.
+        """
+        try:
+            return self._operations[message.fields["operation"]](message)
+        except MemoryError:
+            raise
+        except (ELFError, SymbolicError) as error:
+            # symbolic's is several lines, the first of which says what is wrong.
+            return Message({"error": str(error).split("\n")[0][:MAX_NAME]})
+        except Exception as error:  # noqa: BLE001 - what a library makes of garbage is its own affair
+            return Message({"error": f"{type(error).__name__}: {error}"[:MAX_NAME]})
+
+    def _facts(self, message: Message) -> Message:
+        """Machine, segments, build id and the functions of a symbol table, all or some."""
+        (descriptor,) = message.descriptors
+        facts = read_facts(descriptor)
+        names = message.fields["names"]
+        wanted = None if names is None else frozenset(names)
+        exports = {
+            export.name: export
+            for export in functions(descriptor, message.fields["table"])
+            if wanted is None or export.name in wanted
+        }
+        table = b"".join(EXPORT.pack(export.address, export.size) for export in exports.values())
+        text = "\0".join(exports).encode()
+        fields = asdict(facts)
+        del fields["exports"]
+        return Message({**fields, "count": len(exports)}, table + text)
+
+    def _defines(self, message: Message) -> Message:
+        (descriptor,) = message.descriptors
+        names = set(message.fields["names"])
+        found = mentions(descriptor, sorted(names)) and names <= {
+            export.name for export in functions(descriptor, ".dynsym")
+        }
+        return Message({"defines": found})
+
+    def _place(self, message: Message) -> Message:
+        fields = message.fields
+        placement = place(
+            message.payload, fields["machine"], arguments=fields["arguments"], at_entry=fields["at_entry"]
+        )
+        return Message(asdict(placement))
+
+    def _calls_exit(self, message: Message) -> Message:
+        fields = message.fields
+        return Message({"calls": calls_exit(fields["exit"], fields["machine"], message.payload, fields["address"])})
+
+    def _open(self, message: Message) -> Message:
+        """Convert the symbols of an object, or read a perf map, for `lookup`."""
+        fields = message.fields
+        if fields["kind"] == "perf map":
+            (descriptor,) = message.descriptors
+            kept: _Symbols | PerfMap = PerfMap(descriptor)
+        else:
+            kept = _Symbols(message.descriptors, debug=fields["kind"] == "debug")
+        self._kept[fields["id"]] = kept
+        while len(self._kept) > 1 and sum(each.size for each in self._kept.values()) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return Message({})
+
+    def _lookup(self, message: Message) -> Message:
+        number = message.fields["id"]
+        kept = self._kept.pop(number, None)
+        if kept is None:
+            return Message({"found": None})
+        self._kept[number] = kept
+        return Message({"found": [kept.lookup(address) for address in message.fields["addresses"]]})
+
+    def _demangle(self, message: Message) -> Message:
+        return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
+
+    def _cfi(self, message: Message) -> Message:
+        """All call frame information of an object, as symbolic writes it."""
+        (descriptor,) = message.descriptors
+        memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
+        found = next(Archive.from_bytes(memory).iter_objects())
+        text = found.make_cficache().open_stream().read(MAX_PAYLOAD + 1)
+        if len(text) > MAX_PAYLOAD:
+            raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
+        return Message({}, text)
+
+
+def warm_up() -> None:
+    """Let the libraries open and import what they put off until they are used."""
+    "".encode("idna")
+    demangle("_Z1fv")
+    place(b"\xc3", "x64")
+    capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    with open(sys.executable, "rb") as stream:  # noqa: PTH123 - a descriptor is what is wanted
+        list(functions(stream.fileno(), ".dynsym"))
+        read_facts(stream.fileno())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Confine this process, and answer."""
+    parent, descriptor, limits = arguments
+    connection = socket.socket(fileno=int(descriptor))
+    warm_up()
+    holds = confine(int(parent), Limits(**json.loads(limits)))
+    send(connection, Message({"holds": sorted(holds)}))
+    try:
+        Worker().serve(connection)
+    except (ProtocolError, OSError):
+        sys.exit(1)
+    except MemoryError:
+        os._exit(EXIT_MEMORY)
+
+
+EXIT_MEMORY = 3
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
