@@ -1,6 +1,6 @@
 """How often the verdict is wrong: made-up windows of known truth, thousands of each kind.
 
-`python -m tests.diagnosis.rule_statistics` prints the table that docs/ARCHITECTURE.md shows.
+`python -m tests.diagnosis.rule_statistics` prints the table that docs/DIAGNOSIS.md shows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from diagnosis.report.site import CallSite
@@ -205,6 +206,7 @@ LEAKING = (
 )
 
 
+@cache
 def answers(kind: Kind) -> Counter[Answer]:
     """How often each verdict is given."""
     chance = random.Random(SEED)
@@ -219,14 +221,19 @@ def poisson(chance: random.Random, expected: float) -> Iterable[float]:
         at += chance.expovariate(expected)
 
 
-def main() -> None:
-    """Print the table."""
+def table() -> str:
+    """The table, in Markdown."""
     rows = ["| windows of | tried | leak | growing | no leak |", "|---|---|---|---|---|"]
     for kind in (*SOUND, *LEAKING):
         found = answers(kind)
         shares = " | ".join(f"{found[answer] / kind.tries:.2%}" for answer in Answer)
         rows.append(f"| {kind.text} | {kind.tries:,} | {shares} |")
-    sys.stdout.write("\n".join(rows) + "\n")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Print the table."""
+    sys.stdout.write(table())
 
 
 if __name__ == "__main__":
