@@ -7,7 +7,8 @@ import pytest
 from diagnosis.lab.grade import grade, grade_function, grade_rate
 from diagnosis.lab.ledger import IdleInterval, LedgerWindow
 from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
-from diagnosis.report.verdict import Verdict
+from diagnosis.report.summary import Verdict
+from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
 from tests.diagnosis.test_ledger import READING
 
@@ -21,7 +22,9 @@ def frame(function: str) -> Frame:
 
 
 def stack(outstanding: int, allocations: int, *functions: str) -> StackReport:
-    return StackReport(tuple(map(frame, functions)), False, outstanding, allocations, 0, 1.0, 1.0, 10.0, 1.0)
+    return StackReport(
+        tuple(map(frame, functions)), False, outstanding, allocations, outstanding, 0, 1.0, 1.0, 1.0, 10.0, 1.0
+    )
 
 
 LEAKING = stack(160 * CHUNK, 160, "catalog_cache_insert", "catalog_cache_refresh", "catalog_cache_worker")
@@ -33,11 +36,13 @@ def report(*stacks: StackReport, leak: bool = True, function: str = "catalog_cac
     return Report(
         target=Target(17, "python -m service"),
         window_seconds=10.0,
+        readings=25,
         stacks=stacks,
         truth=ResidentMemory(0, 0, 0, 0),
+        account=None,
         lost={},
         notes=(),
-        verdict=Verdict(leak, function if leak else "", "", "a summary"),
+        verdict=Verdict(Answer.LEAK if leak else Answer.NO_LEAK, function if leak else "", "", "a summary"),
     )
 
 
