@@ -138,7 +138,7 @@ class Front:
             ready = [file for file, _ in self._poll.poll(SWEEP_SECONDS, READS_A_TURN)]
             if self._wake in ready:
                 return False
-            # A batch that is full says nothing of the rest: a listener may come 10,000 connections later in epoll's list.
+            # A full batch says nothing of the rest: a listener may come 10,000 connections later in epoll's list.
             full = len(ready) == READS_A_TURN
             accepted = self._accept([each for file, each in self._listeners.items() if full or file in ready])
             if accepted >= PRESSING:
