@@ -12,9 +12,11 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from heap_trace import UnwindMode
 from rich.console import Console
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.units import format_size
 from diagnosis.cli.options import check_window, duration_option, require_machine, size_option
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import sample
@@ -36,6 +38,7 @@ from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.targets import process_of_container, process_of_pod
+from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
 from diagnosis.trace.window import measure
 
@@ -50,6 +53,18 @@ class Format(enum.StrEnum):
     TABLE = "table"
     JSON = "json"
     FOLDED = "folded"
+
+
+class Unwind(enum.StrEnum):
+    """How stacks are taken."""
+
+    AUTO = "auto"
+    FP = "fp"
+
+    @property
+    def mode(self) -> UnwindMode:
+        """What the tracer calls it."""
+        return UnwindMode.ON if self is Unwind.AUTO else UnwindMode.OFF
 
 
 def trace_command(
@@ -85,6 +100,9 @@ def trace_command(
     at_entry: Annotated[
         bool, typer.Option("--at-entry", help="Place every probe at its function's entry, whatever it costs.")
     ] = False,
+    unwind: Annotated[
+        Unwind, typer.Option(help="Take stacks by unwind tables, or for comparison by frame pointers alone.")
+    ] = Unwind.AUTO,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -97,13 +115,17 @@ def trace_command(
     process = _find(pid, container, pod)
     if explain:
         print_placements(report_console(), process.pid, find_allocators(process, at_entry=at_entry))
+        if unwind is Unwind.AUTO:
+            _explain_tables(report_console(), process)
         return
     require_machine(Machine())
     if light:
         _light(process, duration or DEFAULT_SECONDS, output, top)
         return
     seconds = duration if duration is not None or listen else DEFAULT_SECONDS
-    tracer = Tracing(max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry)
+    tracer = Tracing(
+        max_blocks=max_blocks, min_bytes=min_size, allow_session=not pair, at_entry=at_entry, unwind=unwind.mode
+    )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger)
     # What is not the report goes to standard error: the report can be piped on.
     report, counted = trace.run(process, error_console())
@@ -115,6 +137,16 @@ def trace_command(
             sys.stdout.writelines(f"{line}\n" for line in folded(report.target, outstanding))
         case Format.TABLE:
             print_report(report_console(), report, top)
+
+
+def _explain_tables(console: Console, process: Process) -> None:
+    tables = ProcessTables(process)
+    used = tables.needed
+    size = format_size(used.bytes)
+    console.print(
+        f"unwind tables of {tables.objects} object files: {used.rows:,} rows, {size}, read in {tables.seconds:.2f} s",
+        highlight=False,
+    )
 
 
 def _light(process: Process, seconds: float, output: Format, top: int) -> None:

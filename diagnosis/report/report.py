@@ -93,7 +93,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
     """Add symbols to the addresses and a verdict to the numbers. The process should still run, for its symbols."""
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
-    symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
+    symbolized = {stack: symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack)) for stack in changes}
     truth = ResidentMemory(
         first.resident.total_bytes,
         last.resident.total_bytes,
@@ -111,6 +111,7 @@ def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Repo
         lost=lost,
         notes=(
             *explain_lost(lost, window, names),
+            *tracer.notes,
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
         ),
         verdict=judge(

@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
+from heap_trace import (
+    Ending,
+    HeapTrace,
+    Older,
+    TraceClosedError,
+    TraceError,
+    Unwinding,
+    UnwindMode,
+    is_privilege_error,
+)
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators
+from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.mapped import MappedRanges
 
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from heap_trace import Lost, MappingKind, SizeClass, Stack
+    from heap_trace import Lost, MappingKind, SizeClass, Stack, Unwound
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
@@ -85,6 +95,7 @@ class Tracing:
         min_bytes: smaller blocks are left out.
         allow_session: False for an entry and a return program, as on kernels before 6.13.
         at_entry: True for every probe at its function's entry, whatever it costs there.
+        unwind: by unwind tables, or, with OFF, by frame pointers alone.
     """
 
     max_blocks: int = MAX_BLOCKS
@@ -92,6 +103,7 @@ class Tracing:
     min_bytes: int = 0
     allow_session: bool = True
     at_entry: bool = False
+    unwind: UnwindMode = UnwindMode.ON
 
 
 class Tracer:
@@ -104,6 +116,8 @@ class Tracer:
     def __init__(self, process: Process, tracing: Tracing = Tracing()) -> None:
         self.process = process
         self.allocators: tuple[Allocator, ...] = find_allocators(process, at_entry=tracing.at_entry)
+        self._tables = ProcessTables(process) if tracing.unwind is not UnwindMode.OFF else None
+        self.notes: tuple[str, ...] = ()  # of what this trace cannot do, for the report
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
@@ -111,14 +125,7 @@ class Tracer:
         self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
         with ExitStack() as stack:
             try:
-                self._trace = stack.enter_context(
-                    HeapTrace(
-                        max_blocks=tracing.max_blocks,
-                        max_stacks=tracing.max_stacks,
-                        min_bytes=tracing.min_bytes,
-                        allow_session=tracing.allow_session,
-                    )
-                )
+                self._trace = stack.enter_context(self._open(tracing))
                 for allocator in self.allocators:
                     self._attach(allocator)
             except TraceError as error:
@@ -127,6 +134,33 @@ class Tracer:
             stack.callback(self._stop_draining)
             self._drainer.start()
             self._close = stack.pop_all().close
+
+    def _open(self, tracing: Tracing) -> HeapTrace:
+        """Load the program, and the tables of what is mapped; by frame pointers where the kernel refuses the walk."""
+
+        def load(unwinding: Unwinding) -> HeapTrace:
+            return HeapTrace(
+                max_blocks=tracing.max_blocks,
+                max_stacks=tracing.max_stacks,
+                min_bytes=tracing.min_bytes,
+                allow_session=tracing.allow_session,
+                unwinding=unwinding,
+            )
+
+        if self._tables is None:
+            return load(Unwinding())
+        try:
+            trace = load(Unwinding(tracing.unwind, self._tables.capacity()))
+        except TraceError as refusal:
+            trace = load(Unwinding())  # what refuses this as well is told of this
+            self._tables = None
+            self.notes += (
+                f"Stacks are by frame pointers: this kernel refuses to unwind ({str(refusal).split(chr(10))[0]}).",
+            )
+            return trace
+        if trace.tables:
+            self._tables.load(trace.tables)
+        return trace
 
     def _attach(self, allocator: Allocator) -> None:
         code = [
@@ -138,11 +172,15 @@ class Tracer:
         self._trace.attach(self.process.pid, str(allocator.path), probes, code)
 
     def _drain(self) -> None:
-        """Keep the rings from filling up between snapshots."""
+        """Keep the rings from filling up between snapshots, and the unwind tables as the process's mappings are."""
         while not self._closing.wait(DRAIN_SECONDS):
             try:
                 with self._lock:
                     self._read_rings()
+                if self._tables:
+                    self._tables.refresh()
+            except LabError:
+                continue  # the process has ended: what it had mapped is known
             except (TraceError, TraceClosedError):
                 return  # the next snapshot meets the same error, and raises it where it can be handled
 
@@ -218,6 +256,19 @@ class Tracer:
         """The return addresses of a stack of a snapshot, innermost first; none for the unknown stack."""
         found = self._stacks.get(stack)
         return found.frames if found else ()
+
+    def ending(self, stack: int) -> Ending:
+        """How a stack of a snapshot ended."""
+        found = self._stacks.get(stack)
+        if found is None:
+            return Ending.UNKNOWN
+        if found.ending is Ending.NOT_LOADED and self._tables and not self._tables.was_code(found.frames[-1]):
+            return Ending.UNREADABLE  # the address was no return address
+        return found.ending
+
+    def unwound(self) -> Unwound:
+        """What the program has unwound so far."""
+        return self._trace.unwound()
 
     def lost(self) -> Mapping[Lost, int]:
         """How many events were not counted, or not in full, by reason."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.client import ParserError
-from diagnosis.target.parser.facts import ElfObject, Export, Placement, Segment
+from diagnosis.target.parser.facts import ElfObject, Export, Placement, ReturnedTo, Segment, UnwindFacts
 
 if TYPE_CHECKING:
     from diagnosis.target.parser.protocol import Message
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_SEGMENTS = 256
 MAX_EXPORTS = 1 << 20
 MAX_FRAMES = 64
+MAX_RETURNED_TO = 64
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
 _EXPORT = struct.Struct("<QQ")
 
@@ -68,12 +69,35 @@ def object_of(answer: Message) -> ElfObject:
     return ElfObject(
         machine=safe_text(_is(str, fields.get("machine"))),
         bits=_number(fields.get("bits")),
-        segments=tuple(
-            Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
-            for each in _items(fields.get("segments"), MAX_SEGMENTS)
-        ),
+        segments=_segments(answer),
         exports=exports,
         build_id=_text(fields.get("build_id"), _BUILD_ID),
+    )
+
+
+def _segments(answer: Message) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
+        for each in _items(answer.fields.get("segments"), MAX_SEGMENTS)
+    )
+
+
+def unwind_facts_of(answer: Message) -> UnwindFacts:
+    """What comes with call frame information, which is the payload: it is text, and read as any text can be.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    fields = answer.fields
+    return UnwindFacts(
+        segments=_segments(answer),
+        entry=_number(fields.get("entry")),
+        returned_to=tuple(
+            ReturnedTo(
+                _number(_is(dict, each).get("address")), _number(each.get("size")), _is(bool, each.get("is_signal"))
+            )
+            for each in _items(fields.get("returned_to"), MAX_RETURNED_TO)
+        ),
     )
 
 

@@ -67,3 +67,26 @@ class Placement:
     instruction: str
     emulated: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class ReturnedTo:
+    """Code that functions return to at its first byte: a signal's trampoline, or where a coroutine ends."""
+
+    address: int
+    size: int
+    is_signal: bool
+
+
+@dataclass(frozen=True)
+class UnwindFacts:
+    """What unwinding needs of an object beside its call frame information. Addresses are the object's own."""
+
+    segments: tuple[Segment, ...]
+    entry: int
+    returned_to: tuple[ReturnedTo, ...]
+
+    @property
+    def base(self) -> int:
+        """The address of the first segment, from which addresses in the text count."""
+        return self.segments[0].address

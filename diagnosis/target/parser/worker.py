@@ -27,6 +27,7 @@ from diagnosis.target.parser.elf import copy_sections, functions, mentions, read
 from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
+from diagnosis.target.parser.unwind_facts import read_unwind_facts
 from diagnosis.target.placement import place
 
 if TYPE_CHECKING:
@@ -200,14 +201,15 @@ class Worker:
         return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
 
     def _cfi(self, message: Message) -> Message:
-        """All call frame information of an object, as symbolic writes it."""
+        """All call frame information of an object, as symbolic writes it, and what else unwinding needs."""
         (descriptor,) = message.descriptors
+        facts = asdict(read_unwind_facts(descriptor))
         memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
         found = next(Archive.from_bytes(memory).iter_objects())
         text = found.make_cficache().open_stream().read(MAX_PAYLOAD + 1)
         if len(text) > MAX_PAYLOAD:
             raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
-        return Message({}, text)
+        return Message(facts, text)
 
 
 def warm_up() -> None:
