@@ -117,6 +117,10 @@ class Group:
         for each in self._roster.traced():
             each.symbolizer.refresh()
 
+    def lost_names(self) -> dict[str, str]:
+        """The files whose names or lines are missing, and why: see `Symbolizer.lost_names`."""
+        return {file: why for each in self._roster.traced() for file, why in each.symbolizer.lost_names().items()}
+
     def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
         """The stack that `frames` gave."""
         return self._roster.names.stack(addresses[0])

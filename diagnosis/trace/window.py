@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.memory import read_memory
+from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from heap_trace import Lost
 
     from diagnosis.target.memory import Memory
-    from diagnosis.target.process import Process, Resident
+    from diagnosis.target.process import Resident
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
@@ -103,7 +104,9 @@ def _broken_off(tracer: Tracer, program: tuple[str, ...]) -> Ending | None:
 
 
 def _memory(process: Process) -> Memory | None:
-    """What its memory is made of now; None where that cannot be read, or it has ended."""
+    """What its memory is made of now; None where that cannot be read, it has ended, or it is several processes."""
+    if not isinstance(process, Process):
+        return None
     try:
         return read_memory(process.pid, process.proc)
     except LabError:

@@ -167,7 +167,7 @@ def test_without_btf_or_tracefs_nothing_begins(
 def test_doctor_lists_what_is_there(memleak_lab: Command) -> None:
     status, out, err = memleak_lab("doctor")
     assert (status, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 7
+    assert [line.split()[0] for line in out.splitlines()] == ["ok"] * 9
 
 
 def test_doctor_names_everything_that_is_missing_with_its_remedy(

@@ -28,7 +28,8 @@ def frame(function: str, module: str = "server") -> Frame:
         "std::__cxx11::basic_string<char>::_M_create(unsigned long&, unsigned long)",
         "alloc::raw_vec::RawVec<T,A>::grow_one", "alloc::alloc::exchange_malloc", "__rust_alloc", "__rdl_alloc",
         "<alloc::vec::Vec<T> as core::clone::Clone>::clone", "hashbrown::raw::RawTable<T,A>::reserve_rehash",
-        "core::iter::traits::iterator::Iterator::collect",
+        "core::iter::traits::iterator::Iterator::collect", "xmalloc.cold", "zmalloc.part.0",
+        "_ZSt11make_sharedI4NodeJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES4_E4typeEEDpOT0_",
     ],
 )  # fmt: skip
 def test_who_takes_for_his_caller_is_passed_over(name: str) -> None:

@@ -150,5 +150,5 @@ def test_stacks_of_threads_that_nobody_joins_are_growth(kinds: Path) -> None:
     verdict = report["verdict"]
     assert verdict["answer"] != "no leak", verdict["summary"]
     assert "thread stacks grew by" in verdict["summary"]
-    assert "pthread_create" in verdict["summary"]
+    assert "reserved by job_start" in verdict["summary"]
     assert part(report, "stacks") > 5 * MIB

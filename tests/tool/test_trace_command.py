@@ -145,7 +145,7 @@ def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> No
         found = report("--pid", process.pid, "--duration", "3s", "--all")
     assert not found["verdict"]["leak"], found["verdict"]["summary"]
     assert found["verdict"]["answer"] == "no leak"
-    assert sum(stack["allocations"] for stack in found["stacks"]) > 100_000
+    assert sum(stack["allocations"] for stack in found["stacks"]) > 1000
     assert not any(found["lost"].values()), found["lost"]
 
 
