@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from diagnosis.target.parser.answers import unwind_facts_of
 from diagnosis.target.parser.client import Budget, ParserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from heap_trace.unwind import Table, UnwindTables
@@ -34,6 +35,9 @@ PAGE = mmap.PAGESIZE
 
 # How far the entry code of a program goes that has no call frame information. It is a dozen instructions.
 ENTRY_BYTES = 48
+
+# Executable mappings that the eBPF program can look through: UNWIND_MAX_MODULES of native/trace/src/unwind.h.
+MAX_MODULES = 4096
 
 # Rows have addresses of 32 bits.
 MAX_ADDRESS = 1 << 32
@@ -197,7 +201,17 @@ class ProcessTables:
 
     def _set_modules(self) -> None:
         if self._tables is not None:
-            self._tables.set_modules([self._module(mapping) for mapping in self._mappings])
+            self._tables.set_modules([self._module(mapping) for mapping in self._walked()])
+
+    def _walked(self) -> Sequence[Mapping]:
+        """What there is room for: of more mappings, those of the files that have the fewest.
+
+        A file that is mapped ten thousand times does not take the place of the libraries.
+        """
+        if len(self._mappings) <= MAX_MODULES:
+            return self._mappings
+        many = Counter(mapping.file for mapping in self._mappings)
+        return sorted(self._mappings, key=lambda mapping: many[mapping.file])[:MAX_MODULES]
 
     def _module(self, mapping: Mapping) -> Module:
         layout = self._layout(mapping)

@@ -15,13 +15,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heap_trace import TraceError
+from heap_trace.unwind import ObjectRows
+
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import names_of, object_of, places_of, unwind_facts_of
+from diagnosis.target.parser.answers import names_of, object_of, places_of, probes_of, symbols_of, unwind_facts_of
 from diagnosis.target.parser.client import Budget, Parser, ParserError
+from diagnosis.target.parser.facts import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -217,6 +221,41 @@ class Fuzzer:
         lookup = {"id": number, "addresses": addresses}
         tally.ask(lambda: places_of(ask("lookup", lookup, budget=budget), len(addresses)))
         tally.ask(lambda: unwind_facts_of(ask("cfi", files=files, budget=budget)))
+        tables = {"names": ["fill", "malloc_twice"], "ends": ["lloc"], "variables": ["environ"]}
+        tally.ask(lambda: symbols_of(ask("symbols", tables, files=files, budget=budget)))
+        functions = [
+            Wanted(
+                name,
+                address,
+                self._rng.choice((0, 32, 1 << 40)),
+                1,
+                frees=False,
+                throws=bool(throws),
+                may_delegate=True,
+            )
+            for throws, (name, address) in enumerate((("fill", 0x1150), ("malloc_twice", self._rng.randrange(1 << 13))))
+        ]
+        probes = {"functions": [asdict(each) for each in functions], "known": {"malloc": False}, "at_entry": False}
+        tally.ask(lambda: probes_of(ask("probes", probes, files=files, budget=budget), len(functions)))
+
+    def call_frames(self, seeds: list[bytes], count: int) -> Iterator[Tally]:
+        """Mutated texts of call frame information, which the tracer itself makes rows of; the tally after each."""
+        tally = Tally(self._parser)
+        texts = []
+        for seed in seeds:
+            descriptor = os.memfd_create("seed")
+            os.write(descriptor, seed)
+            texts.append(self._parser.ask("cfi", files=[descriptor], budget=self._budget).payload)
+            os.close(descriptor)
+        for _ in range(count):
+            try:
+                rows = ObjectRows(mutate(self._rng.choice(texts), self._rng))
+                rows.find(self._rng.randrange(1 << 32))
+                tally.answers += 1
+            except TraceError:
+                tally.refusals += 1
+            tally.end()
+            yield tally
 
     def perf_maps(self, count: int) -> Iterator[Tally]:
         """Mutated perf maps; the tally after each."""
@@ -257,6 +296,7 @@ def main() -> None:
         fuzzer = Fuzzer(sandbox, options.seed)
         kinds = {
             "ELF files": fuzzer.elf_files(elf_seeds(Path(folder)), options.files),
+            "call frames": fuzzer.call_frames(elf_seeds(Path(folder)), options.maps),
             "perf maps": fuzzer.perf_maps(options.maps),
             "symbols": fuzzer.symbols(options.maps),
         }

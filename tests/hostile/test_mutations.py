@@ -36,6 +36,11 @@ def test_mutated_files_are_answered_or_refused_and_the_next_one_too(parser: Pars
     assert tally.slowest < LONGEST_SECONDS
 
 
+def test_mutated_call_frames_become_rows_or_none(parser: Parser, tmp_path: Path) -> None:
+    tally = last(Fuzzer(parser, seed=3).call_frames(elf_seeds(tmp_path), 300))
+    assert (tally.mutants, tally.answers + tally.refusals) == (300, 300)
+
+
 def test_mutated_perf_maps_are_answered(parser: Parser) -> None:
     tally = last(Fuzzer(parser, seed=3).perf_maps(200))
     assert (tally.mutants, tally.answers) == (200, 400)

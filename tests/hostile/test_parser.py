@@ -34,6 +34,7 @@ EVERY_QUESTION: tuple[tuple[str, dict[str, Any]], ...] = (
     ("open", {"id": 1, "kind": "debug"}),
     ("lookup", {"id": 1, "addresses": [0, 0x100, 1 << 63, (1 << 64) - 1]}),
     ("open", {"id": 2, "kind": "symbols"}),
+    ("symbols", {"names": ["malloc"], "ends": ["free"], "variables": ["environ"]}),
     ("cfi", {"patterns": ["c3", "0f05"]}),
 )
 
