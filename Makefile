@@ -109,7 +109,7 @@ guide: $(VENV)/dev ## Run every tool on the same leak, and write what it says in
 	$(SUDO) $(BIN)/python -m comparison.guide $(ARGS)
 
 .PHONY: bench-service
-bench-service: $(VENV)/lab ## Throughput and latency of the service
+bench-service: $(VENV)/lab ## The service under load and beside hostile clients
 	$(BIN)/python -m comparison.loops.service $(ARGS)
 
 .PHONY: clean

@@ -18,7 +18,7 @@ from service.claims import RuntimeView
 from service.config import ConfigError, ServiceConfig
 from service.events import emit, open_standard_files, report_error
 from service.limits import Limits, raise_file_limit
-from service.listeners import BindError, address, open_listeners
+from service.listeners import StartError, address, open_listeners
 from service.metrics import MeasuredRequests, RequestMetrics, make_registry
 from service.probes import Probes
 from service.routes import catalog_app, health_body, ledger_app, metrics_app, ready_body
@@ -46,14 +46,14 @@ class Service:
         self._view = RuntimeView(config.memory_limit_bytes)
         registry = make_registry(self._view)
         requests = RequestMetrics(registry)
-        schedule = Schedule(config.speed)
-        self._lookups = Lookups(self._cache, schedule)
+        self._schedule = Schedule(config.speed)
+        self._lookups = Lookups(self._cache, self._schedule)
         apps: dict[int, ASGIApp] = {
             catalog.getsockname()[1]: MeasuredRequests(
                 catalog_app(self._view, self._lookups, stopping=self._stopping), requests
             ),
             metrics.getsockname()[1]: metrics_app(registry),
-            ledger.getsockname()[1]: ledger_app(self._cache, schedule),
+            ledger.getsockname()[1]: ledger_app(self._cache, self._schedule),
         }
         bodies = {"/health": lambda: health_body(self._view), "/ready": lambda: ready_body(self._stopping())}
         self._server = Server(
@@ -85,8 +85,12 @@ class Service:
 
     def _start(self) -> None:
         # In this order: whose thread comes first has an arena first.
-        self._lookups.start()
-        self._cache.start()
+        try:
+            self._lookups.start()
+            self._schedule.restart()
+            self._cache.start()
+        except (OSError, RuntimeError) as error:
+            raise StartError(f"{error}. Raise the limit on memory (ulimit -v) or on processes (ulimit -u).") from error
         catalog, metrics, ledger = map(address, self._listeners)
         emit("listening", http=catalog, metrics=metrics, ledger=ledger, pid=os.getpid())
 
@@ -99,7 +103,7 @@ def run(config: ServiceConfig) -> None:
     arena for it and no other, so that the loop's memory and the front's are still there.
 
     Raises:
-        BindError: a port is taken.
+        StartError: a port is taken, or there are no threads to be had.
     """
     listeners = open_listeners(config)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -127,7 +131,7 @@ def main() -> int:
     except ConfigError as error:
         report_error("service", error)
         return 2
-    except BindError as error:
+    except StartError as error:
         report_error("service", error)
         return 1
     return 0

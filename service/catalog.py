@@ -28,6 +28,7 @@ INLINE_SECONDS = 0.0002
 LOOKUP_THREADS = 2
 # At 5 ms a lookup this is a few seconds of work: later ones are refused at once rather than kept waiting.
 LOOKUPS_WAITING = 1000
+START_SECONDS = 1.0
 
 MATERIALS = ("Ash", "Brass", "Clay", "Copper", "Glass", "Iron", "Linen", "Oak", "Slate", "Wool")
 THINGS = ("basket", "bench", "bowl", "chair", "clock", "frame", "lamp", "shelf", "tray", "vase")
@@ -80,8 +81,13 @@ class Lookups:
         self._last_walk_seconds = 0.0
 
     def start(self) -> None:
-        """Start the threads now, while there is memory for their stacks, and not with the first lookups."""
-        started = threading.Barrier(LOOKUP_THREADS)  # each waits for the others, so that none does the work of two
+        """Start the threads now, while there is memory for their stacks, and not with the first lookups.
+
+        Raises:
+            RuntimeError: the system gives no thread.
+        """
+        # Each waits for the others, so that none does the work of two; not for long, where one cannot be started.
+        started = threading.Barrier(LOOKUP_THREADS, timeout=START_SECONDS)
         for _ in range(LOOKUP_THREADS):
             self._pool.submit(started.wait)
 

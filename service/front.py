@@ -138,7 +138,9 @@ class Front:
             ready = [file for file, _ in self._poll.poll(SWEEP_SECONDS, READS_A_TURN)]
             if self._wake in ready:
                 return False
-            accepted = self._accept([self._listeners[file] for file in ready if file in self._listeners])
+            # A full batch says nothing of the rest: a listener may come 10,000 connections later in epoll's list.
+            full = len(ready) == READS_A_TURN
+            accepted = self._accept([each for file, each in self._listeners.items() if full or file in ready])
             if accepted >= PRESSING:
                 self._pressed_until = time.monotonic() + PRESSED_SECONDS
             for file in ready:

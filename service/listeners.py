@@ -13,13 +13,17 @@ from service.config import LOOPBACK, variable
 if TYPE_CHECKING:
     from service.config import ServiceConfig
 
-__all__ = ["BindError", "address", "listen", "open_listeners"]
+__all__ = ["BindError", "StartError", "address", "listen", "open_listeners"]
 
 # The kernel queues this many connections (or net.core.somaxconn, if that is less) until they are accepted.
 BACKLOG: Final = 4096
 
 
-class BindError(Exception):
+class StartError(Exception):
+    """What the service needs for its start and does not get. The text is one line, with what to change."""
+
+
+class BindError(StartError):
     """An address that cannot be listened on, and the variable to change."""
 
 

@@ -35,6 +35,10 @@ class Schedule:
         self._clock = clock
         self._started = clock()
 
+    def restart(self) -> None:
+        """Begin the story anew, now: with the leak, and not with what comes before it."""
+        self._started = self._clock()
+
     @property
     def elapsed_seconds(self) -> float:
         """Story time in seconds."""

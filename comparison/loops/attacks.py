@@ -106,12 +106,17 @@ def _hold(port: int, count: int, spread: float, after: float = 0.0) -> dict[str,
 
 
 def hang_up(port: int, seconds: float) -> dict[str, int]:
-    """Ask for a lookup and hang up, as fast as one process can."""
+    """Ask for a lookup and hang up, as fast as one process can, from many addresses.
+
+    One address would run out of ports, and the probes beside it would wait for theirs.
+    """
     made = 0
     _begun()
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError), _connect(port) as client:
+    for peer in itertools.cycle(range(1, 251)):
+        if time.monotonic() >= until:
+            break
+        with contextlib.suppress(OSError), _connect(port, peer=peer) as client:
             client.send(LOOKUP)
             made += 1
     return {"lookups": made}

@@ -1,21 +1,25 @@
 """The command ``memleak-lab``."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from diagnosis.base.errors import LabError
+from diagnosis.cli.formats import emit
+from diagnosis.cli.origin import tool_version
+from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
-from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude, statuses_text
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.watch import watch_command
-from diagnosis.doctor.preflight import Machine, check_parser
+from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
 from diagnosis.lab import ledger as ledgers
@@ -27,6 +31,8 @@ DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
     help="Find a native memory leak with eBPF, and check the diagnosis against exact counts.",
+    epilog="Exit statuses:\n\n\b\n" + statuses_text(),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +40,24 @@ app = typer.Typer(
 app.command("run")(run_command)
 app.command("trace")(trace_command)
 app.command("watch")(watch_command)
+app.command("report")(report_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"memleak-lab {tool_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find a native memory leak with eBPF, and check the diagnosis against exact counts."""
+    del version
 
 
 @app.command()
@@ -54,6 +78,8 @@ def doctor(
     checks = check_way(way, Machine())
     if way is Way.LAB:
         checks.append(check_parser(shared_parser()))
+        if all(check.ok for check in checks):
+            checks += check_probes()
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)
@@ -91,7 +117,7 @@ def _read_answer(path: Path) -> tuple[str, float]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
-    if not verdict["leak"]:
+    if not function:
         raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
     return function, sum(rates)
 
@@ -102,8 +128,20 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _fail(what: str) -> NoReturn:
+    """End with one line."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"memleak-lab: {what}\n")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try to write what is left at its end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_USAGE)
+
+
 def main() -> None:
-    """Run the command. Exit status 0: done and right; 1: wrong or missing; 2: it could not be done; 130: stopped."""
+    """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
@@ -111,12 +149,13 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except LabError as error:
-        sys.stderr.write(f"memleak-lab: {error}\n")
-        sys.exit(EXIT_USAGE)
+        _fail(str(error))
     except typer.TyperException as error:
-        sys.stderr.write(f"memleak-lab: {error.format_message()}\n")
-        sys.exit(EXIT_USAGE)
+        _fail(error.format_message())
+    except OSError as error:  # a disk that is full
+        _fail(f"standard output: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         status = EXIT_INTERRUPTED
     if status == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt

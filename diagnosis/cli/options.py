@@ -12,7 +12,7 @@ from diagnosis.doctor.preflight import check_machine
 from diagnosis.target.custom_allocator import parse_allocator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from diagnosis.doctor.preflight import Machine
 
@@ -52,6 +52,13 @@ def check_window(name: str, seconds: float) -> None:
             f"{name} is {seconds:g} s: it must be from {SHORTEST_WINDOW_SECONDS:g} to {LONGEST_WINDOW_SECONDS:g} s",
             f"try {name} 10s",
         )
+
+
+def refuse_together(name: str, given: object, others: Mapping[str, object]) -> None:
+    """Raise a LabError for options that do nothing beside one that is given."""
+    useless = [other for other, value in others.items() if value]
+    if given and useless:
+        raise LabError(f"{useless[0]} does nothing with {name}", f"leave {useless[0]} out, or {name}")
 
 
 def require_machine(machine: Machine) -> None:

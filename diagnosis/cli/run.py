@@ -1,7 +1,6 @@
 """``memleak-lab run``: the whole lab on this machine."""
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +9,19 @@ from catalog_cache import RANGES, Options
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import KIB, MIB, format_size
+from diagnosis.cli.formats import check_writable, write_file
 from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
+from diagnosis.cli.origin import origin_of_this
 from diagnosis.cli.status import conclude
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.chart import draw_chart, require_plotting
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
-from diagnosis.output.document import report_as_json
-from diagnosis.output.tables import print_report, report_console
+from diagnosis.output.document import Capture, report_as_json
+from diagnosis.output.tables import print_grade, print_report, report_console
 
-# A leak in fewer steps cannot be distinguished from chance: see TREND_OVER_SCATTER in verdict.py.
+# A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
 # The leak's own defaults and ranges, but for the speed: this run is to end within minutes.
 LEAK = Options()
@@ -51,6 +52,9 @@ def run_command(
         Path | None,
         typer.Option(metavar="FILE.svg", help="Draw claims against truth here (or FILE.png).", dir_okay=False),
     ] = None,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Trace with an entry and a return program, as on kernels before 6.13.")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view.")] = False,
 ) -> None:
     """Run the whole lab on this machine: the leak, the claims, the diagnosis and the grade."""
@@ -61,22 +65,29 @@ def run_command(
     check_window("--window", window)
     _check_trend(window, options)
     _check_cap(duration, window, options)
-    for name, path in (("--report", report), ("--chart", chart)):
-        if path is not None and not os.access(path.resolve().parent, os.W_OK):
-            raise LabError(f"{name} {path}: its folder cannot be written", f"mkdir -p {path.parent}")
+    check_writable("--report", report)
+    check_writable("--chart", chart)
     if chart is not None:
         require_plotting(chart)
     console = report_console()
     machine = Machine()
     require_machine(machine)
     user = choose_user(machine.environ, machine.euid)
+    origin = origin_of_this({"speed": speed, "duration": duration, "window": window, "chunk": chunk, "cap": cap})
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
-    outcome = run(RunOptions(speed, duration, window, chunk, cap), user, view)
-    print_report(console, outcome.report, claims=outcome.claims)
+    outcome = run(RunOptions(speed, duration, window, chunk, cap, allow_session=not pair), user, view)
+    # The files first: a terminal that was closed does not take them with it.
+    failed = []
     if report is not None:
-        report.write_text(report_as_json(outcome.report, outcome.claims, outcome.ledger))
+        capture = Capture(outcome.report, origin)
+        text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)
+        failed += write_file(report, lambda path: path.write_text(text))
     if chart is not None:
-        draw_chart(chart, outcome.moments, outcome.report)
+        failed += write_file(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
+    print_report(console, outcome.report, claims=outcome.claims)
+    if failed:
+        print_grade(console, outcome.grade)
+        raise failed[0]
     conclude(console, outcome.grade)
 
 

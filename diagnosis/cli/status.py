@@ -15,15 +15,34 @@ if TYPE_CHECKING:
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
+EXIT_FOUND = 3
+EXIT_NO_GRADE = 4
 EXIT_INTERRUPTED = 130
+
+# The one table, for --help and docs/DIAGNOSIS.md.
+STATUSES = {
+    0: "done, and right where there is something to be right about",
+    EXIT_WRONG: "wrong (run, verify), or something is missing or left (doctor)",
+    EXIT_USAGE: "it could not be done, or a file could not be written: standard error has the reason in one line",
+    EXIT_FOUND: "trace --fail-on: a leak, or growth, was found",
+    EXIT_NO_GRADE: "run: the diagnosis is there, and its grade is not available",
+    EXIT_INTERRUPTED: "stopped by Ctrl-C or a signal: everything it started is gone",
+}
+
+
+def statuses_text() -> str:
+    """The table, a line each."""
+    return "\n".join(f"{status:>4}  {meaning}" for status, meaning in STATUSES.items())
 
 
 def conclude(console: Console, result: Grade) -> None:
     """Print right or wrong, and end with the exit status that says the same.
 
     Raises:
-        typer.Exit: the answer is wrong.
+        typer.Exit: the answer is wrong, or there is no grade.
     """
     print_grade(console, result)
+    if not result.available:
+        raise typer.Exit(EXIT_NO_GRADE)
     if not result.right:
         raise typer.Exit(EXIT_WRONG)

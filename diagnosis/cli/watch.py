@@ -1,15 +1,30 @@
 """``memleak-lab watch``: find the process to trace."""
 
+import enum
+import json
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.live import Live
 
+from diagnosis.cli.formats import emit
 from diagnosis.cli.options import check_window, duration_option, require_machine
 from diagnosis.doctor.preflight import Machine
-from diagnosis.faults.watch import all_pids, watch
-from diagnosis.output.tables import error_console, print_watch, report_console
+from diagnosis.faults.watch import Growth, all_pids, watch
+from diagnosis.output.tables import error_console, report_console
+from diagnosis.output.watched import growth_table, print_watch
 from diagnosis.target.targets import pids_of_named_container
+
+
+class WatchFormat(enum.StrEnum):
+    """How what was watched is printed."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def watch_command(
@@ -19,10 +34,25 @@ def watch_command(
     ] = None,
     duration: Annotated[float, duration_option("--duration", text="How long to watch.")] = "20s",  # type: ignore[assignment] # typer parses it
     top: Annotated[int, typer.Option(min=1, max=100, help="Show this many processes.")] = 5,
+    output: Annotated[WatchFormat, typer.Option("--format", help="How to print it.")] = WatchFormat.TABLE,
 ) -> None:
     """Watch all processes of this machine: which ones grow, and in which code. It has no measurable cost."""
     check_window("--duration", duration)
     require_machine(Machine())
     pids = all_pids if container is None else lambda: pids_of_named_container(container)
-    error_console().print(f"watching for {duration:g} s", highlight=False)
-    print_watch(report_console(), watch(pids, duration, top, time.sleep))
+    errors = error_console()
+    errors.print(f"watching for {duration:g} s", highlight=False)
+    # What refreshes goes to standard error as well: the result can be piped on.
+    with ExitStack() as stack:
+        look = None
+        if errors.is_terminal:
+            live = stack.enter_context(Live(console=errors, transient=True))
+
+            def look(growing: Sequence[Growth]) -> None:
+                live.update(growth_table(growing, errors.width))
+
+        watched = watch(pids, duration, top, time.sleep, look=look)
+    if output is WatchFormat.JSON:
+        emit(json.dumps(asdict(watched), indent=2) + "\n")
+    else:
+        print_watch(report_console(), watched)

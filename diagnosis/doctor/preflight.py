@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diagnosis.base.errors import LabError
 from diagnosis.target.parser.client import ParserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from diagnosis.target.parser.client import Parser
+    from diagnosis.trace.trial import Trial
 
 ARCHITECTURES = ("x86_64", "aarch64")
 
@@ -60,6 +62,11 @@ def check_machine(machine: Machine) -> list[Check]:
     if all(check.ok for check in checks):
         checks.append(_load(_load_program))
     return checks
+
+
+def check_probes(try_them: Callable[[], Trial] | None = None, sample: Callable[[], None] | None = None) -> list[Check]:
+    """What only a trial tells: probes attached to a child of this program, and the sampler of page faults loaded."""
+    return [_trial(try_them or _try_probes), _sampler(sample or _sample_faults)]
 
 
 def check_parser(parser: Parser) -> Check:
@@ -122,6 +129,42 @@ def _load_program() -> str:
 
     with HeapTrace(max_blocks=1, max_stacks=1) as trace:
         return "one program for entry and return" if trace.uses_session else "an entry and a return program"
+
+
+def _try_probes() -> Trial:
+    from diagnosis.trace.trial import try_probes  # noqa: PLC0415 - needs the compiled package
+
+    return try_probes()
+
+
+def _sample_faults() -> None:
+    from heap_trace.page_faults import PageFaults  # noqa: PLC0415
+
+    PageFaults().close()
+
+
+def _trial(try_them: Callable[[], Trial]) -> Check:
+    try:
+        trial = try_them()
+    except (ImportError, OSError, LabError) as error:
+        return Check("probes", ok=False, found=str(error), remedy="see `dmesg` for a lockdown, or use trace --light")
+    if trial.exact:
+        return Check("probes", ok=True, found="attached to a process of this program: every block was counted")
+    ended = f", and signal {trial.ended_by} ended it" if trial.ended_by else ""
+    return Check(
+        "probes",
+        ok=False,
+        found=f"a process of this program had {trial.counted} of its blocks counted{ended}",
+        remedy="trace nothing on this machine, and report its kernel",
+    )
+
+
+def _sampler(sample: Callable[[], None]) -> Check:
+    try:
+        sample()
+    except (ImportError, OSError) as error:
+        return Check("page faults", ok=False, found=str(error), remedy="trace without --light; watch will not work")
+    return Check("page faults", ok=True, found="the kernel takes the sampler of --light and watch")
 
 
 def _load(load: Callable[[], str]) -> Check:

@@ -7,11 +7,12 @@ tell how many blocks there are, nor what was freed and used again.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
+from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
@@ -19,11 +20,14 @@ from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.lost import explain_names
 from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
-from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Verdict, keeps_growing
-from diagnosis.target.libc import is_c_runtime
+from diagnosis.report.summary import Verdict
+from diagnosis.report.trend import OPEN, Trend, trend
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Answer, Touched
+from diagnosis.report.wrappers import first_own, takes_for_its_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from diagnosis.faults.growth import TouchedStack
     from diagnosis.report.site import CallSite
@@ -42,12 +46,15 @@ class LightReport:
     notes: tuple[str, ...]
     verdict: Verdict
 
-    def to_json(self) -> str:
-        """The report as JSON, with a line end."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
-
-def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Callable[[float], bool]) -> LightReport:
+def sample(
+    process: Process,
+    symbolizer: Symbolizer,
+    seconds: float,
+    pause: Callable[[float], bool],
+    *,
+    smallest: int = SMALLEST_LEAK_BYTES,
+) -> LightReport:
     """Sample one process for a while.
 
     Raises:
@@ -72,34 +79,66 @@ def sample(process: Process, symbolizer: Symbolizer, seconds: float, pause: Call
     truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
-    anonymous = [each.anonymous_bytes for each in resident]
-    verdict = _judge(stacks, [size - anonymous[0] for size in anonymous], took)
+    held = [each.held_bytes for each in resident]
+    verdict = _judge(stacks, [size - held[0] for size in held], took, smallest)
     return LightReport(Target(process.pid, process.command), took, stacks, truth, notes, verdict)
 
 
-def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float) -> Verdict:
+def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:
     grew = f"its own memory changed by {format_size(growth[-1])} in {format_duration(seconds)}"
-    if growth[-1] < SMALLEST_LEAK_BYTES or not keeps_growing(growth):
-        return Verdict(leak=False, function="", caller="", summary=f"No growth found: {grew}, and not steadily.")
+    shape = trend(growth)
+    if growth[-1] < smallest or shape not in OPEN:
+        return Verdict(Answer.NO_LEAK, "", "", f"No growth found: {grew}, and it does not go on.")
     if not stacks or not stacks[0].frames:
         raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
     # The cause is not memset and the like, but the first function of the program's own.
     worst = stacks[0]
-    own = _own_site(worst)
+    own = call_site(worst.frames)
+    steadily = ", steadily" if shape is Trend.STEADY else ""
+    decides = "trace without --light: it is exact, and sees what is freed"
     return Verdict(
-        leak=True,
-        function=own.function,
-        caller=own.caller,
-        summary=(
-            f"SUSPECT: {grew}, steadily; {own.function}, called from {own.caller or 'an unknown place'}, touched"
-            f" {format_size(worst.touched_bytes)} of new memory"
-            f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples)."
-            f" To be exact, and to see what is freed: trace without --light"
-        ),
+        Answer.GROWING,
+        own.function,
+        own.caller,
+        f"GROWING: {grew}{steadily}; {own.function}, called from {own.caller or 'an unknown place'}, touched"
+        f" {format_size(worst.touched_bytes)} of new memory"
+        f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples). What decides: {decides}.",
+        decides,
     )
 
 
-def _own_site(stack: TouchedStack) -> CallSite:
-    """The first function outside the C library and its caller, or the first two at all."""
-    own = [frame for frame in stack.frames if not is_c_runtime(frame.module)]
-    return call_site(own or stack.frames)
+def touched_sites(stacks: tuple[TouchedStack, ...]) -> list[Touched]:
+    """The call sites under which memory became resident, most first, where they are not an allocator's."""
+    sizes: defaultdict[CallSite, float] = defaultdict(float)
+    for stack in stacks:
+        if stack.frames and not takes_for_its_caller(stack.frames[first_own(stack.frames)]):
+            sizes[call_site(stack.frames)] += stack.touched_bytes
+    return [Touched(site, size) for site, size in sorted(sizes.items(), key=lambda item: -item[1])]
+
+
+class FaultsBeside:
+    """Samples page faults beside an exact trace, where the kernel lets it: it costs the process nothing measurable.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._sampler: GrowthSampler | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(LabError):  # the trace does without: its account then says whom to ask
+            self._sampler = GrowthSampler(self._pid)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sampler:
+            self._sampler.close()
+
+    def touched(self, symbolizer: Symbolizer) -> list[Touched]:
+        """Who touched new memory since the start, most first."""
+        if not self._sampler:
+            return []
+        return touched_sites(tuple(self._sampler.read().stacks_of(self._pid, symbolizer)))

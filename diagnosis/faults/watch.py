@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from diagnosis.base.errors import LabError
 from diagnosis.faults.growth import GrowthSampler
@@ -13,7 +14,7 @@ from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from diagnosis.faults.growth import FaultWindow, TouchedStack
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 # Less than this in a window is noise: the kernel itself counts resident memory in batches of some dozen pages.
 SMALLEST_GROWTH_BYTES = 1 << 20
 SHOWN_STACKS = 3
+
+# What is watched live is looked at this often.
+LOOK_SECONDS = 1.0
+
+
+class Growth(NamedTuple):
+    """A process that grows, so far. Sizes in bytes."""
+
+    pid: int
+    command: str
+    held_bytes: int
+    growth_bytes: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,13 @@ def all_pids(proc: Path = PROC) -> list[int]:
 
 
 def watch(
-    pids: Callable[[], Iterable[int]], seconds: float, shown: int, pause: Callable[[float], object], proc: Path = PROC
+    pids: Callable[[], Iterable[int]],
+    seconds: float,
+    shown: int,
+    pause: Callable[[float], object],
+    proc: Path = PROC,
+    *,
+    look: Callable[[Sequence[Growth]], object] | None = None,
 ) -> Watch:
     """Watch processes for a while.
 
@@ -62,6 +81,7 @@ def watch(
         shown: for how many of the processes that grew most the code is looked up.
         pause: waits for a number of seconds.
         proc: where procfs is mounted.
+        look: called every second with those that grew most so far.
 
     Raises:
         LabError: page faults cannot be sampled.
@@ -70,7 +90,13 @@ def watch(
         sampler = GrowthSampler()
         stack.callback(sampler.close)
         before = _resident(pids(), proc)
-        pause(seconds)
+        left = seconds
+        while left > 0:
+            step = min(left, LOOK_SECONDS) if look else left
+            pause(step)
+            left -= step
+            if look:
+                look(_most(before, _resident(pids(), proc), shown, proc))
         window = sampler.read()
         after = _resident(pids(), proc)
     grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
@@ -82,14 +108,24 @@ def watch(
 
 
 def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:
-    """Anonymous resident bytes: what a program takes for itself, and not the files that it reads."""
+    """Bytes that a program holds: anonymous ones, shared ones and swapped ones, and not the files that it reads."""
     found = {}
     for pid in pids:
         try:
-            found[pid] = Process(pid, proc).resident().anonymous_bytes
+            found[pid] = Process(pid, proc).resident().held_bytes
         except LabError:
             continue  # a kernel thread, or it has ended
     return found
+
+
+def _most(before: Mapping[int, int], after: Mapping[int, int], shown: int, proc: Path) -> list[Growth]:
+    """Those that grew most so far."""
+    grown = sorted(after, key=lambda pid: before.get(pid, 0) - after[pid])[:shown]
+    found = []
+    for pid in grown:
+        with contextlib.suppress(LabError):  # it has ended meanwhile
+            found.append(Growth(pid, Process(pid, proc).command, after[pid], after[pid] - before.get(pid, 0)))
+    return [each for each in found if each.growth_bytes > 0]
 
 
 def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Path) -> Grower | None:

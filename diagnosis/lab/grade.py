@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import format_size
+from diagnosis.report.lost import UNCOUNTED
+from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
     from diagnosis.lab.ledger import LedgerWindow, Reading
@@ -21,21 +23,31 @@ RATE_TOLERANCE = 0.2
 
 @dataclass(frozen=True)
 class Grade:
-    """Whether an answer is right, and a line that says why."""
+    """Whether an answer is right, and a line that says why. ``available`` is False where it cannot be known."""
 
     right: bool
     text: str
+    available: bool = True
+
+
+def not_available(why: str) -> Grade:
+    """No grade: the diagnosis stands without it."""
+    return Grade(right=False, text=f"The grade is not available: {why}", available=False)
 
 
 def grade(report: Report, ledger: LedgerWindow) -> Grade:
-    """Compare a report with the ledger of the same window: the function, the bytes and the calls have to be right."""
+    """Hold a report against the ledger of the same window: the function, the bytes and the calls have to be right.
+
+    Growth of the leaking function that is not called a leak is right as well: a short window, or a busy machine, does
+    not support more.
+    """
     verdict = report.verdict
     if not ledger.bytes:
         if verdict.leak:
             return Grade(right=False, text=f"WRONG: nothing leaked, and {verdict.function} was named")
         return Grade(right=True, text="RIGHT: nothing leaked in this window, and no leak was named")
     found = report.outstanding_of(LEAKING_FUNCTION)
-    if not verdict.leak or verdict.function != LEAKING_FUNCTION:
+    if verdict.answer is Answer.NO_LEAK or verdict.function != LEAKING_FUNCTION:
         named = verdict.function or "no function"
         return Grade(
             right=False,
@@ -43,6 +55,8 @@ def grade(report: Report, ledger: LedgerWindow) -> Grade:
         )
     difference = found.outstanding_bytes - ledger.bytes
     calls = found.allocations - ledger.calls
+    if (difference or calls) and (lost := sum(report.lost.get(kind, 0) for kind in UNCOUNTED)):
+        return not_available(f"{lost:,} events were not counted, and the bytes differ by {difference:+,}")
     if difference or calls:
         return Grade(
             right=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import Child
 from diagnosis.lab.claims import ClaimsClient, ClaimsWindow
-from diagnosis.lab.grade import grade
+from diagnosis.lab.grade import grade, not_available
 from diagnosis.lab.ledger import Alignment, LedgerClient
 from diagnosis.lab.service_env import service_environ, visitors_environ
 from diagnosis.lab.view import Moment
@@ -18,10 +19,12 @@ from diagnosis.report.report import build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
-from diagnosis.trace.tracer import Tracer
+from diagnosis.trace.tracer import Tracer, Tracing
 from diagnosis.trace.window import measure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diagnosis.lab.claims import Claims
     from diagnosis.lab.grade import Grade
     from diagnosis.lab.ledger import LedgerWindow
@@ -41,15 +44,19 @@ class RunOptions:
     window_seconds: float
     chunk_bytes: int
     cap_bytes: int
+    allow_session: bool = True
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report of a run, what the service claimed and its ledger counted meanwhile, and whether they agree."""
+    """The report of a run, what the service claimed and its ledger counted meanwhile, and whether they agree.
+
+    ``ledger`` is None where the ledger never rested for as long as a reading took.
+    """
 
     report: Report
     claims: ClaimsWindow
-    ledger: LedgerWindow
+    ledger: LedgerWindow | None
     grade: Grade
     moments: tuple[Moment, ...]
 
@@ -67,12 +74,14 @@ class _Lab:
         self._resident_at_start = self.process.resident().total_bytes
         self.step = "watching"
         self._next_look = 0.0
+        self._look_seconds = 0.0
         self.moments: list[Moment] = []
 
     def look(self) -> tuple[float, Claims]:
         """Show the moment; returns the story's time and the claims."""
         self._service.check()
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        began = time.monotonic()
+        self._next_look = began + LOOK_SECONDS
         claims, reading, resident = self.claims.read(), self.ledger.read(), self.process.resident()
         moment = Moment(
             seconds=time.monotonic(),
@@ -85,16 +94,36 @@ class _Lab:
             step=self.step,
         )
         self.moments.append(moment)
-        self._view.show(moment)
+        self.show(lambda: self._view.show(moment))
+        self._look_seconds = time.monotonic() - began
         return reading.elapsed_seconds, claims
 
+    def say(self, text: str) -> None:
+        """Say something that stays."""
+        self.show(lambda: self._view.say(text))
+
+    def show(self, show: Callable[[], None]) -> None:
+        """Show something, as long as there is somewhere to show it: a terminal that was closed ends no run."""
+        with contextlib.suppress(OSError, LabError):
+            show()
+
     def pause(self, seconds: float) -> bool:
-        """Wait, looking meanwhile where there is time for it."""
+        """Wait, looking meanwhile where there is time for it: the samples of the trace are worth more than a look."""
         until = time.monotonic() + seconds
-        if self._next_look < until:
-            self.look()
+        if self._next_look < until and self._look_seconds < seconds:
+            with contextlib.suppress(LabError):  # a service that is too busy to answer is no reason to stop
+                self.look()
         time.sleep(max(0.0, until - time.monotonic()))
         return True
+
+    def claims_now(self) -> Claims:
+        """What the service claims: now, or when it last answered."""
+        try:
+            return self.look()[1]
+        except LabError:
+            if not self.moments:
+                raise
+            return self.moments[-1].claims
 
     def watch(self) -> None:
         """Wait until the story has come to the point where the diagnosis begins."""
@@ -120,12 +149,15 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
         lab = _Lab(options, service, view)
         stack.callback(lab.close)
         stack.enter_context(Child("service.visitors", visitors_environ(lab.http), user))
-        view.say(f"The service is pid {service.pid}, user {user.name}, at http://{lab.http}/health")
+        lab.say(f"The service is pid {service.pid}, user {user.name}, at http://{lab.http}/health")
         lab.watch()
-        view.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
+        lab.say(f"Tracing pid {service.pid} for {options.window_seconds:g} s")
         lab.step = "tracing"
-        with Tracer(lab.process) as tracer, Symbolizer(lab.process) as symbolizer:
-            claims_start = lab.look()[1]
+        with (
+            Tracer(lab.process, Tracing(allow_session=options.allow_session), lab.say) as tracer,
+            Symbolizer(lab.process) as symbolizer,
+        ):
+            claims_start = lab.claims_now()
             alignment = Alignment(lab.ledger.read)
             window = measure(
                 tracer,
@@ -135,9 +167,13 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
                 pause=lab.pause,
                 align=alignment,
             )
-            claims = ClaimsWindow(claims_start, lab.look()[1])
+            claims = ClaimsWindow(claims_start, lab.claims_now())
             report = build_report(tracer, window, symbolizer)
     ledger = alignment.window()
     if ledger is None:
-        raise LabError("the window has no ledger")
-    return Outcome(report, claims, ledger, grade(report, ledger), tuple(lab.moments))
+        result = not_available(alignment.missed)
+    elif options.cap_bytes and ledger.end.insert_bytes >= options.cap_bytes:
+        result = not_available("the leak came to its --cap within the window, and grew no more")
+    else:
+        result = grade(report, ledger)
+    return Outcome(report, claims, ledger, result, tuple(lab.moments))

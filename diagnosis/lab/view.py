@@ -133,16 +133,17 @@ def draw(moment: Moment) -> Group:
         ("not in its claims", format_size(moment.resident_bytes - claims.resident_bytes)),
         ("lookup", f"{claims.lookup_seconds * 1000:.2f} ms"),
     )
+    of_all = f" of {format_duration(moment.story_end)}" if moment.story < moment.story_end else ""
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        f"{format_duration(moment.story)} of {format_duration(moment.story_end)}",
-        ProgressBar(total=moment.story_end, completed=min(moment.story, moment.story_end), width=40),
+        format_duration(moment.story) + of_all,
+        ProgressBar(total=moment.story_end, completed=min(moment.story, moment.story_end), width=30),
         Text(moment.phase, style="bold"),
         moment.step,
     )
     return Group(
         Columns(
-            [Panel(claimed, title="what it claims", width=44), Panel(known, title="what the kernel knows", width=44)]
+            [Panel(claimed, title="what it claims", width=39), Panel(known, title="what the kernel knows", width=39)]
         ),
         bar,
     )

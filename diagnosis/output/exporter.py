@@ -20,6 +20,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.output.metrics_server import MetricsServer
 from diagnosis.report.lost import NAMES
 from diagnosis.report.site import call_site
+from diagnosis.report.wrappers import first_own
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
@@ -79,14 +80,47 @@ class TraceCollector(Collector):
             lost.add_metric((self._command, kind.name.lower()), count)
         lost.add_metric((self._command, NAMES), len(self._symbolizer.lost_names()))
         yield from (outstanding, allocations, frees, lost)
+        yield from self._older()
+        yield from self._memory()
+
+    def _older(self) -> Iterable[Metric]:
+        """Frees of blocks from before the trace: less these, what is outstanding is the growth of the live heap."""
+        older, first = self._tracer.snapshot().older, self._first.older
+        if older is None or first is None:
+            return
+        frees = CounterMetricFamily(
+            "memleak_older_frees", "Blocks freed that are older than the trace.", labels=("command",)
+        )
+        freed = CounterMetricFamily(
+            "memleak_older_freed_bytes", "Bytes of such blocks, where the allocator tells.", labels=("command",)
+        )
+        frees.add_metric((self._command,), older.frees - first.frees)
+        freed.add_metric((self._command,), older.bytes - first.bytes)
+        yield from (frees, freed)
+
+    def _memory(self) -> Iterable[Metric]:
+        """What the kernel counts, by kind. Finer parts would make it walk the process's page tables at each scrape."""
         resident = GaugeMetricFamily(
             "memleak_resident_bytes", "Resident memory as the kernel counts it.", labels=("command",)
         )
+        kinds = GaugeMetricFamily(
+            "memleak_memory_bytes",
+            "Memory of the process, by kind.",
+            labels=("command", "kind"),
+        )
         try:
-            resident.add_metric((self._command,), self._tracer.process.resident().total_bytes)
+            now = self._tracer.process.resident()
         except LabError:
             return  # it has ended: it holds nothing, and saying 0 would look like a fall
-        yield resident
+        resident.add_metric((self._command,), now.total_bytes)
+        for kind, size in (
+            ("anonymous", now.anonymous_bytes),
+            ("file", now.total_bytes - now.anonymous_bytes - now.shared_bytes),
+            ("shared", now.shared_bytes),
+            ("swapped", now.swapped_bytes),
+        ):
+            kinds.add_metric((self._command, kind), size)
+        yield from (resident, kinds)
 
     def _by_site(self) -> dict[tuple[str, str, str], Counts]:
         totals: defaultdict[tuple[str, str, str], Counts] = defaultdict(Counts)
@@ -100,7 +134,7 @@ class TraceCollector(Collector):
     def _site(self, stack: int) -> tuple[str, str, str]:
         if stack not in self._sites:
             frames = self._symbolizer.symbolize(self._tracer.frames(stack)).frames
-            site = (*call_site(frames), frames[0].module if frames else "")
+            site = (*call_site(frames), frames[first_own(frames)].module if frames else "")
             if site not in self._shown and len(self._shown) >= MAX_SITES:
                 site = OTHER
             self._shown.add(site)

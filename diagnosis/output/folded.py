@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,25 @@ if TYPE_CHECKING:
 
 
 def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> Iterator[str]:
-    """``command;outermost;...;innermost BYTES`` for every stack that holds something."""
-    command = _name(PurePosixPath(target.command.split(" ", 1)[0]).name)
+    """``command;outermost;...;innermost BYTES`` for every stack that holds something, the largest first.
+
+    Identical lines are one.
+    """
+    command = _name(short_command(target))
+    sizes: defaultdict[str, int] = defaultdict(int)
     for frames, size in stacks:
         if size > 0:
             names = [_name(frame.name) for frame in reversed(frames)]
-            yield f"{';'.join([command, *names])} {size}"
+            sizes[";".join([command, *names])] += size
+    for line, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        yield f"{line} {size}"
 
 
 def _name(text: str) -> str:
     """The separator of the format cannot be part of a name."""
     return text.replace(";", ":")
+
+
+def short_command(target: Target) -> str:
+    """The program's name without its folder and arguments."""
+    return PurePosixPath(target.command.split(" ", 1)[0]).name

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from diagnosis.base.errors import LabError
 from diagnosis.base.text import MAX_LINE, safe_text
-from diagnosis.base.units import format_duration, format_size
+from diagnosis.base.units import MIB, format_duration, format_size
+from diagnosis.output.source import source_lines
 from diagnosis.report.lost import UNCOUNTED
-from diagnosis.report.site import short_name
+from diagnosis.report.site import call_site, short_name
+from diagnosis.report.verdict import Answer
+from diagnosis.report.wrappers import first_own
+from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +27,11 @@ if TYPE_CHECKING:
     from diagnosis.doctor.preflight import Check
     from diagnosis.faults.growth import TouchedStack
     from diagnosis.faults.light import LightReport
-    from diagnosis.faults.watch import Watch
     from diagnosis.lab.claims import ClaimsWindow
     from diagnosis.lab.grade import Grade
+    from diagnosis.report.account import Account, Part
     from diagnosis.report.report import Report, StackReport
+    from diagnosis.report.summary import Verdict
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.tracer import Snapshot, Tracer
@@ -32,18 +40,39 @@ SHOWN_STACKS = 5
 
 PIPE_WIDTH = 120
 
+# What to do about a part of the growth is said from here on.
+WORTH_A_REMEDY_BYTES = MIB
+
+_STYLES = {Answer.LEAK: "bold red", Answer.GROWING: "bold yellow", Answer.NO_LEAK: "bold green"}
+
+
+class ReportConsole(Console):
+    """A console that reports a reader who left as the error it is, and does not end the program on the spot."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, which ends the program otherwise."""
+        raise LabError("standard output was closed")
+
 
 def report_console() -> Console:
     """Standard output: as wide as its terminal, or wide enough for every table where it goes to a file or a pipe.
 
     Text is printed as it is, without markup: most of it comes from somebody else.
     """
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
+    return ReportConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def error_console() -> Console:
     """Standard error, for what is not the report. Without markup, too."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def print_prose(console: Console, text: str, style: str = "", indent: int = 0) -> None:
+    """A paragraph: broken between words on a terminal, and left whole for a file or a pipe, where it is searched."""
+    if console.is_terminal:
+        console.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+    else:
+        console.print(" " * indent + text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
@@ -56,39 +85,86 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 
 
 def print_report(
-    console: Console, report: Report, shown: int = SHOWN_STACKS, *, claims: ClaimsWindow | None = None
+    console: Console,
+    report: Report,
+    shown: int = SHOWN_STACKS,
+    *,
+    claims: ClaimsWindow | None = None,
+    everything: bool = False,
 ) -> None:
-    """The stacks that hold most, then claims against truth for a process that claims something, then the verdict."""
+    """The stacks that hold most, then claims against truth for a process that claims something, then the verdict.
+
+    Stacks that hold nothing are left out, unless ``everything`` is wanted.
+    """
     console.print()
     console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
     console.print("bytes outstanding by call stack, the innermost function first", style="italic")
-    for stack in [stack for stack in report.stacks if stack.outstanding_bytes > 0][:shown]:
-        _print_stack(console, stack)
+    for stack in [stack for stack in report.stacks if everything or stack.outstanding_bytes > 0][:shown]:
+        _print_stack(console, stack, source=call_site(stack.frames).function == report.verdict.function)
+    if report.account is not None:
+        _print_account(console, report.account)
     if claims is not None:
         console.print(_against(report, claims))
     counted = () if any(report.lost[kind] for kind in UNCOUNTED) else ("Every event was counted.",)
     for note in (*counted, *report.notes):
-        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
-    style = "bold red" if report.verdict.leak else "bold green"
-    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+        print_prose(console, note, "dim")
+    _print_verdict(console, report.verdict)
 
 
-def _print_stack(console: Console, stack: StackReport) -> None:
+def _print_verdict(console: Console, verdict: Verdict) -> None:
+    print_prose(console, verdict.summary, _STYLES[verdict.answer])
+
+
+def _print_account(console: Console, account: Account) -> None:
+    """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
+    console.print(
+        f"memory grew by {format_size(account.growth)}; {format_size(account.resident_bytes)} are resident now"
+        f" (read to within {format_size(account.error_bytes)})",
+        style="bold",
+        highlight=False,
+    )
+    for part in account.kinds:
+        if part.bytes or part.name == "anonymous":
+            _print_part(console, part, "  ")
+        if part.name == "swapped":
+            for inner in account.anonymous:
+                _print_part(console, inner, "      ")
+
+
+def _print_part(console: Console, part: Part, indent: str) -> None:
+    console.print(
+        f"{indent}{format_size(part.bytes):>10}  {part.meaning}", highlight=False, soft_wrap=True, markup=False
+    )
+    if part.remedy and part.bytes >= WORTH_A_REMEDY_BYTES:
+        print_prose(console, part.remedy, "dim", len(indent) + 12)
+
+
+def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
+    """One stack; with the source around its function where the file is here."""
     share = stack.share_of_resident_growth
     figures = [
         f"{format_size(stack.outstanding_bytes)} outstanding",
         f"{stack.allocations:,} allocations",
         f"{stack.frees:,} frees",
-        f"leak ratio {stack.leak_ratio:.1%}",
+        f"leak ratio {stack.leak_ratio:.1%} of the bytes, {stack.leak_ratio_blocks:.1%} of the blocks",
         f"{format_size(stack.bytes_per_minute)} a minute",
         f"oldest {format_duration(stack.oldest_seconds)}",
     ]
+    if stack.older_frees:
+        figures.append(f"{stack.older_frees:,} older blocks of its size freed ({format_size(stack.older_bytes)})")
     if share is not None:
-        figures.append(f"{share:.1%} of the growth")
-    console.print("  " + ", ".join(figures), style="bold", highlight=False, soft_wrap=True)
-    for frame in stack.frames:
+        figures.append(f"{share:.1%} of the growth" if share <= 1 else "more than the growth: see the account below")
+    print_prose(console, ", ".join(figures), "bold", 2)
+    own = first_own(stack.frames)
+    for depth, frame in enumerate(stack.frames):
         place = f"{frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else frame.module
         console.print(f"      {frame.name:<32} {place}", highlight=False, soft_wrap=True, markup=False)
+        if depth == own and source:
+            for number, line in source_lines(frame):
+                mark = ">" if number == frame.line else " "
+                console.print(
+                    f"       {mark}{number:>5}  {line}", style="dim", highlight=False, soft_wrap=True, markup=False
+                )
     if stack.broken:
         console.print("      ... and no further: built without frame pointers", style="dim", highlight=False)
 
@@ -98,7 +174,7 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
     table = Table(title="claims against truth", title_justify="left")
     for name in ("", "it claims", "the kernel knows"):
         table.add_column(name, no_wrap=True)
-    table.add_row("status", Text(claims.end.status), "leaking" if report.verdict.leak else "no leak found")
+    table.add_row("status", Text(claims.end.status), "leaking" if report.verdict.leak else f"{report.verdict.answer}")
     table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
     claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
     table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
@@ -107,21 +183,24 @@ def _against(report: Report, claims: ClaimsWindow) -> Table:
 
 def print_grade(console: Console, result: Grade) -> None:
     """Right or wrong, and why."""
-    style = "bold green" if result.right else "bold red"
-    console.print(result.text, style=style, highlight=False, soft_wrap=True, markup=False)
+    style = "bold green" if result.right else "bold red" if result.available else "bold yellow"
+    print_prose(console, result.text, style)
 
 
 def print_top(
     console: Console, tracer: Tracer, symbolizer: Symbolizer, first: Snapshot, shown: int = SHOWN_STACKS
 ) -> None:
-    """What is outstanding now, a line for each of the stacks that hold most."""
+    """What is outstanding now, a line for each of the places that hold most: those of the report, so far."""
     now = tracer.snapshot()
-    changes = sorted(now.since(first).items(), key=lambda item: -item[1].outstanding_bytes)
+    places: defaultdict[str, Counts] = defaultdict(Counts)
+    for stack, counts in now.since(first).items():
+        name = short_name(symbolizer.symbolize(tracer.frames(stack)).frames, 3)
+        places[name] += counts
     console.print(f"after {format_duration(now.seconds - first.seconds)}:", style="bold", highlight=False)
-    for stack, counts in changes[:shown]:
-        frames = symbolizer.symbolize(tracer.frames(stack)).frames
+    held = [(name, counts) for name, counts in places.items() if counts.outstanding_bytes > 0]
+    for name, counts in sorted(held, key=lambda place: -place[1].outstanding_bytes)[:shown]:
         console.print(
-            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {short_name(frames, 3)}",
+            f"  {format_size(counts.outstanding_bytes):>10} in {counts.outstanding:,} blocks  {name}",
             highlight=False,
             soft_wrap=True,
             markup=False,
@@ -154,40 +233,14 @@ def print_light(console: Console, report: LightReport, shown: int = SHOWN_STACKS
     console.print(f"pid {report.target.pid}: {report.target.command}", highlight=False, soft_wrap=True, markup=False)
     console.print("new memory touched, by call stack (estimates from samples of page faults)", style="italic")
     for stack in report.stacks[:shown]:
-        _print_touched(console, stack)
+        print_touched(console, stack)
     for note in report.notes:
-        console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
-    style = "bold red" if report.verdict.leak else "bold green"
-    console.print(report.verdict.summary, style=style, highlight=False, soft_wrap=True, markup=False)
+        print_prose(console, note, "dim")
+    _print_verdict(console, report.verdict)
 
 
-def print_watch(console: Console, watched: Watch) -> None:
-    """The processes that grew, with their code, and the command that traces the first of them."""
-    for grower in watched.growers:
-        console.print(
-            f"pid {grower.pid} grew by {format_size(grower.growth_bytes)}"
-            f" ({format_size(grower.growth_bytes / watched.seconds * 60)} a minute)"
-            f" to {format_size(grower.resident_bytes)}: {grower.command}",
-            style="bold",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
-        for stack in grower.stacks:
-            _print_touched(console, stack)
-        for note in grower.notes:
-            console.print(note, style="dim", highlight=False, soft_wrap=True, markup=False)
-    lost = f", {watched.lost:,} samples were lost" if watched.lost else ""
-    console.print(
-        f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False
-    )
-    if watched.growers:
-        console.print(f"memleak-lab trace --pid {watched.growers[0].pid}", highlight=False, markup=False)
-    else:
-        console.print("No process grew. Watch for longer: memleak-lab watch --duration 10m", highlight=False)
-
-
-def _print_touched(console: Console, stack: TouchedStack) -> None:
+def print_touched(console: Console, stack: TouchedStack) -> None:
+    """New memory and its error, with the innermost functions, as one line."""
     size, error = format_size(stack.touched_bytes), format_size(stack.error_bytes)
     console.print(
         f"  {size:>10} ± {error:<10} {short_name(stack.frames, 4)}",

@@ -96,9 +96,12 @@ def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, st
             f" Build it with -fno-omit-frame-pointer."
         )
     if lost[EXIT]:
-        yield "The process ended during the window: the numbers are of the time before."
+        by = f" by {window.fatal_signal}, which a probe can have caused" if window.fatal_signal else ""
+        yield f"The process ended during the window{by}: the numbers are of the time before."
     if lost[EXEC]:
         yield "The process became another program (exec): the numbers are of the time before. Trace it again."
+    if window.detached:
+        yield f"The probes were detached after {window.seconds:.1f} s: {window.detached}. The numbers are of that time."
     if window.children:
         pids = ", ".join(map(str, window.children))
         yield f"Child processes have heaps of their own, which are not in these numbers ({pids}). Add --children."

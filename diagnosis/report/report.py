@@ -1,23 +1,30 @@
-"""The report of one traced window: what each call stack allocated and kept, resident memory, and the verdict."""
+"""The report of one traced window: what was taken and kept, by whom, where memory went, and the verdict."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
+from diagnosis.report.account import account
+from diagnosis.report.evidence import Counted, gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
+from diagnosis.report.names import explain_site
 from diagnosis.report.site import call_site
-from diagnosis.report.verdict import SiteHistory, judge
+from diagnosis.report.summary import summarize
+from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
-    from diagnosis.report.verdict import Verdict
+    from diagnosis.report.summary import Verdict
+    from diagnosis.report.verdict import Touched
     from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
-    from diagnosis.trace.tracer import Snapshot, Tracer
+    from diagnosis.trace.tracer import Tracer
     from diagnosis.trace.window import Window
 
 
@@ -34,18 +41,25 @@ class StackReport:
     """One call stack over the window, frames innermost first.
 
     ``broken`` says that the frames end early: code in between keeps no frame pointer. ``leak_ratio`` is the share of
-    the bytes taken that were not given back, ``share_of_resident_growth`` is None where resident memory did not grow.
+    the bytes taken that were not given back and ``leak_ratio_blocks`` that of the blocks, ``share_of_resident_growth``
+    is None where resident memory did not grow. Blocks that were freed and come from before the window are not in these
+    numbers: ``outstanding_bytes`` is never below zero. ``older_frees`` and ``older_bytes`` are this stack's share of
+    those of its size.
     """
 
     frames: tuple[Frame, ...]
     broken: bool
     outstanding_bytes: int
     allocations: int
+    allocated_bytes: int
     frees: int
     leak_ratio: float
+    leak_ratio_blocks: float
     bytes_per_minute: float
     oldest_seconds: float
     share_of_resident_growth: float | None
+    older_frees: int = 0
+    older_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,14 +81,16 @@ class ResidentMemory:
 class Report:
     """Everything known about one traced window.
 
-    ``lost`` counts what is missing from the numbers or from the stacks, by kind; ``notes`` says each in a line, with a
-    remedy.
+    ``account`` is None where the process ended within the window. ``lost`` counts what is missing from the numbers or
+    from the stacks, by kind; ``notes`` says each in a line, with a remedy.
     """
 
     target: Target
     window_seconds: float
+    readings: int
     stacks: tuple[StackReport, ...]
     truth: ResidentMemory
+    account: Account | None
     lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
@@ -89,81 +105,91 @@ class Report:
         return total
 
 
-def build_report(tracer: Tracer, window: Window, symbolizer: Symbolizer) -> Report:
-    """Add symbols to the addresses and a verdict to the numbers. The process should still run, for its symbols."""
+def build_report(
+    tracer: Tracer,
+    window: Window,
+    symbolizer: Symbolizer,
+    *,
+    touched: Sequence[Touched] = (),
+    smallest: int = SMALLEST_LEAK_BYTES,
+) -> Report:
+    """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols.
+
+    Args:
+        tracer: what traced it.
+        window: what was measured.
+        symbolizer: names its stacks.
+        touched: the code that touched new memory in the window, most first, where page faults were sampled.
+        smallest: growth in bytes that is worth a name.
+    """
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
     symbolized = {stack: symbolizer.symbolize(tracer.frames(stack)) for stack in changes}
+
+    def site_of(stack: int) -> CallSite:
+        known = symbolized.get(stack)
+        return call_site((known or symbolizer.symbolize(tracer.frames(stack))).frames)
+
     truth = ResidentMemory(
         first.resident.total_bytes,
         last.resident.total_bytes,
         first.resident.anonymous_bytes,
         last.resident.anonymous_bytes,
     )
-    stacks = [_stack(symbolized[stack], counts, window, stack, truth) for stack, counts in changes.items()]
     names = symbolizer.lost_names()
     lost = count_lost(window, changes, symbolized, names)
+    counted = Counted(window, changes, cache(site_of), sum(lost[kind] for kind in UNCOUNTED))
+    grown = None
+    if window.memory_start and window.memory_end:
+        grown = account(window.memory_start, window.memory_end, traced(counted))
+    evidence = gather(counted, grown, touched)
+    stacks = [_stack(symbolized[members[0]], counted, members, truth) for members in _alike(symbolized)]
+    verdict = summarize(find(evidence, smallest), evidence, grown)
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,
+        readings=len(window.samples),
         stacks=tuple(sorted(stacks, key=lambda stack: (-stack.outstanding_bytes, -stack.allocations))),
         truth=truth,
+        account=grown,
         lost=lost,
         notes=(
             *explain_lost(lost, window, names),
+            *explain_site(verdict, stacks),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
             *tracer.notes,
         ),
-        verdict=judge(
-            _sites(changes, symbolized, window),
-            window_seconds=window.seconds,
-            resident_growth=truth.growth,
-            lost=sum(lost[kind] for kind in UNCOUNTED),
-        ),
+        verdict=verdict,
     )
 
 
-def _stack(
-    symbolized: SymbolizedStack, counts: Counts, window: Window, stack: int, truth: ResidentMemory
-) -> StackReport:
-    survivors = window.survivors.get(stack)
-    outstanding = counts.outstanding_bytes
+def _alike(symbolized: Mapping[int, SymbolizedStack]) -> Iterable[list[int]]:
+    """Stacks by what a reader sees of them: two calls on one line of the source are one place."""
+    groups: defaultdict[object, list[int]] = defaultdict(list)
+    for stack, found in symbolized.items():
+        seen = tuple((frame.name, frame.module, frame.file, frame.line) for frame in found.frames)
+        groups[seen, found.cut_short].append(stack)
+    return groups.values()
+
+
+def _stack(symbolized: SymbolizedStack, counted: Counted, members: Sequence[int], truth: ResidentMemory) -> StackReport:
+    window = counted.window
+    counts = sum((counted.changes[stack] for stack in members), start=Counts())
+    older = [counted.older_of(stack) for stack in members]
+    survivors = [window.survivors[stack] for stack in members if stack in window.survivors]
+    outstanding = max(0, counts.outstanding_bytes)
     return StackReport(
         frames=symbolized.frames,
         broken=symbolized.cut_short,
         outstanding_bytes=outstanding,
         allocations=counts.allocations,
+        allocated_bytes=counts.allocated_bytes,
         frees=counts.frees,
-        leak_ratio=max(0.0, outstanding / counts.allocated_bytes) if counts.allocated_bytes else 0.0,
+        leak_ratio=outstanding / counts.allocated_bytes if counts.allocated_bytes else 0.0,
+        leak_ratio_blocks=max(0, counts.outstanding) / counts.allocations if counts.allocations else 0.0,
         bytes_per_minute=outstanding / window.seconds * 60,
-        oldest_seconds=survivors.oldest_seconds if survivors else 0.0,
+        oldest_seconds=max((each.oldest_seconds for each in survivors), default=0.0),
         share_of_resident_growth=outstanding / truth.growth if truth.growth > 0 else None,
+        older_frees=sum(each.frees for each in older),
+        older_bytes=sum(each.bytes for each in older),
     )
-
-
-def _sites(
-    changes: Mapping[int, Counts], symbolized: Mapping[int, SymbolizedStack], window: Window
-) -> list[SiteHistory]:
-    stacks: defaultdict[CallSite, list[int]] = defaultdict(list)
-    for stack in changes:
-        stacks[call_site(symbolized[stack].frames)].append(stack)
-    nothing = Counts()
-
-    def outstanding(snapshot: Snapshot, members: list[int]) -> int:
-        return sum(snapshot.counts.get(stack, nothing).outstanding_bytes for stack in members)
-
-    first = window.samples[0].snapshot
-    return [
-        SiteHistory(
-            site,
-            outstanding=tuple(
-                outstanding(sample.snapshot, members) - outstanding(first, members) for sample in window.samples
-            ),
-            allocations=sum(changes[stack].allocations for stack in members),
-            frees=sum(changes[stack].frees for stack in members),
-            oldest_seconds=max(
-                (window.survivors[stack].oldest_seconds for stack in members if stack in window.survivors), default=0.0
-            ),
-        )
-        for site, members in stacks.items()
-    ]

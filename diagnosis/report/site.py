@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from diagnosis.report.wrappers import first_own
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,8 +23,12 @@ class CallSite(NamedTuple):
 
 
 def call_site(frames: Sequence[Frame]) -> CallSite:
-    """The call site of a stack's frames, innermost first."""
-    names = [frame.name for frame in frames[:2]] or [UNKNOWN_STACK]
+    """The call site of a stack's frames, innermost first: the first function that somebody can change.
+
+    Allocators, the standard libraries and wrappers of malloc are passed over, see :mod:`diagnosis.report.wrappers`.
+    """
+    own = frames[first_own(frames) :] or frames
+    names = [frame.name for frame in own[:2]] or [UNKNOWN_STACK]
     return CallSite(names[0], names[1] if len(names) > 1 else "")
 
 

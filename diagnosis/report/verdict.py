@@ -1,41 +1,101 @@
-"""Is it a leak? Only where bytes keep growing and old blocks survive: who frees what he takes does not leak."""
+"""Is it a leak? Three answers, from what the trace counted and what the kernel knows.
+
+*Leak*: a call site keeps growing, its old blocks survive, and the live heap or the memory of the process grows with it.
+*Growing*: something grew, and it cannot be said that it will go on; the verdict says what would decide.
+*No leak*: growth is absent or explained, and nothing that matters was lost.
+"""
 
 from __future__ import annotations
 
-import statistics
+import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from diagnosis.base.units import format_duration, format_size
+from diagnosis.report.trend import (
+    FEWEST_READINGS,
+    OPEN,
+    SELDOM_CHANCE,
+    UNLIKELY_CHANCE,
+    Trend,
+    certainty,
+    chance,
+    deepest_fall,
+    trend,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.site import CallSite
 
+# Twice what a verdict needs, so that a reading that comes late costs nothing.
+SAMPLES_PER_WINDOW = 2 * FEWEST_READINGS
+
 # Below this a window's growth is not worth a name: a cache that warms up, a buffer that finds its size.
 SMALLEST_LEAK_BYTES = 64 * 1024
 
-# Fewer samples show no trend.
-SAMPLES = 12
+# Growth that no allocator call explains is worth a word from here on: the kernel itself counts in batches of pages.
+SMALLEST_UNEXPLAINED_BYTES = 1 << 20
 
-# Twice what a verdict needs, so that a sample that comes late costs nothing.
-SAMPLES_PER_WINDOW = 2 * SAMPLES
-
-# A trend is a line through the samples that rises by several times what they scatter about it. Three and a quarter let
-# every leak pass that comes in four even steps or more, or beside short-lived blocks of a quarter of its growth. Of
-# random walks, which drift and do not leak, they let 1 in 100 pass. tests/diagnosis/test_verdict.py tries all three.
-TREND_OVER_SCATTER = 3.25
+# Growth of which less than this share is unexplained is explained.
+UNEXPLAINED_SHARE = 0.05
 
 # The share of a window after which a block that is still there was not only passing through.
 OLD = 2 / 3
+
+# A site that frees half of what it takes, and all that is older than this share of the window, keeps nothing.
+PASSING = 1 / 3
+PASSING_FREES = 0.5
+
+# Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
+FEW_FREES = 0.1
+
+# Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc
+# frees what it moves.
+FALLS = 0.1
+
+# The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
+BACKING = 0.5
+
+# Lost events are no matter up to this share of the blocks that the verdict rests on.
+LOST_SHARE = 0.01
+
+
+class Answer(enum.StrEnum):
+    """The three verdicts."""
+
+    LEAK = "leak"
+    GROWING = "growing"
+    NO_LEAK = "no leak"
+
+
+class Doubt(enum.StrEnum):
+    """Why a growth is not called a leak."""
+
+    FEW_READINGS = "few readings"
+    STEPS = "steps"
+    LATE = "late"
+    SLOWING = "slowing"
+    YOUNG = "young"
+    CHANCE = "chance"
+    NOT_RESIDENT = "not resident"
+    LOST = "lost"
+
+
+class Takes(enum.StrEnum):
+    """What a call site takes."""
+
+    BLOCKS = "blocks"
+    MAPPINGS = "anonymous mappings"
+    FILES = "file mappings"  # address space: their pages are the file's
 
 
 @dataclass(frozen=True)
 class SiteHistory:
     """What one call site did in a window, over all stacks that share it.
 
-    ``outstanding`` are bytes at the samples of the window, the first one 0.
+    ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
+    window that are of this site's kind. ``older_frees`` counts these.
     """
 
     site: CallSite
@@ -43,89 +103,188 @@ class SiteHistory:
     allocations: int
     frees: int
     oldest_seconds: float
+    older_frees: int = 0
+    takes: Takes = Takes.BLOCKS
 
     @property
     def growth(self) -> int:
         """Bytes outstanding at the end of the window."""
         return self.outstanding[-1]
 
+    @property
+    def kept(self) -> int:
+        """Blocks by which the site grew."""
+        return self.allocations - self.frees - self.older_frees
+
+
+class Touched(NamedTuple):
+    """A call site and bytes that became resident: of addresses that it reserved, or estimated from its page faults."""
+
+    site: CallSite
+    bytes: float
+
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the diagnosis says: whether there is a leak, in which function, called from where, and one paragraph."""
+class Unseen:
+    """Growth of memory that no allocator call explains; who reserved it, and who touched most of it, where it is known.
 
-    leak: bool
-    function: str
-    caller: str
-    summary: str
+    ``resident`` is False for memory that resident memory does not count.
+    """
 
+    bytes: int
+    kind: str
+    meaning: str
+    resident: bool = True
+    reserved: tuple[Touched, ...] = ()
+    touched: tuple[Touched, ...] = ()
 
-def keeps_growing(outstanding: Sequence[int]) -> bool:
-    """True where the straight line through the samples rises far more than they scatter about it."""
-    if len(outstanding) < SAMPLES:
-        return False
-    times = range(len(outstanding))
-    slope, start = statistics.linear_regression(times, outstanding)
-    about = [held - start - slope * time for time, held in zip(times, outstanding, strict=True)]
-    return slope > 0 and slope * times[-1] >= TREND_OVER_SCATTER * (max(about) - min(about))
-
-
-def is_leak(site: SiteHistory, window_seconds: float) -> bool:
-    """True where a site's bytes keep growing and a block of the window's first third is still there."""
-    return (
-        site.growth >= SMALLEST_LEAK_BYTES
-        and site.oldest_seconds >= window_seconds * OLD
-        and keeps_growing(site.outstanding)
-    )
+    @property
+    def site(self) -> CallSite | None:
+        """The one to name: who reserved it, which is exact, or else who touched most of it."""
+        known = (*self.reserved, *self.touched)
+        return known[0].site if known else None
 
 
-def judge(sites: Sequence[SiteHistory], *, window_seconds: float, resident_growth: int, lost: int) -> Verdict:
-    """Name the leak, or say why there is none.
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on.
 
-    Args:
-        sites: every place that allocated in the window.
-        window_seconds: how long the process was traced.
-        resident_growth: bytes by which its resident memory grew meanwhile.
+    Attributes:
+        seconds: how long the window was.
+        sites: every place that allocated in it.
+        live: bytes of the live heap at the readings, less those at the first: everything taken less everything freed.
+        live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
+        memory: bytes that the process holds at the readings, less those at the first.
+        unseen: growth that no allocator call explains.
         lost: events that were not counted.
     """
-    leaks = sorted((site for site in sites if is_leak(site, window_seconds)), key=lambda site: -site.growth)
-    if leaks:
-        return _leak(leaks, window_seconds, resident_growth)
-    return _no_leak(sites, window_seconds, resident_growth, lost)
+
+    seconds: float
+    sites: Sequence[SiteHistory]
+    live: Sequence[int]
+    memory: Sequence[int]
+    live_known: bool = True
+    unseen: Sequence[Unseen] = ()
+    lost: int = 0
+
+    @property
+    def readings(self) -> int:
+        """How many readings there are."""
+        return len(self.memory)
+
+    @property
+    def memory_growth(self) -> int:
+        """Bytes by which the process grew."""
+        return self.memory[-1] - self.memory[0]
+
+    @property
+    def live_growth(self) -> int:
+        """Bytes by which the live heap grew."""
+        return self.live[-1] - self.live[0]
 
 
-def _leak(leaks: Sequence[SiteHistory], window_seconds: float, resident_growth: int) -> Verdict:
-    worst = leaks[0]
-    called = f", called from {worst.site.caller}," if worst.site.caller else ""
-    share = f", {worst.growth / resident_growth:.0%} of the growth in resident memory" if resident_growth > 0 else ""
-    others = f" {len(leaks) - 1} further call sites grow as well." if len(leaks) > 1 else ""
-    return Verdict(
-        leak=True,
-        function=worst.site.function,
-        caller=worst.site.caller,
-        summary=(
-            f"WARNING: {worst.site.function}{called} leaks {format_size(worst.growth / window_seconds * 60)} a minute: "
-            f"{worst.allocations:,} allocations against {worst.frees:,} frees in {format_duration(window_seconds)}, "
-            f"{format_size(worst.growth)} outstanding{share}.{others}"
-        ),
+@dataclass(frozen=True)
+class Judged:
+    """What the rule says of one site: ``doubt`` is None for a leak."""
+
+    site: SiteHistory
+    trend: Trend
+    doubt: Doubt | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rule says of a window, before it is put into words.
+
+    ``judged`` are the sites that grow, the worst first; ``unseen`` the growth beside them that no site explains.
+    """
+
+    answer: Answer
+    judged: tuple[Judged, ...]
+    unseen: tuple[Unseen, ...] = ()
+
+
+def is_backed(site: SiteHistory, evidence: Evidence) -> bool:
+    """True where the live heap, or the memory of the process, grew with the site."""
+    needed = site.growth * BACKING
+    if evidence.live_known and site.takes is Takes.BLOCKS and evidence.live_growth >= needed:
+        return True
+    return evidence.memory_growth >= needed
+
+
+def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Judged | None:
+    """The rule for one site; None where it does not grow, or what it took is explained."""
+    if site.growth < smallest:
+        return None
+    shape = trend(site.outstanding)
+    if shape not in OPEN or _passes(site, evidence):
+        return None
+    # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
+    certain = certainty(site.outstanding)
+    if site.older_frees:
+        certain = min(certain, chance(site.allocations - site.frees, site.older_frees))
+    few = FEW_FREES * site.allocations
+    falls = deepest_fall(site.outstanding) > FALLS * site.growth
+    by_chance = certain < UNLIKELY_CHANCE and (site.older_frees > few or (site.frees > few and falls))
+    if by_chance and site.older_frees > few and certain < SELDOM_CHANCE:
+        return None  # as much is freed as is taken: an equilibrium, whose ups and downs are those of chance
+    backed = is_backed(site, evidence)
+    if site.takes is Takes.FILES or (not backed and site.takes is Takes.BLOCKS):
+        return None  # what it took, others gave back
+    return Judged(site, shape, _doubt(site, shape, evidence, by_chance=by_chance, backed=backed))
+
+
+def _passes(site: SiteHistory, evidence: Evidence) -> bool:
+    """True where all that a site takes is freed in the end: what it holds now is on its way."""
+    return (
+        site.frees >= PASSING_FREES * site.allocations
+        and site.oldest_seconds < PASSING * evidence.seconds
+        and evidence.readings >= FEWEST_READINGS
     )
 
 
-def _no_leak(sites: Sequence[SiteHistory], window_seconds: float, resident_growth: int, lost: int) -> Verdict:
-    allocations, frees = sum(site.allocations for site in sites), sum(site.frees for site in sites)
-    window = format_duration(window_seconds)
-    if not allocations:
-        reasons = f"not one allocation was seen in {window}: trace for longer, or while the process works"
-    else:
-        most = max(sites, key=lambda site: site.growth)
-        if len(most.outstanding) < SAMPLES:
-            reasons = f"{window} is too short to see a trend in: trace for longer"
-            return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")
-        seen = "every event was counted" if not lost else f"{lost:,} events were not counted"
-        held = f"{format_size(max(0, most.growth))}, is held by {most.site.function}"
-        change = f"resident memory changed by {format_size(resident_growth)}"
-        reasons = (
-            f"{allocations:,} allocations and {frees:,} frees were seen in {window} and {seen}; no call site kept"
-            f" growing (the most, {held}); {change}. A slower leak shows in a longer window"
-        )
-    return Verdict(leak=False, function="", caller="", summary=f"No leak found: {reasons}.")
+_DOUBTS = {
+    Trend.FEW: Doubt.FEW_READINGS,
+    Trend.STEPS: Doubt.STEPS,
+    Trend.LATE: Doubt.LATE,
+    Trend.SLOWING: Doubt.SLOWING,
+}
+
+
+def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bool, backed: bool) -> Doubt | None:
+    if shape is not Trend.STEADY:
+        return _DOUBTS[shape]
+    if not backed:
+        return Doubt.NOT_RESIDENT
+    if site.oldest_seconds < evidence.seconds * OLD:
+        return Doubt.YOUNG
+    if by_chance:
+        return Doubt.CHANCE
+    if evidence.lost > LOST_SHARE * max(site.allocations, site.kept):
+        return Doubt.LOST
+    return None
+
+
+def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
+    """Hold the rule against a window.
+
+    Args:
+        evidence: what was counted.
+        smallest: growth in bytes that is worth a name.
+    """
+    judged = [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))]
+    judged.sort(key=lambda each: (each.doubt is not None, -each.site.growth))
+    goes_on = trend(evidence.memory) in OPEN
+    worth = max(SMALLEST_UNEXPLAINED_BYTES, smallest, UNEXPLAINED_SHARE * evidence.memory_growth)
+    unseen = tuple(part for part in evidence.unseen if part.bytes >= worth and (goes_on or not part.resident))
+    if judged and judged[0].doubt is None:
+        return Finding(Answer.LEAK, tuple(judged), unseen)
+    if judged or unseen or _lost_matters(evidence, smallest):
+        return Finding(Answer.GROWING, tuple(judged), unseen)
+    return Finding(Answer.NO_LEAK, ())
+
+
+def _lost_matters(evidence: Evidence, smallest: int) -> bool:
+    """True where the events that were lost could have held a leak."""
+    taken = sum(site.allocations for site in evidence.sites)
+    return evidence.lost > LOST_SHARE * taken and evidence.memory_growth >= smallest

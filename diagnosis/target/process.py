@@ -65,10 +65,20 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Resident:
-    """Bytes of a process that are in memory: all of them, and the anonymous ones (heap, stacks)."""
+    """Bytes of a process that are in memory: all of them, the anonymous ones (heap, stacks) and the shared ones.
+
+    ``swapped_bytes`` are anonymous ones that were written to swap.
+    """
 
     total_bytes: int
     anonymous_bytes: int
+    shared_bytes: int = 0
+    swapped_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the process holds and the kernel cannot drop, as it can a file's pages."""
+        return self.anonymous_bytes + self.shared_bytes + self.swapped_bytes
 
 
 class Process:
@@ -158,10 +168,10 @@ class Process:
             LabError: the process has ended.
         """
         status = _status(self._memory) if self.alive() else {}
-        kib = {key: int(status[key].split()[0]) for key in _RSS if key in status}
-        if len(kib) < len(_RSS):
+        sizes = {key: int(status[key].split()[0]) * KIB for key in _SIZES if key in status}
+        if not sizes.keys() >= _RSS:
             raise _ended(self.pid)
-        return Resident(kib["VmRSS"] * KIB, kib["RssAnon"] * KIB)
+        return Resident(sizes["VmRSS"], sizes["RssAnon"], sizes.get("RssShmem", 0), sizes.get("VmSwap", 0))
 
     def maps(self) -> tuple[Mapping, ...]:
         """Every mapping, by rising address.
@@ -323,7 +333,9 @@ def _children(folder: Path) -> tuple[int, ...]:
 
 
 _MAPPED_CODE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ ..x. [0-9a-f]+ (\S+) ([1-9][0-9]*)", re.MULTILINE)
-_RSS = ("VmRSS", "RssAnon")
+_RSS = {"VmRSS", "RssAnon"}
+_SIZES = _RSS | {"RssShmem", "VmSwap"}
+_DELETED = " (deleted)"
 _AS_ROOT = "run this command as root, or restart the process"
 
 

@@ -93,6 +93,25 @@ class Group:
         for each in self._roster.traced():
             each.tracer.look_for_allocators()
 
+    def set_deadline(self, seconds: float) -> None:
+        """Have the probes of those that are traced now detached soon after a time of the monotonic clock."""
+        for each in self._roster.traced():
+            each.tracer.set_deadline(seconds)
+
+    @property
+    def detached(self) -> str:
+        """Why the probes of one of them were detached before their time; "" while none were."""
+        return next((each.tracer.detached for each in self._roster.traced() if each.tracer.detached), "")
+
+    def fatal_signal(self) -> str:
+        """SIGILL or SIGTRAP where that ended one of them; "" else."""
+        return next(filter(None, (each.tracer.fatal_signal() for each in self._roster.traced())), "")
+
+    def detach(self) -> None:
+        """Detach every probe. What was counted can still be read."""
+        for each in self._roster.traced():
+            each.tracer.detach()
+
     def refresh(self) -> None:
         """Read what is mapped now."""
         for each in self._roster.traced():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import signal
 import time
 from collections import defaultdict
 from contextlib import ExitStack
@@ -12,12 +14,15 @@ from typing import TYPE_CHECKING, Self
 from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.status import handled_signals, is_filtered
 from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
+from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
+from diagnosis.trace.trial import endangers_filtered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack
@@ -85,6 +90,7 @@ class Tracing:
         min_bytes: smaller blocks are left out.
         allow_session: False for an entry and a return program, as on kernels before 6.13.
         at_entry: True for every probe at its function's entry, whatever it costs there.
+        max_rate: allocator calls a second above which the probes are detached; None for any number.
         custom: functions of an allocator of the program's own, by symbol.
     """
 
@@ -93,17 +99,25 @@ class Tracing:
     min_bytes: int = 0
     allow_session: bool = True
     at_entry: bool = False
+    max_rate: float | None = None
     custom: Mapping[str, Signature] = field(default_factory=dict)
 
 
 class Tracer:
     """Probes in one process for as long as it is open. Use it as a context manager. Any thread may read it.
 
+    Args:
+        process: whose.
+        tracing: how.
+        warn: is given, before the first probe is attached, what probes can do to this process on this kernel.
+
     Raises:
         LabError: the process cannot be traced; the text holds what the kernel or libbpf said, and a remedy.
     """
 
-    def __init__(self, process: Process, tracing: Tracing = Tracing()) -> None:
+    def __init__(
+        self, process: Process, tracing: Tracing = Tracing(), warn: Callable[[str], object] = lambda _: None
+    ) -> None:
         self.process = process
         self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
         self._mapped = MappedRanges()
@@ -111,20 +125,28 @@ class Tracer:
         self._lock = Lock()  # of the two above
         self._closing = Event()
         self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
+        _refuse_if_endangered(process)
         with ExitStack() as stack:
+            stack.enter_context(raised_priority())
             try:
                 self._trace = stack.enter_context(
                     HeapTrace(
                         max_blocks=tracing.max_blocks,
                         max_stacks=tracing.max_stacks,
                         min_bytes=tracing.min_bytes,
+                        count_calls=tracing.max_rate is not None,
                         allow_session=tracing.allow_session and self._attachments.allow_session,
                     )
                 )
+                if not self._trace.uses_session and (handled := handled_signals(process.pid)):
+                    warn(_ALTERNATE_STACKS.format(signals=", ".join(handled)))
                 self._attachments.attach(self._trace)
             except TraceError as error:
                 raise _explain(error, process) from error
+            self._watchdog = Watchdog(self.detach, self._trace.calls, tracing.max_rate)
             # Registered before they start: an interruption can come before start() returns.
+            stack.callback(self._watchdog.close)
+            self._watchdog.start()
             stack.callback(self._stop_draining)
             self._drainer.start()
             stack.callback(self._attachments.close)
@@ -231,8 +253,23 @@ class Tracer:
         """How many events were not counted, or not in full, by reason."""
         return self._trace.lost()
 
+    def fatal_signal(self) -> str:
+        """SIGILL or SIGTRAP where that ended the process, which probes can be the cause of; "" else."""
+        number = self._trace.fatal_signal()
+        return signal.Signals(number).name if number else ""
+
+    def set_deadline(self, seconds: float) -> None:
+        """Have the probes detached soon after a time of the monotonic clock, whatever keeps this program from it."""
+        self._watchdog.set_deadline(seconds)
+
+    @property
+    def detached(self) -> str:
+        """Why the probes were detached before their time; "" while they were not."""
+        return self._watchdog.reason
+
     def detach(self) -> None:
         """Detach the probes: the process runs at full speed again. What was counted can still be read."""
+        self._attachments.close()
         self._trace.detach()
 
     def close(self) -> None:
@@ -246,6 +283,23 @@ class Tracer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+# A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h.
+_ALTERNATE_STACKS = (
+    "This kernel has no uprobe sessions, and the process handles signals ({signals}). Where a handler runs on an"
+    " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
+    " process. If it may do so: trace --light"
+)
+
+
+def _refuse_if_endangered(process: Process) -> None:
+    kernel = platform.uname()
+    if is_filtered(process.pid) and endangers_filtered(kernel.release, kernel.machine):
+        raise LabError(
+            f"pid {process.pid} has a seccomp filter, which on kernel {kernel.release} would end it at the first probe",
+            "boot a kernel 6.14 or newer, or use: memleak-lab trace --light",
+        )
 
 
 def since_age(since_ns: int, now_ns: int) -> float:

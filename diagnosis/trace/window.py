@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.memory import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from heap_trace import Lost
 
-    from diagnosis.target.process import Resident
+    from diagnosis.target.memory import Memory
+    from diagnosis.target.process import Process, Resident
     from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
+
+NANOSECONDS = 1_000_000_000
 
 
 class Ending(enum.Enum):
@@ -30,6 +35,7 @@ class Ending(enum.Enum):
     STOPPED = "stopped"
     EXITED = "exited"
     EXECED = "execed"
+    DETACHED = "detached"
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """The measurements of one window, taken while the probes were in."""
+    """The measurements of one window, taken while the probes were in.
+
+    ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended.
+    ``ranges`` are the mappings that were made within the window and still are.
+    """
 
     samples: tuple[Sample, ...]
     survivors: Mapping[int, Survivors]
     lost: Mapping[Lost, int]
     ending: Ending = Ending.COMPLETE
     children: tuple[int, ...] = ()
+    fatal_signal: str = ""
+    detached: str = ""
+    memory_start: Memory | None = None
+    memory_end: Memory | None = None
+    ranges: tuple[MappedRange, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -78,6 +93,21 @@ class _Sampler:
 def _take(take: Callable[[], Sample]) -> Sample:
     """Take a sample at any moment."""
     return take()
+
+
+def _broken_off(tracer: Tracer, program: tuple[str, ...]) -> Ending | None:
+    """How the window has come to its end before its time, if it has."""
+    if tracer.process.program() != program:
+        return Ending.EXECED if tracer.process.alive() else Ending.EXITED
+    return Ending.DETACHED if tracer.detached else None
+
+
+def _memory(process: Process) -> Memory | None:
+    """What its memory is made of now; None where that cannot be read, or it has ended."""
+    try:
+        return read_memory(process.pid, process.proc)
+    except LabError:
+        return None
 
 
 def measure(
@@ -110,15 +140,19 @@ def measure(
 
     symbolizer.refresh()
     first = align(look)
+    memory_start = _memory(process)
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
+    memory_end: Memory | None = None
     end = None if seconds is None else first.snapshot.seconds + seconds
+    if end is not None:
+        tracer.set_deadline(end)
     while True:
         due = samples[-1].snapshot.seconds + sampler.interval
         going_on = pause(max(0.0, min(due, end or due) - time.monotonic()))
-        if process.program() != program:
-            ending = Ending.EXECED if process.alive() else Ending.EXITED
-            if ending is Ending.EXITED:  # the maps in the kernel outlive it, its resident memory does not
+        if broken_off := _broken_off(tracer, program):
+            ending = broken_off
+            if ending is not Ending.EXECED:  # the maps in the kernel outlive it, its resident memory does not
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
             break
         symbolizer.refresh()
@@ -128,6 +162,7 @@ def measure(
             if last:
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
                 samples.append(align(look))
+                memory_end = _memory(process)
                 break
             samples.append(look())
         except LabError:
@@ -135,12 +170,19 @@ def measure(
                 raise
             continue  # it ended just now: seen at the next turn
         sampler.thin(samples)
+    survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
+    tracer.detach()  # naming what was found takes a while, and the process need not wait for it
     if len(samples) < 2:
         raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
     return Window(
         samples=tuple(samples),
-        survivors=tracer.survivors(first.snapshot),
-        lost=tracer.lost(),
+        survivors=survivors,
+        lost=lost,
         ending=ending,
         children=children,
+        fatal_signal=tracer.fatal_signal(),
+        detached=tracer.detached,
+        memory_start=memory_start,
+        memory_end=memory_end,
+        ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
     )

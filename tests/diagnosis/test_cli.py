@@ -14,12 +14,13 @@ from rich.console import Console
 from diagnosis.cli import main as cli
 from diagnosis.cli import run as cli_run
 from diagnosis.cli import trace as cli_trace
+from diagnosis.cli.status import STATUSES
 from diagnosis.doctor import preflight
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
 from diagnosis.lab.run import Outcome
-from diagnosis.output.document import report_as_json
+from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.tables import print_grade
 from diagnosis.report.lost import UNCOUNTED
 from tests.diagnosis.test_grade import BUSY, LEAKING, LEDGER, report
@@ -108,7 +109,7 @@ def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machi
         ("run --speed 1", "--window is 10 s: at speed 1 the leak grows every 8 s, .* --window 32s"),
         ("run --speed 10 --window 3s", "--window is 3 s: at speed 10 the leak grows every 0.8 s, .* --window 3.2s"),
         ("run --duration -5", "'-5' is no duration"),
-        ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: its folder cannot be written"),
+        ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: it cannot be written"),
         ("run --report .", "is a directory"),
         ("run --no-such-option", "--no-such-option"),
         ("run and more", "unexpected extra argument"),
@@ -125,6 +126,10 @@ def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machi
         ("verify", "Missing argument 'ANSWER'"),
         ("verify malloc --ledger http://127.0.0.1:1/ledger", "no ledger at http://127.0.0.1:1/ledger: "),
         ("diagnose", "No such command 'diagnose'"),
+        ("report", "Missing argument 'FILE...'"),
+        ("report none.json", "none.json is no report: .*No such file"),
+        ("report a.json b.json c.json", "3 reports cannot be compared: name one, or two"),
+        ("report a.json b.json --format json", "two reports have no --format json"),
     ],
 )
 @pytest.mark.usefixtures("able")
@@ -256,7 +261,7 @@ def test_a_report_is_right_or_wrong_by_its_rate(
     rate = READING.leaked_bytes_per_minute * factor
     halves = [replace(LEAKING, bytes_per_minute=rate / 2)] * 2
     file = tmp_path / "report.json"
-    file.write_text(report_as_json(report(*halves, BUSY)))
+    file.write_text(report_as_json(Capture(report(*halves, BUSY))))
     status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert (status, err) == (0 if said == "RIGHT" else 1, "")
     assert said in out
@@ -279,7 +284,7 @@ def test_a_file_that_is_no_report_is_one_line(
 
 def test_a_report_that_found_no_leak_has_no_answer_to_verify(memleak_lab: Command, ledger: str, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    file.write_text(report_as_json(report(BUSY, leak=False)))
+    file.write_text(report_as_json(Capture(report(BUSY, leak=False))))
     status, _, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert status == 2
     assert "names no function: it found no leak" in err
@@ -299,3 +304,15 @@ def test_what_is_concluded_is_printed_as_it_is() -> None:
     console = Console(record=True)
     print_grade(console, Grade(right=True, text="RIGHT: operator[] and [bold]"))
     assert "operator[] and [bold]" in console.export_text()
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_exit_statuses_are_in_the_help(memleak_lab: Command, option: str) -> None:
+    _, out, _ = memleak_lab(option)
+    words = " ".join(out.split())
+    for status, meaning in STATUSES.items():
+        assert f"{status} {meaning}" in words
+
+
+def test_the_version_is_printed(memleak_lab: Command) -> None:
+    assert memleak_lab("--version") == (0, "memleak-lab 0.1.0\n", "")

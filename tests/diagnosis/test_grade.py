@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.lab.grade import grade, grade_function, grade_rate
+from diagnosis.lab.grade import grade, grade_function, grade_rate, not_available
 from diagnosis.lab.ledger import IdleInterval, LedgerWindow
 from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
-from diagnosis.report.verdict import Verdict
+from diagnosis.report.summary import Verdict
+from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
 from tests.diagnosis.test_ledger import READING
 
@@ -21,23 +22,32 @@ def frame(function: str) -> Frame:
 
 
 def stack(outstanding: int, allocations: int, *functions: str) -> StackReport:
-    return StackReport(tuple(map(frame, functions)), False, outstanding, allocations, 0, 1.0, 1.0, 10.0, 1.0)
+    return StackReport(
+        tuple(map(frame, functions)), False, outstanding, allocations, outstanding, 0, 1.0, 1.0, 1.0, 10.0, 1.0
+    )
 
 
 LEAKING = stack(160 * CHUNK, 160, "catalog_cache_insert", "catalog_cache_refresh", "catalog_cache_worker")
 BUSY = stack(512, 40, "_PyObject_Malloc", "catalog_cache_insert")
 
 
-def report(*stacks: StackReport, leak: bool = True, function: str = "catalog_cache_insert") -> Report:
+def report(
+    *stacks: StackReport,
+    leak: bool = True,
+    function: str = "catalog_cache_insert",
+    lost: dict[str, int] | None = None,
+) -> Report:
     """A report with these stacks and this verdict."""
     return Report(
         target=Target(17, "python -m service"),
         window_seconds=10.0,
+        readings=25,
         stacks=stacks,
         truth=ResidentMemory(0, 0, 0, 0),
-        lost={},
+        account=None,
+        lost=lost or {},
         notes=(),
-        verdict=Verdict(leak, function if leak else "", "", "a summary"),
+        verdict=Verdict(Answer.LEAK if leak else Answer.NO_LEAK, function if leak else "", "", "a summary"),
     )
 
 
@@ -125,3 +135,25 @@ def test_the_right_rate_of_another_function_is_wrong() -> None:
 def test_a_rate_is_wrong_while_nothing_has_leaked() -> None:
     result = grade_rate("catalog_cache_insert", 1.0, replace(READING, insert_bytes=0, inserts=0))
     assert not result.right
+
+
+def test_growth_of_the_right_function_is_right_where_the_window_supports_no_more() -> None:
+    """A busy machine gives too few readings for a leak: the function, the bytes and the calls are right."""
+    found = report(LEAKING)
+    growing = replace(found, verdict=replace(found.verdict, answer=Answer.GROWING))
+    assert grade(growing, LEDGER).right
+    assert not grade(replace(growing, verdict=replace(growing.verdict, function="malloc")), LEDGER).right
+
+
+def test_bytes_that_differ_where_events_were_lost_have_no_grade() -> None:
+    off = replace(LEAKING, outstanding_bytes=LEAKING.outstanding_bytes - CHUNK, allocations=LEAKING.allocations - 1)
+    result = grade(report(off, lost={"thread": 1}), LEDGER)
+    assert not result.available
+    assert result.text == "The grade is not available: 1 events were not counted, and the bytes differ by -65,536"
+    assert grade(report(LEAKING, lost={"thread": 1}), LEDGER).right
+
+
+def test_no_grade_is_neither_right_nor_wrong() -> None:
+    result = not_available("the ledger moved during each of 38 readings")
+    assert (result.right, result.available) == (False, False)
+    assert result.text == "The grade is not available: the ledger moved during each of 38 readings"

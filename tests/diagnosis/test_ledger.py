@@ -223,11 +223,31 @@ def test_a_refresh_during_the_taking_makes_it_be_taken_again(first: tuple[int | 
 
 
 def test_a_leaker_that_never_rests_is_an_error_that_says_what_to_do() -> None:
-    steps = [step for at in range(0, 1000, 10) for step in (at, (at + 1, at + 2), at + 3)]
+    steps = [step for at in range(0, 10 * ALIGN_TRIES, 10) for step in (at, (at + 1, at + 2), at + 3)]
     story = Story(*steps)
     with pytest.raises(LabError, match=rf"moved during each of {ALIGN_TRIES} readings: .*lower --speed"):
         align(story.read, lambda: None, story.clock)
     assert story.readings == ALIGN_TRIES
+
+
+def test_a_leaker_that_does_not_rest_for_long_is_given_up() -> None:
+    ten_seconds = 10_000_000_000
+    steps = [step for at in range(0, 100 * ten_seconds, ten_seconds) for step in (at, (at + 1, at + 2), at + 3)]
+    story = Story(*steps)
+    with pytest.raises(LabError, match="moved during each of 2 readings"):
+        align(story.read, lambda: None, story.clock)
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_a_sample_is_taken_also_where_the_ledger_never_rests_and_the_window_has_no_grade(at: str) -> None:
+    def read() -> Reading:
+        raise LabError("no ledger at http://127.0.0.1:1/ledger: timed out")
+
+    alignment = Alignment(read)
+    assert alignment(lambda: at) == at
+    assert alignment(lambda: at) == at
+    assert alignment.window() is None
+    assert alignment.missed == "no ledger at http://127.0.0.1:1/ledger: timed out"
 
 
 def test_the_ledger_s_window_is_the_difference_between_its_ends() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.report.verdict import SAMPLES, SAMPLES_PER_WINDOW
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Resident
 from diagnosis.trace import window as windows
 from diagnosis.trace.window import Ending, measure
@@ -55,7 +55,7 @@ def test_a_window_is_as_long_as_asked_and_has_more_samples_than_a_verdict_needs(
     assert window.ending is Ending.COMPLETE
     assert window.seconds == pytest.approx(SECONDS, rel=0.01)
     assert window.seconds >= SECONDS
-    assert 2 * SAMPLES <= len(window.samples) <= 2 * SAMPLES + 2
+    assert SAMPLES_PER_WINDOW <= len(window.samples) <= SAMPLES_PER_WINDOW + 2
     assert window.samples[0].resident == Resident(BASE + MIB, MIB)
     assert tracer.asked_since == window.samples[0].snapshot
     assert [sample.snapshot.counts[1].allocations for sample in window.samples] == list(
@@ -79,7 +79,7 @@ def test_an_open_window_keeps_a_bounded_number_of_samples(tracer: MadeTracer) ->
     window = watch(tracer, None, pause=Pause(tracer, 20 * SAMPLES_PER_WINDOW))
     assert window.ending is Ending.STOPPED
     allocations = [sample.snapshot.counts[1].allocations for sample in window.samples]
-    assert SAMPLES <= len(allocations) <= 2 * SAMPLES_PER_WINDOW + 1
+    assert SAMPLES_PER_WINDOW <= len(allocations) <= 2 * SAMPLES_PER_WINDOW + 1
     assert allocations[0] == 1, "all else is counted from the first one"
     assert allocations[-1] == 20 * SAMPLES_PER_WINDOW + 1
     times = [sample.snapshot.seconds for sample in window.samples]

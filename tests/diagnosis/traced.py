@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heap_trace import Lost
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from diagnosis.target.allocator import Allocator
+    from diagnosis.trace.mapped import MappedRange
 
 MIB = 1 << 20
 BASE = 100 * MIB
@@ -46,6 +48,7 @@ class MadeProcess:
     looks: int = 0
     programs: Callable[[int], tuple[str, ...]] = lambda _: ("first",)
     started: tuple[int, ...] = ()
+    proc: Path = Path("/proc/none")
 
     def program(self) -> tuple[str, ...]:
         return self.programs(self.looks)
@@ -80,8 +83,22 @@ class MadeTracer:
         self.asked_since = since
         return {1: Survivors(1, MIB, 3600.0)}
 
+    def ranges(self) -> list[MappedRange]:
+        return []
+
     def lost(self) -> Mapping[Lost, int]:
         return self.lost_events
+
+    detached = ""
+
+    def set_deadline(self, seconds: float) -> None:
+        """Nothing keeps a made-up tracer from its turn."""
+
+    def fatal_signal(self) -> str:
+        return ""
+
+    def detach(self) -> None:
+        """It has no probes."""
 
     def frames(self, stack: int) -> tuple[int, ...]:
         return self.stacks.get(stack, ())

@@ -34,7 +34,7 @@ EVERY_QUESTION: tuple[tuple[str, dict[str, Any]], ...] = (
     ("open", {"id": 1, "kind": "debug"}),
     ("lookup", {"id": 1, "addresses": [0, 0x100, 1 << 63, (1 << 64) - 1]}),
     ("open", {"id": 2, "kind": "symbols"}),
-    ("cfi", {}),
+    ("cfi", {"patterns": ["c3", "0f05"]}),
 )
 
 
@@ -68,14 +68,14 @@ def status(parser: Parser) -> dict[str, str]:
 
 
 def test_it_has_no_capability_and_can_get_none(parser: Parser, library: Path) -> None:
-    ask(parser, library, "cfi")
+    ask(parser, library, "cfi", patterns=[])
     found = status(parser)
     assert [int(found[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [0] * 4
     assert found["NoNewPrivs"] == "1"
 
 
 def test_where_the_machine_has_libseccomp_its_system_calls_are_filtered(parser: Parser, library: Path) -> None:
-    ask(parser, library, "cfi")
+    ask(parser, library, "cfi", patterns=[])
     if "seccomp" not in parser.holds:
         pytest.skip("this machine has no libseccomp.so.2")
     assert status(parser)["Seccomp"] == "2"
@@ -83,7 +83,7 @@ def test_where_the_machine_has_libseccomp_its_system_calls_are_filtered(parser: 
 
 @pytest.mark.root
 def test_it_has_a_user_and_a_root_directory_of_its_own(parser: Parser, library: Path) -> None:
-    ask(parser, library, "cfi")
+    ask(parser, library, "cfi", patterns=[])
     assert parser._process
     assert len(set(status(parser)["Uid"].split())) == 1
     assert int(status(parser)["Uid"].split()[0]) > 65_535
@@ -152,10 +152,10 @@ def test_a_file_that_takes_too_long_is_given_up(library: Path) -> None:
     with Parser(Limits(cpu_seconds=0.0)) as parser:
         with pytest.raises(ParserError, match="took too long") as caught:  # noqa: PT012 - the first look may come late
             for _ in range(10_000):
-                ask(parser, library, "cfi")
+                ask(parser, library, "cfi", patterns=[])
         assert caught.value.lost
         parser._limits = Limits()
-        assert ask(parser, library, "cfi").payload
+        assert ask(parser, library, "cfi", patterns=[]).payload
 
 
 def test_a_target_that_stops_it_again_and_again_is_not_read_any_more(library: Path, tmp_path: Path) -> None:
@@ -169,7 +169,9 @@ def test_a_target_that_stops_it_again_and_again_is_not_read_any_more(library: Pa
                 parser.ask("open", fields, files=[hostile.fileno()], budget=budget)
             reasons.append(str(caught.value))
         assert reasons[3:] == ["its process has stopped the parser too often"] * 2
-        assert parser.ask("cfi", files=[good.fileno()], budget=Budget()).payload, "another target is read as ever"
+        assert parser.ask("cfi", {"patterns": []}, files=[good.fileno()], budget=Budget()).payload, (
+            "another target is read as ever"
+        )
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(parser: Parser, library: Path, tmp_path: Path) -> None:

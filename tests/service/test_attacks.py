@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -159,6 +160,37 @@ def test_lookups_whose_clients_have_hung_up_are_not_walked() -> None:
 
 def lookups(service: Service, status: str) -> float:
     return service.value("http_requests_total", path="/api/items/{id}", status=status)
+
+
+def test_a_newcomer_is_served_before_thousands_who_leave(service: Service) -> None:
+    """All of them are ready to be read when the newcomer comes: it is not behind them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(8000, hard - 500)
+    with contextlib.ExitStack() as connected, raised_file_limit():
+        clients = [
+            connected.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+            for _ in range(count)
+        ]
+        wait_until(lambda: open_files(service) > count, "all are accepted")
+        with stopped(service):
+            for client in clients:
+                client.close()
+            newcomer = connected.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+            newcomer.sendall(PROBE)
+        assert newcomer.recv(15) == b"HTTP/1.1 200 OK"
+        assert open_files(service) > count / 10
+
+
+def open_files(service: Service) -> int:
+    return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def raised_file_limit() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextlib.contextmanager

@@ -36,6 +36,14 @@ def test_phases_by_elapsed_time(elapsed: float, phase: Phase, degraded: bool) ->
     assert schedule.degraded is degraded
 
 
+def test_a_restart_begins_the_story_anew() -> None:
+    clock = Clock()
+    schedule = Schedule(1.0, clock)
+    clock.now += 1800
+    schedule.restart()
+    assert (schedule.elapsed_seconds, schedule.phase) == (0, Phase.NORMAL)
+
+
 def test_speed_makes_the_same_story_shorter() -> None:
     clock = Clock()
     schedule = Schedule(60.0, clock)

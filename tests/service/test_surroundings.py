@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from service.claims import RuntimeView
-from tests.support.running_service import MIB, ROOT, environment, fetch, running_service
+from tests.support.running_service import FREE_PORTS, MIB, ROOT, environment, fetch, running_service
 from tests.support.waiting import wait_until
 
 REDIRECTIONS = {
@@ -140,3 +140,24 @@ def test_when_the_allocator_fails_everything_still_answers(chunk_bytes: int) -> 
         service.stop()
         assert service.process.returncode == 0
         assert service.stderr() == ""
+
+
+def test_with_no_thread_to_be_had_it_ends_with_a_line_and_status_1() -> None:
+    without_threads = (
+        "import sys; from service.catalog import Lookups; from service.__main__ import main\n"
+        'def start(_):\n    raise RuntimeError("can\'t start new thread")\n'
+        "Lookups.start = start; sys.exit(main())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", without_threads],
+        cwd=ROOT,
+        env=environment(FREE_PORTS),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "service: can't start new thread. Raise the limit on memory (ulimit -v) or on processes (ulimit -u).\n"
+    )

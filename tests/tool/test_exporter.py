@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from heap_trace import Lost
+from heap_trace import Lost, Older
 from prometheus_client.parser import text_string_to_metric_families
 
 from diagnosis.base.errors import LabError
@@ -27,10 +27,11 @@ class FakeTracer:
     def __init__(self) -> None:
         self.counts: dict[int, Counts] = {}
         self.alive = True
+        self.older: Older | None = Older(7, 700)
         self.process = SimpleNamespace(command="/usr/bin/python3 -m service", resident=self.resident)
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(0.0, {stack: counts + Counts() for stack, counts in self.counts.items()})
+        return Snapshot(0.0, {stack: counts + Counts() for stack, counts in self.counts.items()}, self.older)
 
     def frames(self, stack: int) -> tuple[int, ...]:
         return (stack,)
@@ -140,6 +141,25 @@ def test_it_is_served_and_parsed_and_stops(tracer: FakeTracer, unused_tcp_port: 
     assert {"memleak_allocations", "memleak_frees", "memleak_lost_events", "memleak_resident_bytes"} <= names
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{unused_tcp_port}/metrics")
+
+
+def test_frees_of_older_blocks_are_those_since_the_collector_was_made(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    tracer.older = Older(10, 1000, 1)
+    found = {(metric.name, sample.value) for metric in collector.collect() for sample in metric.samples}
+    assert ("memleak_older_frees", 3.0) in found
+    assert ("memleak_older_freed_bytes", 300.0) in found
+
+
+def test_memory_is_there_by_kind_and_adds_up(tracer: FakeTracer) -> None:
+    kinds = {
+        sample.labels["kind"]: sample.value
+        for metric in make(tracer).collect()
+        if metric.name == "memleak_memory_bytes"
+        for sample in metric.samples
+    }
+    assert set(kinds) == {"anonymous", "file", "shared", "swapped"}
+    assert kinds["anonymous"] + kinds["file"] + kinds["shared"] == tracer.resident().total_bytes
 
 
 def test_after_it_has_stopped_the_tracer_is_read_no_more(tracer: FakeTracer) -> None:

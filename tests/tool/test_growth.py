@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from diagnosis.base.errors import LabError
 from diagnosis.faults.growth import GrowthSampler
-from diagnosis.faults.watch import watch
+from diagnosis.faults.watch import Growth, watch
+from diagnosis.output.watched import growth_table
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from tests.support.programs import answer, compile_c, running
@@ -179,6 +181,46 @@ def test_the_last_line_of_watch_is_the_command_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.ebpf
+def test_what_was_watched_is_also_json(tmp_path: Path) -> None:
+    grower = compile_c(GROWER, tmp_path / "grower", "-O2")
+    with running(grower) as leaking:
+        done = subprocess.run(
+            [MEMLEAK_LAB, "watch", "--duration", "3s", "--top", "100", "--format", "json"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    watched = json.loads(done.stdout)
+    first = next(each for each in watched["growers"] if each["pid"] == leaking.pid)
+    assert first["growth_bytes"] > 5 * MIB
+    assert "keep_more" in {frame["function"] for frame in first["stacks"][0]["frames"]}
+
+
+@pytest.mark.ebpf
+def test_it_is_looked_at_every_second_while_it_is_watched(tmp_path: Path) -> None:
+    grower = compile_c(GROWER, tmp_path / "grower", "-O2")
+    looks: list[Any] = []
+    with running(grower) as leaking:
+        watch(lambda: [leaking.pid], 3.0, 5, time.sleep, look=looks.append)
+    assert len(looks) == 3
+    grown = [look[0].growth_bytes for look in looks]
+    assert grown == sorted(grown)
+    assert 0 < grown[0] < grown[-1]
+
+
+def test_the_table_is_cut_to_the_terminal() -> None:
+    growing = [Growth(1234567, "/usr/bin/python3 -m service " + "--option " * 50, 900 * MIB, 12 * MIB)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(growth_table(growing, 80))
+    lines = captured.get().splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert "12.0 MiB" in lines[1]
+    assert lines[1].rstrip().endswith("…")
+
+
+@pytest.mark.ebpf
 def test_light_names_the_code_that_makes_it_grow(tmp_path: Path) -> None:
     grower = compile_c(GROWER, tmp_path / "grower", "-O2")
     with running(grower) as leaking:
@@ -189,7 +231,7 @@ def test_light_names_the_code_that_makes_it_grow(tmp_path: Path) -> None:
             check=True,
         )
     report = json.loads(done.stdout)
-    assert report["verdict"]["leak"]
+    assert report["verdict"]["answer"] == "growing"
     assert (report["verdict"]["function"], report["verdict"]["caller"]) == ("keep_more", "main")
     worst = report["stacks"][0]
     growth = report["truth"]["anonymous_bytes_end"] - report["truth"]["anonymous_bytes_start"]

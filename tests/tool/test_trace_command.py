@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jsonschema import validate
 
+from diagnosis.output.document import SCHEMA_FILE
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
 from tests.support.programs import answer, compile_c, running
@@ -139,9 +142,9 @@ def breakpoints(pid: int, addresses: set[int]) -> int:
 @pytest.mark.ebpf
 def test_a_busy_process_that_frees_what_it_takes_does_not_leak(busy: Path) -> None:
     with running(busy) as process:
-        found = report("--pid", process.pid, "--duration", "3s")
+        found = report("--pid", process.pid, "--duration", "3s", "--all")
     assert not found["verdict"]["leak"], found["verdict"]["summary"]
-    assert "no call site kept growing" in found["verdict"]["summary"]
+    assert found["verdict"]["answer"] == "no leak"
     assert sum(stack["allocations"] for stack in found["stacks"]) > 100_000
     assert not any(found["lost"].values()), found["lost"]
 
@@ -207,9 +210,57 @@ def test_prometheus_is_served_while_it_traces(keeper: Path, unused_tcp_port: int
 @pytest.mark.ebpf
 def test_what_is_outstanding_is_printed_at_each_interval(busy: Path) -> None:
     with running(busy) as process:
-        done = trace("--pid", process.pid, "--duration", "2s", "--interval", "0.5s", "--top", "1")
-    assert done.stderr.count("after ") >= 3
-    assert "take < main" in done.stderr
+        tracing = Tracing(process.pid, "--top", "1")
+        assert tracing.process.stderr
+        lines = [next(tracing.process.stderr) for _ in range(6)]
+        tracing.end(signal.SIGINT)
+    assert sum(line.startswith("after ") for line in lines) == 3
+    assert sum("take < main" in line for line in lines) == 3
+
+
+@pytest.mark.ebpf
+def test_a_saved_report_is_opened_again_in_every_format_and_compared(keeper: Path, busy: Path, tmp_path: Path) -> None:
+    kept, other = tmp_path / "kept.json", tmp_path / "busy.json"
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid, "--duration", "1h", "--save", str(kept))
+        for _ in range(100):
+            assert answer(process, "9000") == "kept"
+        printed = tracing.end(signal.SIGINT)
+    with running(busy) as process:
+        trace("-p", process.pid, "--duration", "1s", "--save", other)
+
+    def opened(*arguments: object) -> bytes:
+        return subprocess.run(
+            [MEMLEAK_LAB, "report", *map(str, arguments)], capture_output=True, timeout=60, check=True
+        ).stdout
+
+    assert opened(kept).decode() == printed
+    validate(json.loads(opened(kept, "--format", "json")), json.loads(SCHEMA_FILE.read_text()))
+    assert opened(kept, "--format", "folded").splitlines()[0].endswith(b";main;keep 900000")
+    assert json.loads(opened(kept, "--format", "speedscope"))["profiles"][0]["weights"][0] == 900_000
+    assert gzip.decompress(opened(kept, "--format", "pprof")).count(b"keep")
+    compared = opened(kept, other).decode()
+    assert "keep < main" in compared
+    assert "take < main" in compared
+
+
+@pytest.mark.ebpf
+@pytest.mark.parametrize(("asked", "status"), [((), 0), (("--fail-on", "leak"), 0), (("--fail-on", "growth"), 3)])
+def test_the_exit_status_says_whether_it_found_what_was_asked_for(
+    keeper: Path, tmp_path: Path, asked: tuple[str, ...], status: int
+) -> None:
+    """100 blocks at once are growth, and no leak."""
+    file = tmp_path / "report.json"
+    with running(keeper) as process:
+        assert answer(process) == "ready"
+        tracing = Tracing(process.pid, "--duration", "1h", "--save", str(file), *asked)
+        for _ in range(100):
+            assert answer(process, "9000") == "kept"
+        tracing.end(signal.SIGINT)
+    verdict = json.loads(file.read_text())["verdict"]
+    assert verdict["answer"] == "growing", verdict["summary"]
+    assert tracing.process.returncode == status
 
 
 def test_explain_needs_no_root_and_traces_nothing() -> None:
@@ -243,6 +294,13 @@ def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("--pid", "1", "--top", "0"), "--top"
     yield ("--pid", "1", "--format", "xml"), "--format"
     yield ("--pid", "1", "--allocator", "alloc=take:size=9"), "take: 'size=9' is no position: they are 1 to 5"
+    yield ("--pid", "1", "--light", "--listen", "127.0.0.1:1"), "--listen does nothing with --light"
+    yield ("--pid", "1", "--light", "--min-size", "1KiB"), "--min-size does nothing with --light"
+    yield ("--pid", "1", "--light", "--save", "report.json"), "--save does nothing with --light"
+    yield ("--pid", "1", "--light", "--format", "pprof"), "--format does nothing with --light"
+    yield ("--pid", "1", "--explain", "--save", "report.json"), "--save does nothing with --explain"
+    yield ("--pid", "1", "--save", "/nowhere/report.json"), "--save /nowhere/report.json: it cannot be written"
+    yield ("--pid", "1", "--fail-on", "anything"), "--fail-on"
 
 
 @pytest.mark.parametrize(("arguments", "said"), list(bad_inputs()))

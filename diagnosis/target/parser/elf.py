@@ -6,7 +6,6 @@ is read by pread: one that is cut short meanwhile is an error, where a mapped on
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import struct
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from diagnosis.target.parser.bounded_file import BoundedFile
 from diagnosis.target.parser.facts import ElfObject, Export, Segment
 
 if TYPE_CHECKING:
@@ -30,70 +30,17 @@ MAX_SECTIONS = 4096
 MAX_SEGMENTS = 256
 MAX_SYMBOLS = 1 << 20
 MAX_NOTES = 64
+MAX_FOUND = 64
 MAX_TABLE = 1 << 20
-MAX_READ = 64 << 20
+PIECE = 1 << 20
 _BUILD_ID_BYTES = range(2, 65)
 _NT_GNU_BUILD_ID = 3
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_PF_X = 1
 _SHN_UNDEF = 0
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
-
-
-class BoundedFile(io.RawIOBase):
-    """A file as pyelftools reads it: by pread, never more than a bounded piece at a time."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As a file does."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if not 0 <= base + offset < 1 << 63:
-            raise ELFError(f"an offset of {base + offset:#x}")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """As a file does."""
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """As a file does, up to its end.
-
-        Raises:
-            ELFError: more is asked for than may be read at a time.
-        """
-        left = max(0, self.size - self._position)
-        wanted = left if size < 0 else min(size, left)
-        if wanted > MAX_READ:
-            raise ELFError(f"a piece of {wanted:,} bytes")
-        found = os.pread(self._descriptor, wanted, self._position)
-        self._position += len(found)
-        return found
-
-    def exactly(self, offset: int, size: int) -> bytes:
-        """A piece of the file.
-
-        Raises:
-            ELFError: it is not all in the file.
-        """
-        self.seek(offset)
-        if size > self.size or len(found := self.read(size)) != size:
-            raise ELFError(f"{size:,} bytes at {offset:#x} are not all in the file")
-        return found
 
 
 @dataclass(frozen=True)
@@ -161,6 +108,15 @@ def read_facts(descriptor: int) -> ElfObject:
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))
 
 
+def entry_of(descriptor: int) -> int:
+    """Where the program begins, in its own address space; 0 for a library.
+
+    Raises:
+        ELFError: the file is no ELF file.
+    """
+    return int(open_elf(descriptor)[1]["e_entry"])
+
+
 def _build_id(stream: BoundedFile, elf: ELFFile) -> str:
     """The linker's, in hexadecimal digits; "" where there is none."""
     order = "<" if elf.little_endian else ">"
@@ -213,6 +169,32 @@ def functions(descriptor: int, table: str) -> Iterator[Export]:
                 yield Export(names[name:end].decode() if end >= 0 else "", address, length)
             except UnicodeDecodeError:
                 continue
+
+
+def find_code(descriptor: int, patterns: list[bytes]) -> list[tuple[int, int]]:
+    """The address and the number of each pattern in the code of a file, the first `MAX_FOUND` of them.
+
+    Raises:
+        ELFError: the file is no ELF file, or larger than can be read.
+    """
+    stream, elf = open_elf(descriptor)
+    if stream.size > MAX_FILE:
+        raise ELFError(f"it has {stream.size:,} bytes, and no more than {MAX_FILE:,} are read")
+    longest = max(map(len, patterns), default=0)
+    found: list[tuple[int, int]] = []
+    for segment in elf.iter_segments("PT_LOAD"):
+        if not segment["p_flags"] & _PF_X:
+            continue
+        start, end = segment["p_offset"], min(segment["p_offset"] + segment["p_filesz"], stream.size)
+        for offset in range(start, end, PIECE):
+            # A pattern can lie across the border of two pieces, and begins in the first of them.
+            piece = stream.exactly(offset, min(PIECE + longest - 1, end - offset)) if end > offset else b""
+            for number, pattern in enumerate(patterns):
+                at = piece.find(pattern)
+                while 0 <= at < PIECE and len(found) < MAX_FOUND:
+                    found.append((offset - start + at + segment["p_vaddr"], number))
+                    at = piece.find(pattern, at + 1)
+    return found
 
 
 def mentions(descriptor: int, names: list[str]) -> bool:

@@ -23,7 +23,7 @@ from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.target.parser.confine import Limits, confine
-from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
+from diagnosis.target.parser.elf import copy_sections, entry_of, find_code, functions, mentions, read_facts
 from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.facts import Wanted
 from diagnosis.target.parser.perf_map import PerfMap
@@ -217,14 +217,16 @@ class Worker:
         return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
 
     def _cfi(self, message: Message) -> Message:
-        """All call frame information of an object, as symbolic writes it."""
+        """All call frame information of an object, as symbolic writes it, and where patterns are in its code."""
         (descriptor,) = message.descriptors
         memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
-        found = next(Archive.from_bytes(memory).iter_objects())
-        text = found.make_cficache().open_stream().read(MAX_PAYLOAD + 1)
+        text = next(Archive.from_bytes(memory).iter_objects()).make_cficache().open_stream().read(MAX_PAYLOAD + 1)
         if len(text) > MAX_PAYLOAD:
             raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
-        return Message({}, text)
+        facts, patterns = read_facts(descriptor), [bytes.fromhex(pattern) for pattern in message.fields["patterns"]]
+        segments = [asdict(segment) for segment in facts.segments]
+        found = find_code(descriptor, patterns)
+        return Message({"segments": segments, "entry": entry_of(descriptor), "found": found}, text)
 
 
 def warm_up() -> None:

@@ -286,6 +286,14 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+/* Probed calls of each processor, counted only where settings.count_calls asks for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} probed_calls SEC(".maps");
+
 #ifdef HEAP_PUBLISHES_STACKS
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -636,6 +644,15 @@ static __always_inline void begin(struct heap_pending *call, const struct argume
 	}
 }
 
+static __always_inline void count_call(void)
+{
+	const __u32 zero = 0;
+	__u64 *count = settings.count_calls ? bpf_map_lookup_elem(&probed_calls, &zero) : 0;
+
+	if (count)
+		++*count;
+}
+
 static __always_inline void begin_free(struct heap_calls *thread, const struct heap_entry *entry, __u64 address,
 				       __u64 cookie)
 {
@@ -658,6 +675,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 	const struct arguments arguments = ARGUMENTS(ctx);
 	struct heap_pending *call = 0;
 
+	count_call();
 	if (!thread) {
 		lose(HEAP_LOST_THREAD);
 		return SKIP_RETURN;

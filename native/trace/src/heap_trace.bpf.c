@@ -62,6 +62,40 @@ int heap_entry(struct pt_regs *ctx)
 	return 0;
 }
 
+/* The signals that the kernel ends a process with when a probe of it goes wrong. */
+#define SIGILL 4
+#define SIGTRAP 5
+
+struct sigaction___heap {
+	void *sa_handler;
+} __attribute__((preserve_access_index));
+
+struct k_sigaction___heap {
+	struct sigaction___heap sa;
+} __attribute__((preserve_access_index));
+
+/* The signal that ended the process, where it is one of those two. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} fatal_signal SEC(".maps");
+
+/* signal_deliver(signal, info, action): a thread that has made a traced call is one of the traced process. */
+SEC("raw_tp/signal_deliver")
+int heap_signal(struct bpf_raw_tracepoint_args *ctx)
+{
+	const __u64 number = ctx->args[0];
+	const struct k_sigaction___heap *action = (const void *)ctx->args[2];
+	const __u32 zero = 0;
+
+	if ((number == SIGILL || number == SIGTRAP) && !BPF_CORE_READ(action, sa.sa_handler) &&
+	    bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0))
+		bpf_map_update_elem(&fatal_signal, &zero, &number, BPF_ANY);
+	return 0;
+}
+
 SEC("uretprobe")
 int heap_return(struct pt_regs *ctx)
 {

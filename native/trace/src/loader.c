@@ -57,6 +57,7 @@ static int set_constants(struct bpf_object *object, const struct heap_trace_opti
 	if (!settings || size != sizeof(*settings))
 		return -EINVAL;
 	settings->min_bytes = options->min_bytes;
+	settings->count_calls = (unsigned long long)options->count_calls;
 	settings->preempt_control = (unsigned long long)preempt_control;
 	return 0;
 }
@@ -98,6 +99,19 @@ int heap_trace_map_fd(const struct heap_trace *trace, const char *name)
 	return bpf_object__find_map_fd_by_name(trace->object, name);
 }
 
+/* Not a uprobe, and not detached with them: it costs the process nothing until a signal comes. */
+static int attach_to_signals(struct heap_trace *trace)
+{
+	struct bpf_program *program = bpf_object__find_program_by_name(trace->object, "heap_signal");
+	struct bpf_link *link = bpf_program__attach_raw_tracepoint(program, "signal_deliver");
+	int error = libbpf_get_error(link);
+
+	if (error)
+		return trace_fail(error, "signals cannot be watched");
+	trace->signals = link;
+	return 0;
+}
+
 /* What has no place of its own is counted under the key 0: it has to be there before anything is. */
 static int add_catch_alls(struct heap_trace *trace)
 {
@@ -123,6 +137,8 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 	int error = load(trace, object, size, options);
 	if (!error)
 		error = add_catch_alls(trace);
+	if (!error)
+		error = attach_to_signals(trace);
 	if (!error)
 		error = heap_trace_open_rings(trace);
 	if (error) {
@@ -311,6 +327,7 @@ void heap_trace_close(struct heap_trace *trace)
 	if (!trace)
 		return;
 	heap_trace_detach(trace);
+	bpf_link__destroy(trace->signals);
 	heap_trace_free_readings(trace);
 	bpf_object__close(trace->object);
 	pthread_mutex_destroy(&trace->attachments);

@@ -17,6 +17,7 @@ struct heap_trace_options {
 	uint32_t max_blocks;  /* live heap blocks that can be tracked at a time */
 	uint32_t max_stacks;  /* different call stacks */
 	uint64_t min_bytes;   /* smaller blocks are left out */
+	int count_calls;      /* 1: heap_trace_read_calls tells how many probed calls there were */
 	int allow_session;    /* 0: separate entry and return programs even where the kernel has sessions */
 };
 
@@ -75,6 +76,10 @@ int heap_trace_read_frames(struct heap_trace *trace, const unsigned char **recor
 
 /* `counts` has HEAP_LOST_KINDS places, `sizes` HEAP_SIZE_CLASSES. */
 int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts);
+int heap_trace_read_calls(struct heap_trace *trace, uint64_t *calls);
+
+/* SIGILL or SIGTRAP where that ended the process, else 0. */
+int heap_trace_read_fatal_signal(struct heap_trace *trace, uint64_t *number);
 int heap_trace_read_older_sizes(struct heap_trace *trace, struct heap_size_class *sizes);
 
 void heap_trace_close(struct heap_trace *trace);

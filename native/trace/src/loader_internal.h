@@ -19,6 +19,7 @@ struct bytes {
 struct heap_trace {
 	struct bpf_object *object;
 	struct bpf_program *session, *entry, *exit;
+	struct bpf_link *signals;
 	struct ring_buffer *mapping_ring, *frame_ring;
 	pthread_mutex_t attachments; /* guards what is attached: a watchdog detaches beside whatever else goes on */
 	struct bpf_link **links;

@@ -110,6 +110,24 @@ int heap_trace_read_older_sizes(struct heap_trace *trace, struct heap_size_class
 	return read_array(trace, "older_sizes", sizes, sizeof(*sizes), HEAP_SIZE_CLASSES);
 }
 
+int heap_trace_read_fatal_signal(struct heap_trace *trace, uint64_t *number)
+{
+	return read_array(trace, "fatal_signal", number, sizeof(*number), 1);
+}
+
+int heap_trace_read_calls(struct heap_trace *trace, uint64_t *calls)
+{
+	const int processors = libbpf_num_possible_cpus();
+	const uint32_t zero = 0;
+	uint64_t counts[processors];
+	int error = bpf_map_lookup_elem(heap_trace_map_fd(trace, "probed_calls"), &zero, counts);
+
+	*calls = 0;
+	for (int i = 0; i < processors && !error; i++)
+		*calls += counts[i];
+	return error ? trace_fail(error, "the map 'probed_calls' cannot be read") : 0;
+}
+
 /* --- survivors: blocks folded by stack, a batch at a time, in an open hash table that is then made dense --- */
 
 struct folding {

@@ -153,6 +153,7 @@ class HeapTrace(KernelHandle):
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
         max_stacks: different call stacks, about 110 bytes each in use, and 8 bytes a frame in this process.
         min_bytes: heap blocks below this size are left out.
+        count_calls: True for `calls`, at a few ns a call.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
 
     Raises:
@@ -160,7 +161,13 @@ class HeapTrace(KernelHandle):
     """
 
     def __init__(
-        self, *, max_blocks: int = 1 << 20, max_stacks: int = 1 << 18, min_bytes: int = 0, allow_session: bool = True
+        self,
+        *,
+        max_blocks: int = 1 << 20,
+        max_stacks: int = 1 << 18,
+        min_bytes: int = 0,
+        count_calls: bool = False,
+        allow_session: bool = True,
     ) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
@@ -169,6 +176,7 @@ class HeapTrace(KernelHandle):
                 "max_blocks": max_blocks,
                 "max_stacks": max_stacks,
                 "min_bytes": min_bytes,
+                "count_calls": count_calls,
                 "allow_session": allow_session,
             },
         )
@@ -275,6 +283,20 @@ class HeapTrace(KernelHandle):
                 )
                 for event in (events[0][i] for i in range(count[0]))
             ]
+
+    def fatal_signal(self) -> int:
+        """SIGILL or SIGTRAP where that ended the process, else 0."""
+        number = ffi.new("uint64_t *")
+        with self._using() as trace:
+            check(lib.heap_trace_read_fatal_signal(trace, number))
+        return int(number[0])
+
+    def calls(self) -> int:
+        """How many probed calls there were, nested ones included; 0 where they are not counted."""
+        calls = ffi.new("uint64_t *")
+        with self._using() as trace:
+            check(lib.heap_trace_read_calls(trace, calls))
+        return int(calls[0])
 
     def lost(self) -> Mapping[Lost, int]:
         """How many events were not counted, or not in full, for each reason."""

@@ -1,0 +1,39 @@
+"""``memleak-lab report``: open saved reports again, and compare two."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diagnosis.base.errors import LabError
+from diagnosis.cli.formats import FailOn, Format, fail_on, print_capture, refuse_terminal
+from diagnosis.output.comparison import print_comparison
+from diagnosis.output.document import read_capture
+from diagnosis.output.tables import report_console
+
+
+def report_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="A saved report; two are compared, the older first."),
+    ],
+    *,
+    output: Annotated[Format, typer.Option("--format", help="How to print one report.")] = Format.TABLE,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Print this many call stacks, or call sites.")] = 5,
+    everything: Annotated[bool, typer.Option("--all", help="Also the stacks that hold nothing.")] = False,
+    failing: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="Exit with status 3 if the (last) report found this.")
+    ] = None,
+) -> None:
+    """Open a report that `trace --save` or `run --report` kept; two are compared, as before and after a fix."""
+    if len(files) > 2:
+        raise LabError(f"{len(files)} reports cannot be compared", "name one, or two")
+    if len(files) == 2 and output is not Format.TABLE:
+        raise LabError(f"two reports have no --format {output}", "name one file, or leave --format out")
+    refuse_terminal(output)
+    captures = [read_capture(path) for path in files]
+    if len(captures) == 2:
+        print_comparison(report_console(), captures[0], captures[1], top)
+    else:
+        print_capture(captures[0], output, top=top, everything=everything)
+    fail_on(captures[-1].report.verdict.answer, failing)

@@ -1,0 +1,64 @@
+"""Lines of source around a frame, where its file is on this machine.
+
+The path comes from the traced program's debug information, and so does the line: whatever they say, only files that are
+named like source and that everybody may read are shown: a program cannot have root print what is root's alone.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diagnosis.target.symbols import Frame
+
+SUFFIXES = frozenset(
+    {
+        ".c",
+        ".cc",
+        ".cpp",
+        ".cxx",
+        ".c++",
+        ".h",
+        ".hh",
+        ".hpp",
+        ".hxx",
+        ".rs",
+        ".go",
+        ".zig",
+        ".d",
+        ".f90",
+        ".pyx",
+        ".py",
+    }
+)
+AROUND = 1
+LARGEST_FILE_BYTES = 8 << 20
+WIDTH = 100
+
+
+def source_lines(frame: Frame) -> list[tuple[int, str]]:
+    """The line of a frame and its neighbours, by number; none where the file cannot be shown."""
+    path = Path(frame.file)
+    if not frame.line or not path.is_absolute() or path.suffix not in SUFFIXES:
+        return []
+    try:
+        real = path.resolve(strict=True)
+        found = real.stat()
+        readable = stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
+        if not readable or real.suffix not in SUFFIXES or found.st_size > LARGEST_FILE_BYTES:
+            return []
+        lines = real.read_text(errors="replace").split("\n")
+    except (OSError, ValueError):  # ValueError: a path with a null byte
+        return []
+    if frame.line > len(lines):
+        return []
+    shown = range(max(1, frame.line - AROUND), min(len(lines), frame.line + AROUND) + 1)
+    return [(number, _printable(lines[number - 1])) for number in shown]
+
+
+def _printable(line: str) -> str:
+    """One line of a source, without what would move a terminal's cursor."""
+    text = line.expandtabs(4).rstrip()
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:WIDTH]

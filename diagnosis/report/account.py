@@ -1,0 +1,153 @@
+"""Where the memory of a process went: its growth by kind, and of the anonymous part what the trace explains.
+
+The kernel says by how much each kind grew and the trace says what the allocator handed out. What is left between the
+two is freed memory that the allocator holds, or memory that no probe saw: the parts add up to the kernel's figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnosis.target.memory import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from diagnosis.target.memory import Memory
+
+LIGHT = "trace --light names the code that touches it"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the growth: bytes, what they are, and what to do where they are many."""
+
+    name: str
+    bytes: int
+    meaning: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Growth of a process's memory in one window.
+
+    Attributes:
+        kinds: by kind, as the kernel counts it. They add up to ``growth``.
+        anonymous: the parts of anonymous memory, in memory and in swap. They add up to those two kinds.
+        huge_bytes: by how much the part of it in huge pages grew.
+        error_bytes: how far two readings of the same moment were apart.
+        resident_bytes: what was resident at the end: anonymous, file and shared.
+    """
+
+    kinds: tuple[Part, ...]
+    anonymous: tuple[Part, ...]
+    huge_bytes: int
+    error_bytes: int
+    resident_bytes: int
+
+    @property
+    def growth(self) -> int:
+        """All of it."""
+        return sum(part.bytes for part in self.kinds)
+
+    @property
+    def unseen(self) -> tuple[Part, ...]:
+        """Growth that the kernel cannot drop and that no call of an allocator explains."""
+        wanted = {"stacks", "unseen", "shared", "memfd", "hugetlb"}
+        return tuple(part for part in (*self.anonymous, *self.kinds) if part.name in wanted and part.bytes > 0)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What the trace says of the same window, in bytes.
+
+    Attributes:
+        live_growth: blocks taken and kept, less frees of older blocks.
+        freed: all that was freed, of older blocks too: the allocator can hold no more freed memory than that.
+        mapped: address ranges that the program mapped in the window and that are still mapped.
+        brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
+            False for allocators that keep theirs in mappings.
+    """
+
+    live_growth: int
+    freed: int
+    mapped: tuple[tuple[int, int], ...] = ()
+    brk_is_free: bool = True
+
+
+def account(start: Memory, end: Memory, traced: Traced) -> Account:
+    """The growth between two moments."""
+    return Account(
+        kinds=tuple(_kinds(start, end)),
+        anonymous=tuple(part for part in _anonymous(start, end, traced) if part.bytes),
+        huge_bytes=end.huge - start.huge,
+        error_bytes=start.error + end.error,
+        resident_bytes=end.anonymous + end.file + end.shared,
+    )
+
+
+def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
+    yield Part("anonymous", end.anonymous - start.anonymous, "anonymous memory")
+    yield Part(
+        "swapped",
+        end.swapped - start.swapped,
+        "memory in swap",
+        "it is the process's all the same: the machine is short of memory",
+    )
+    yield Part("file", end.file - start.file, "mapped files", "the kernel drops these pages when it needs the room")
+    yield Part(
+        "shared",
+        end.shared - start.shared,
+        "shared memory",
+        f"System V segments (ipcs -m -p), /dev/shm, memfd or shared mappings that nobody detaches: {LIGHT}",
+    )
+    yield Part(
+        "hugetlb",
+        end.hugetlb - start.hugetlb,
+        "pages of hugetlbfs",
+        "resident memory does not count them: see HugePages in /proc/meminfo",
+    )
+    yield Part(
+        "memfd",
+        end.unmapped_memfd - start.unmapped_memfd,
+        "open memfds that are mapped nowhere",
+        f"the container's memory grows with them, resident memory does not: close() is missing. {LIGHT}",
+    )
+
+
+def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
+    used = {use: end.uses[use] - start.uses[use] for use in Use}
+    total = end.anonymous + end.swapped - start.anonymous - start.swapped
+    mapped = end.within(traced.mapped, (Use.OTHER, Use.HEAP))
+    rest = total - used[Use.STACKS] - used[Use.DATA] - mapped - traced.live_growth
+    yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
+    yield Part("mapped", mapped, "mappings of the program's own (mmap)")
+    yield Part(
+        "stacks",
+        used[Use.STACKS],
+        "thread stacks",
+        f"threads that run, or that ended and are neither joined nor detached (pthread_join, pthread_detach): {LIGHT}",
+    )
+    yield Part("data", used[Use.DATA], "variables of the program and its libraries")
+    holds = max(0, used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped)
+    retained = max(0, min(rest, holds, traced.freed))
+    yield Part(
+        "retained",
+        retained,
+        "freed memory that the allocator holds",
+        "not a leak: glibc gives it back with malloc_trim(0), and holds less with MALLOC_ARENA_MAX=2",
+    )
+    if rest < 0:
+        yield Part(
+            "untouched", rest, "of the blocks above: not touched yet, or put into memory that was resident before"
+        )
+    else:
+        yield Part(
+            "unseen",
+            rest - retained,
+            "memory that no call of an allocator explains",
+            "sbrk, a system call of the program's own, or memory that was reserved or taken before and is touched only"
+            f" now: {LIGHT}",
+        )

@@ -1,0 +1,253 @@
+"""From the counts of a window to what the verdict rests on: call sites over time, the live heap, unexplained growth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from heap_trace import MappingKind
+
+from diagnosis.report.account import Traced
+from diagnosis.report.older import Freed, share_out
+from diagnosis.report.verdict import Evidence, SiteHistory, Takes, Touched, Unseen
+from diagnosis.target.memory import Use
+from diagnosis.trace.counts import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from diagnosis.report.account import Account
+    from diagnosis.report.site import CallSite
+    from diagnosis.trace.tracer import Snapshot
+    from diagnosis.trace.window import Sample, Window
+
+# Who touched less than this share of an unexplained growth is not named for it, and no more than so many are.
+WORTH_A_NAME = 0.1
+SUSPECTS = 3
+
+# What resident memory does not count.
+NOT_RESIDENT = frozenset({"memfd", "hugetlb"})
+
+# Up to this share of frees of unknown size the live heap is known.
+UNSIZED_SHARE = 0.01
+
+# By which parts of an account a reserved range of addresses shows, once it is used.
+_RESERVED_USES = {"stacks": (Use.STACKS,), "unseen": (Use.OTHER, Use.HEAP)}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the trace counted in a window.
+
+    Attributes:
+        window: the measurements.
+        changes: what each stack did with blocks and anonymous mappings.
+        site_of: the call site of a stack.
+        lost: events that were not counted.
+    """
+
+    window: Window
+    changes: Mapping[int, Counts]
+    site_of: Callable[[int], CallSite]
+    lost: int
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The readings at even distances in time."""
+        moments = [sample.snapshot.seconds for sample in self.window.samples]
+        return tuple(self.window.samples[each] for each in evenly(moments))
+
+    @property
+    def first(self) -> Snapshot:
+        """The first reading."""
+        return self.window.samples[0].snapshot
+
+    @property
+    def last(self) -> Snapshot:
+        """The last reading."""
+        return self.window.samples[-1].snapshot
+
+    @cached_property
+    def shares(self) -> dict[int, dict[int, float]]:
+        """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
+        blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
+        return share_out(blocks, self.older_classes(self.last))
+
+    def older_of(self, stack: int) -> Freed:
+        """Older blocks of its size that were freed: this stack's share of them."""
+        classes = self.older_classes(self.last)
+        mine = [(share, classes[size]) for size, share in self.shares.get(stack, {}).items()]
+        return Freed(
+            round(sum(share * freed.frees for share, freed in mine)),
+            round(sum(share * freed.bytes for share, freed in mine)),
+        )
+
+    @cached_property
+    def mapping_stacks(self) -> frozenset[int]:
+        """Stacks that map memory and take no blocks."""
+        return frozenset(each.stack for each in self.window.ranges if each.kind is MappingKind.MAPPED)
+
+    def files(self) -> dict[int, Counts]:
+        """What each stack did with mappings of files: address space."""
+        before = self.first.apart.get(MappingKind.FILE_MAPPED, {})
+        after = self.last.apart.get(MappingKind.FILE_MAPPED, {})
+        return {stack: counts - before.get(stack, Counts()) for stack, counts in after.items()}
+
+    def older_bytes(self, snapshot: Snapshot) -> int:
+        """Bytes of older blocks that were freed between the first reading and this one."""
+        if snapshot.older is None or self.first.older is None:
+            return 0
+        return snapshot.older.bytes - self.first.older.bytes
+
+    def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
+        """The same by the size of the block."""
+        pairs = zip(self.first.older_sizes, snapshot.older_sizes, strict=True)
+        return {
+            size: Freed(now.frees - before.frees, now.bytes - before.bytes)
+            for size, (before, now) in enumerate(pairs)
+            if now.frees > before.frees
+        }
+
+    @property
+    def live_known(self) -> bool:
+        """True where the sizes of the older blocks that were freed are known."""
+        older, before = self.last.older, self.first.older
+        if older is None or before is None:
+            return False
+        frees = sum(counts.frees for counts in self.changes.values()) + older.frees - before.frees
+        return older.unsized - before.unsized <= UNSIZED_SHARE * frees
+
+
+def traced(counted: Counted) -> Traced:
+    """What the trace says for the account of memory."""
+    mapping_stacks = counted.mapping_stacks
+    blocks = [counts for stack, counts in counted.changes.items() if stack not in mapping_stacks]
+    older = counted.older_bytes(counted.last)
+    return Traced(
+        live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
+        freed=sum(counts.freed_bytes for counts in blocks) + older,
+        mapped=tuple((each.start, each.end) for each in counted.window.ranges if each.kind is MappingKind.MAPPED),
+    )
+
+
+def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) -> Evidence:
+    """Everything that the rule looks at.
+
+    Args:
+        counted: what the trace counted.
+        grown: the account of memory, where there is one.
+        touched: who touched new memory, most first.
+    """
+    window = counted.window
+    sites = [*_sites(counted), *_file_sites(counted)]
+    held = [sample.resident.held_bytes for sample in counted.samples]
+    live = [
+        sum(counts.outstanding_bytes for counts in sample.snapshot.counts.values())
+        - counted.older_bytes(sample.snapshot)
+        for sample in counted.samples
+    ]
+    return Evidence(
+        seconds=window.seconds,
+        sites=sites,
+        live=[each - live[0] for each in live],
+        memory=[each - held[0] for each in held],
+        live_known=counted.live_known,
+        unseen=_unseen(counted, grown, sites, touched) if grown else (),
+        lost=counted.lost,
+    )
+
+
+def _unseen(
+    counted: Counted, grown: Account, sites: Sequence[SiteHistory], touched: Sequence[Touched]
+) -> tuple[Unseen, ...]:
+    # Who takes blocks and keeps them touches them as well: that is no growth beside the allocator.
+    takers = {site.site.function for site in sites if site.growth > 0 and site.takes is not Takes.FILES}
+    others = [each for each in touched if not takers & set(each.site)]
+    return tuple(
+        Unseen(
+            part.bytes,
+            part.name,
+            part.meaning,
+            resident=part.name not in NOT_RESIDENT,
+            reserved=_worth_a_name(_reserved(counted, part.name), part.bytes),
+            touched=_worth_a_name(others, part.bytes),
+        )
+        for part in grown.unseen
+    )
+
+
+def _worth_a_name(touched: Iterable[Touched], size: int) -> tuple[Touched, ...]:
+    return tuple(each for each in touched if each.bytes >= WORTH_A_NAME * size)[:SUSPECTS]
+
+
+def _reserved(counted: Counted, part: str) -> list[Touched]:
+    """Who reserved, within the window, the addresses at which a part of the growth lies: exact, not sampled."""
+    memory = counted.window.memory_end
+    if memory is None or part not in _RESERVED_USES:
+        return []
+    sizes: defaultdict[CallSite, int] = defaultdict(int)
+    for each in counted.window.ranges:
+        if each.kind is MappingKind.RESERVED:
+            sizes[counted.site_of(each.stack)] += memory.within([(each.start, each.end)], _RESERVED_USES[part])
+    return [Touched(site, size) for site, size in sorted(sizes.items(), key=lambda item: -item[1])]
+
+
+def evenly(moments: Sequence[float]) -> list[int]:
+    """Which readings to take so that they are at even distances: the nearest one to each of as many even moments.
+
+    A machine that is busy takes readings late, and a trend is one in time and not in the order of readings.
+    """
+    first, last = moments[0], moments[-1]
+    wanted = (first + (last - first) * i / (len(moments) - 1) for i in range(len(moments)))
+    return [min(range(len(moments)), key=lambda each: abs(moments[each] - moment)) for moment in wanted]
+
+
+def _sites(counted: Counted) -> list[SiteHistory]:
+    window, changes = counted.window, counted.changes
+    mapping_stacks = counted.mapping_stacks
+    members: defaultdict[tuple[CallSite, bool], list[int]] = defaultdict(list)
+    for stack in changes:
+        members[counted.site_of(stack), stack in mapping_stacks].append(stack)
+    shares = counted.shares
+    classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
+
+    def shared(stacks: list[int]) -> list[tuple[int, float]]:
+        """The size classes of older blocks of which these stacks have a share."""
+        return [item for stack in stacks for item in shares.get(stack, {}).items()]
+
+    def outstanding(stacks: list[int]) -> tuple[int, ...]:
+        """Bytes at each reading, less older blocks of the same size that were freed."""
+        readings = []
+        for sample, older in zip(counted.samples, classes, strict=True):
+            held = sum(sample.snapshot.counts.get(stack, Counts()).outstanding_bytes for stack in stacks)
+            back = sum(share * older.get(size, Freed()).bytes for size, share in shared(stacks))
+            readings.append(round(held - back))
+        return tuple(each - readings[0] for each in readings)
+
+    return [
+        SiteHistory(
+            site,
+            outstanding=outstanding(stacks),
+            allocations=sum(changes[stack].allocations for stack in stacks),
+            frees=sum(changes[stack].frees for stack in stacks),
+            oldest_seconds=max(
+                (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
+            ),
+            older_frees=sum(counted.older_of(stack).frees for stack in stacks),
+            takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
+        )
+        for (site, maps), stacks in members.items()
+    ]
+
+
+def _file_sites(counted: Counted) -> list[SiteHistory]:
+    """Mappings of files by who maps them: only what they come to, for they are no heap."""
+    found: defaultdict[CallSite, Counts] = defaultdict(Counts)
+    for stack, counts in counted.files().items():
+        found[counted.site_of(stack)] += counts
+    return [
+        SiteHistory(site, (0, counts.outstanding_bytes), counts.allocations, counts.frees, 0.0, takes=Takes.FILES)
+        for site, counts in found.items()
+    ]

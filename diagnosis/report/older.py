@@ -1,0 +1,59 @@
+"""Frees of blocks from before the trace: which of the call sites that take now took those as well.
+
+Who took an old block is not known, only its size and who freed it. A service in equilibrium frees old blocks of the
+sizes that it takes: what a stack takes is set against the old blocks of its size, shared with all stacks of that size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diagnosis.trace.counts import Counts
+
+# A block's usable size is its requested one rounded up: to 16 bytes and 8 more in glibc, by up to an eighth elsewhere.
+ROUNDED_BYTES = 24
+ROUNDED_SHARE = 1 / 8
+
+
+@dataclass(frozen=True)
+class Freed:
+    """Old blocks that were freed: how many, and their bytes."""
+
+    frees: int = 0
+    bytes: int = 0
+
+
+def share_out(grown: Mapping[int, Counts], freed: Mapping[int, Freed]) -> dict[int, dict[int, float]]:
+    """Which share of the old blocks freed in one way belongs to which stack.
+
+    Args:
+        grown: what each stack took and kept in the window.
+        freed: old blocks by the stack that freed them, or by any other way that tells their sizes apart.
+
+    Returns:
+        For each stack the shares, by the key of ``freed``. The shares of one key add up to 1 at the most: no stack is
+        given more old blocks than it took new ones.
+    """
+    shares: dict[int, dict[int, float]] = {}
+    for key, old in freed.items():
+        if not old.frees:
+            continue
+        alike = {
+            stack: counts.outstanding_bytes
+            for stack, counts in grown.items()
+            if counts.outstanding > 0 and _alike(counts.outstanding_bytes / counts.outstanding, old.bytes / old.frees)
+        }
+        total = sum(alike.values())
+        scale = min(1.0, total / old.bytes) if old.bytes else 0.0
+        for stack, size in alike.items():
+            shares.setdefault(stack, {})[key] = scale * size / total
+    return shares
+
+
+def _alike(taken: float, freed: float) -> bool:
+    """True where a block of the one mean size can be a block of the other."""
+    return abs(taken - freed) <= max(ROUNDED_BYTES, ROUNDED_SHARE * max(taken, freed))

@@ -1,0 +1,127 @@
+"""Which frames are not the place to look: code that takes memory on behalf of its caller.
+
+Two rules. By module: the C library, the C++ library, allocators and language runtimes are nobody's to change. By shape:
+a function that is named as a variant of malloc, or that belongs to a standard library that is compiled into the
+program, takes what its caller asked for. A frame without a name in the program itself is not passed over: an address
+can be looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diagnosis.target.symbols import Frame
+
+# Names of shared objects up to their version: the C and C++ libraries, and allocators that are preloaded or linked.
+_MODULES = re.compile(
+    r"(ld-linux|ld-musl|libc\.so|libc-2\.|libc\.musl|libpthread|libm\.so|libdl\.|libstdc\+\+\.|libc\+\+|libgcc_s\."
+    r"|lib(je|tc|mi|sn|hoard|rp)malloc|libtcmalloc|libmimalloc|libhoard|libgperf|libtbbmalloc|libdmalloc|libduma"
+    r"|libglib-2|libapr-1|libtalloc)"
+)
+
+# malloc and its family with any prefix and suffix: xmalloc, g_malloc0, zcalloc, CRYPTO_malloc, je_malloc, av_mallocz,
+# PyMem_RawMalloc, sqlite3MallocZero, __libc_calloc, git__realloc, kmem_alloc, safe_strdup, xasprintf.
+_FAMILY = re.compile(
+    r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z]|(^|_)(safe|check|checked|must|my|our|do|try))"
+    r"(malloc|calloc|zalloc|realloc|reallocarray|memalign|memdup|strn?dup|v?asprintf|valloc)"
+    r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_die|_?fatal|_?trace|_?internal|_?impl|_?hook|_?default|_?\d+)*$",
+    re.IGNORECASE,
+)
+
+# The allocators of runtimes and libraries, by the prefix that is theirs alone.
+_PREFIXES = (
+    "operator new",
+    "operator delete",
+    "std::",
+    "__gnu_cxx::",
+    "__cxxabiv1::",
+    "boost::container::",
+    "alloc::",
+    "core::",
+    "<alloc::",
+    "<core::",
+    "hashbrown::",
+    "__rust_",
+    "__rdl_",
+    "__rg_",
+    "PyMem_",
+    "PyObject_Malloc",
+    "PyObject_Calloc",
+    "PyObject_Realloc",
+    "_PyObject_Malloc",
+    "_PyMem_",
+    "g_slice_",
+    "g_memdup",
+    "g_strdup",
+    "g_strconcat",
+    "g_new",
+    "apr_palloc",
+    "apr_pcalloc",
+    "talloc_",
+    "_talloc",
+    "runtime.mallocgc",
+    "runtime.newobject",
+    "__libc_",
+    "__GI_",
+    "_int_",
+)
+_NAMES = frozenset(
+    {
+        "aligned_alloc", "mmap", "mmap64", "__mmap", "mremap", "sysmalloc", "sbrk", "brk", "morecore", "arena_get2",
+        "memset", "memcpy", "memmove", "bzero", "fopen", "fopen64", "fdopen", "opendir", "getline", "getdelim",
+        "open_memstream", "tmpfile", "regcomp", "getaddrinfo", "pthread_create",
+    }
+)  # fmt: skip
+
+# Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0.
+_CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\])+$")
+
+# A frame of Rust's or C++'s libraries can be a trait's function for a type of the program: <T as core::clone::Clone>.
+_RUST_TRAIT = re.compile(r"^<(?P<type>.+) as (core|alloc|std)::")
+
+
+def takes_for_its_caller(frame: Frame) -> bool:
+    """True where a frame belongs to an allocator, a standard library or a wrapper of malloc."""
+    if _MODULES.match(frame.module):
+        return True
+    name = frame.function
+    if not name:
+        return False
+    if trait := _RUST_TRAIT.match(name):
+        return trait["type"].startswith(("alloc::", "core::", "std::", "hashbrown::", "&", "["))
+    bare = _without_return_type(name)
+    bare = _CLONE.sub("", bare)
+    return bare in _NAMES or bare.startswith(_PREFIXES) or bool(_FAMILY.search(_last_part(bare)))
+
+
+def first_own(frames: Sequence[Frame]) -> int:
+    """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such."""
+    for i, frame in enumerate(frames):
+        if not takes_for_its_caller(frame):
+            # A program that begins without a function of its own has nothing that can be changed.
+            return 0 if frame.function == "_start" else i
+    return 0
+
+
+def _last_part(name: str) -> str:
+    """The function's own name, without its class, its parameters and its template's arguments."""
+    without = name.partition("(")[0].partition("<")[0]
+    return without.rpartition("::")[2]
+
+
+def _without_return_type(name: str) -> str:
+    """A template's demangled name begins with its return type: ``void std::vector<int>::push_back(...)``."""
+    depth = 0
+    for i, letter in enumerate(name):
+        if letter in "<(":
+            depth += 1
+        elif letter in ">)":
+            depth -= 1
+        elif letter == " " and depth == 0:
+            rest = name[i + 1 :]
+            return rest if rest and not name.startswith(("operator", "<")) and "(" in rest else name
+    return name

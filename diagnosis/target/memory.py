@@ -1,0 +1,235 @@
+"""What the memory of a process is made of, as /proc has it: by kind, and the anonymous part by what it is used for."""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import KIB, MIB
+from diagnosis.target.process import PROC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+# glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
+GLIBC_HEAP_BYTES = 64 * MIB
+
+# A thread's stack lies on pages without access. glibc and musl take 4 to 8 KiB, a program can ask for more.
+LARGEST_GUARD_BYTES = MIB
+
+_MEMFD = "/memfd:"
+
+
+class Use(enum.StrEnum):
+    """What anonymous memory is used for."""
+
+    HEAP = "heap"  # what brk grows, and glibc's other arenas
+    STACKS = "stacks"
+    DATA = "data"  # written pages of mapped files: variables, relocations
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Range:
+    """An anonymous mapping: addresses, and the bytes of it that are in memory or in swap."""
+
+    start: int
+    end: int
+    bytes: int
+    use: Use
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one process at one moment, in bytes.
+
+    Attributes:
+        anonymous: resident pages that no file backs.
+        swapped: such pages that were written to swap.
+        file: resident pages of mapped files, which the kernel can drop and read again.
+        shared: resident pages of shared memory: tmpfs, memfd, System V, shared anonymous mappings.
+        huge: which part of ``anonymous`` lies in huge pages.
+        hugetlb: pages of hugetlbfs, which resident memory does not count.
+        unmapped_memfd: pages of memfds that are open and not mapped: they count for the container only.
+        uses: ``anonymous`` and ``swapped`` together, by their use.
+        ranges: the anonymous mappings, by rising address.
+        error: by how much two readings of the same moment differed.
+    """
+
+    anonymous: int = 0
+    swapped: int = 0
+    file: int = 0
+    shared: int = 0
+    huge: int = 0
+    hugetlb: int = 0
+    unmapped_memfd: int = 0
+    uses: Counter[Use] = field(default_factory=Counter)
+    ranges: tuple[Range, ...] = ()
+    error: int = 0
+
+    @property
+    def held(self) -> int:
+        """What the process holds and the kernel cannot drop: anonymous, swapped and shared memory."""
+        return self.anonymous + self.swapped + self.shared + self.hugetlb + self.unmapped_memfd
+
+    def within(self, parts: Iterable[tuple[int, int]], uses: Iterable[Use] = tuple(Use)) -> int:
+        """Bytes of the anonymous ranges of some uses that lie in these address ranges.
+
+        /proc tells what is resident of a mapping and not where in it: an overlap in part counts in proportion.
+        """
+        total = 0.0
+        wanted = frozenset(uses)
+        for start, end in parts:
+            first = bisect.bisect_right(self.ranges, start, key=lambda kept: kept.end)
+            for kept in self.ranges[first:]:
+                if kept.start >= end:
+                    break
+                if kept.use in wanted:
+                    overlap = min(end, kept.end) - max(start, kept.start)
+                    total += kept.bytes * overlap / (kept.end - kept.start)
+        return round(total)
+
+
+@dataclass
+class _Area:
+    """One entry of smaps."""
+
+    start: int
+    end: int
+    permissions: str
+    path: str
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> int:
+        return self.sizes.get(key, 0)
+
+
+def read_memory(pid: int, proc: Path = PROC) -> Memory:
+    """The memory of a process now. The kernel walks its page tables for this: for both ends of a window, not oftener.
+
+    Raises:
+        LabError: the process has ended, or belongs to somebody else.
+    """
+    folder = proc / str(pid)
+    try:
+        areas = list(_areas((folder / "smaps").read_bytes().decode(errors="replace")))
+        status = _kib((folder / "status").read_text(errors="replace").split("\n"))
+    except PermissionError as error:
+        raise LabError(f"the memory of pid {pid} cannot be read", "run this command as root") from error
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise LabError(f"pid {pid} has ended", "start it again, and trace it while it runs") from error
+    if "RssAnon" not in status:  # a zombie has no memory any more
+        raise LabError(f"pid {pid} has ended", "start it again, and trace it while it runs")
+    anonymous = sum(area["Anonymous"] for area in areas)
+    shared = status.get("RssShmem", 0)
+    ranges = tuple(_ranges(areas))
+    uses: Counter[Use] = Counter()
+    for part in ranges:
+        uses[part.use] += part.bytes
+    return Memory(
+        anonymous=anonymous,
+        swapped=sum(area["Swap"] for area in areas),
+        file=max(0, sum(area["Rss"] for area in areas) - anonymous - shared),
+        shared=shared,
+        huge=sum(area["AnonHugePages"] for area in areas),
+        hugetlb=sum(area["Private_Hugetlb"] + area["Shared_Hugetlb"] for area in areas),
+        unmapped_memfd=_unmapped_memfd(folder, {area.path for area in areas}),
+        uses=uses,
+        ranges=ranges,
+        error=abs(anonymous - status["RssAnon"]),
+    )
+
+
+_KEYS = frozenset({"Rss", "Anonymous", "Swap", "AnonHugePages", "Private_Hugetlb", "Shared_Hugetlb"})
+
+
+def _areas(text: str) -> Iterator[_Area]:
+    area = None
+    for line in text.split("\n"):
+        name, colon, rest = line.partition(":")
+        if colon and name in _KEYS:
+            if area:
+                area.sizes[name] = int(rest.split()[0]) * KIB
+        elif colon and " " in name and "-" in name:
+            # The first line of an entry: its device holds the first colon.
+            fields = line.split(maxsplit=5)
+            start, _, end = fields[0].partition("-")
+            if area:
+                yield area
+            area = _Area(int(start, 16), int(end, 16), fields[1], fields[5] if len(fields) > 5 else "")
+    if area:
+        yield area
+
+
+def _kib(lines: Iterable[str]) -> dict[str, int]:
+    """The sizes of /proc/PID/status, in bytes."""
+    found = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2 and words[1] == "kB":
+            found[name] = int(words[0]) * KIB
+    return found
+
+
+def _ranges(areas: list[_Area]) -> Iterator[Range]:
+    for before, area, after in zip([None, *areas[:-1]], areas, [*areas[1:], None], strict=True):
+        size = area["Anonymous"] + area["Swap"]
+        anonymous = not area.path or area.path.startswith("[")
+        if size or anonymous:
+            yield Range(area.start, area.end, size, _use(area, before, after))
+
+
+def _use(area: _Area, before: _Area | None, after: _Area | None) -> Use:
+    if area.path == "[heap]" or _is_arena(area, after):
+        return Use.HEAP
+    if area.path.startswith("[stack"):
+        return Use.STACKS
+    if area.path.startswith("/"):
+        return Use.DATA
+    if before and before.permissions.startswith("---") and before.end == area.start:
+        return Use.STACKS if before.end - before.start <= LARGEST_GUARD_BYTES else Use.OTHER
+    if before and before.path.startswith("/") and before.end == area.start:
+        return Use.DATA  # what a program or library sets to zero lies behind its file
+    return Use.OTHER
+
+
+def _is_arena(area: _Area, after: _Area | None) -> bool:
+    """True for a heap of glibc's: used from its start, and reserved up to its end."""
+    if area.path or area.start % GLIBC_HEAP_BYTES:
+        return False
+    limit = area.start + GLIBC_HEAP_BYTES
+    rest = after and after.start == area.end and after.permissions.startswith("---") and after.end >= limit
+    return area.end == limit or (area.end < limit and bool(rest))
+
+
+def _unmapped_memfd(folder: Path, mapped: set[str]) -> int:
+    """Bytes in memfds that are open here and mapped nowhere here. Names need not differ: each file counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    try:
+        descriptors = list((folder / "fd").iterdir())
+    except OSError:
+        return 0
+    for descriptor in descriptors:
+        try:
+            if not str(descriptor.readlink()).startswith(_MEMFD):
+                continue
+            found = descriptor.stat()
+        except OSError:
+            continue  # closed meanwhile
+        seen[found.st_dev, found.st_ino] = found.st_blocks * 512
+    total = sum(seen.values())
+    if not total:
+        return 0
+    inodes = _mapped_inodes(folder) if any(path.startswith(_MEMFD) for path in mapped) else set()
+    return sum(size for (_, inode), size in seen.items() if inode not in inodes)
+
+
+def _mapped_inodes(folder: Path) -> set[int]:
+    lines = (folder / "maps").read_bytes().decode(errors="replace").split("\n")
+    return {int(fields[4]) for fields in (line.split(maxsplit=5) for line in lines) if len(fields) > 5}

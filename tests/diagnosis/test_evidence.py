@@ -1,0 +1,109 @@
+"""From counts, frees of older blocks and mappings to what the verdict rests on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from heap_trace import Lost, MappingKind, Older, SizeClass
+
+from diagnosis.report.account import Traced, account
+from diagnosis.report.evidence import Counted, evenly, gather, traced
+from diagnosis.report.site import CallSite
+from diagnosis.report.verdict import Takes
+from diagnosis.target.memory import Memory, Range, Use
+from diagnosis.target.process import Resident
+from diagnosis.trace.counts import Counts
+from diagnosis.trace.mapped import MappedRange
+from diagnosis.trace.tracer import Snapshot
+from diagnosis.trace.window import Sample, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB, MIB = 1024, 1 << 20
+READINGS = 13
+SESSION, MAPPER, FILES, RESERVER = 1, 2, 3, 4
+NAMES = {SESSION: "session_new", MAPPER: "pool_map", FILES: "segment_map", RESERVER: "heap_reserve"}
+
+
+def size_class(size: int) -> int:
+    """As the core numbers them: quarter octaves."""
+    octave = size.bit_length() - 1
+    return (octave << 2) + ((size >> (octave - 2)) & 3)
+
+
+def snapshot(reading: int, older_unsized: int = 0) -> Snapshot:
+    """Each reading 100 sessions more, as many older ones freed, a mapping more, and a mapped file more."""
+    sizes = [SizeClass(0, 0)] * 256
+    sizes[size_class(8008)] = SizeClass(100 * reading, 100 * reading * 8008)
+    return Snapshot(
+        1000.0 + reading,
+        {
+            SESSION: Counts(100 * reading, 100 * reading * 8000, 0, 0),
+            MAPPER: Counts(reading, reading * MIB, 0, 0),
+        },
+        Older(100 * reading, 100 * reading * 8008, older_unsized * reading),
+        tuple(sizes),
+        (0, 0),
+        {MappingKind.FILE_MAPPED: {FILES: Counts(reading, reading * 64 * MIB, 0, 0)}},
+    )
+
+
+def counted(make: Callable[[int], Snapshot] = snapshot, **changes: Any) -> Counted:  # noqa: ANN401
+    samples = tuple(Sample(make(each), Resident(MIB * each, MIB * each)) for each in range(READINGS))
+    ranges = tuple(
+        MappedRange((1 + each) << 20, (2 + each) << 20, MAPPER, MappingKind.MAPPED, 1) for each in range(READINGS)
+    )
+    window = Window(samples, {}, dict.fromkeys(Lost, 0), ranges=changes.pop("ranges", ranges), **changes)
+    first, last = samples[0].snapshot, samples[-1].snapshot
+    return Counted(window, last.since(first), lambda stack: CallSite(NAMES[stack], "main"), lost=0)
+
+
+def test_older_blocks_of_its_size_are_set_against_a_site() -> None:
+    evidence = gather(counted(), None, ())
+    session = next(site for site in evidence.sites if site.site.function == "session_new")
+    assert session.allocations == 1200
+    assert session.older_frees == pytest.approx(1200, abs=2)
+    assert abs(session.growth) < 16 * KIB
+    assert evidence.live_known
+
+
+def test_mappings_and_files_are_told_from_blocks() -> None:
+    takes = {site.site.function: site.takes for site in gather(counted(), None, ()).sites}
+    assert takes == {"session_new": Takes.BLOCKS, "pool_map": Takes.MAPPINGS, "segment_map": Takes.FILES}
+
+
+def test_the_live_heap_is_all_that_was_taken_less_all_that_was_freed() -> None:
+    found = traced(counted())
+    assert found.live_growth == 1200 * 8000 - 1200 * 8008
+    assert found.freed == 1200 * 8008
+    assert len(found.mapped) == READINGS
+
+
+@pytest.mark.parametrize(("unsized", "known"), [(0, True), (1, True), (50, False)])
+def test_frees_of_unknown_size_make_the_live_heap_unknown(unsized: int, known: bool) -> None:
+    assert gather(counted(lambda each: snapshot(each, unsized)), None, ()).live_known is known
+
+
+def test_an_allocator_that_tells_nothing_makes_the_live_heap_unknown() -> None:
+    def silent(reading: int) -> Snapshot:
+        return Snapshot(1000.0 + reading, {SESSION: Counts(reading, reading, 0, 0)})
+
+    assert not gather(counted(silent), None, ()).live_known
+
+
+def test_who_reserved_the_addresses_of_an_unexplained_growth_is_named() -> None:
+    kept = Range(1 << 30, 2 << 30, 40 * MIB, Use.OTHER)
+    memory = Memory(anonymous=kept.bytes, ranges=(kept,), uses=Counter({Use.OTHER: kept.bytes}))
+    reserved = (MappedRange(1 << 30, 2 << 30, RESERVER, MappingKind.RESERVED, 1),)
+    found = counted(ranges=reserved, memory_start=Memory(), memory_end=memory)
+    (unseen,) = gather(found, account(Memory(), memory, Traced(0, 0)), ()).unseen
+    assert unseen.site == CallSite("heap_reserve", "main")
+    assert unseen.reserved[0].bytes == 40 * MIB
+
+
+def test_readings_that_came_late_are_taken_at_even_distances() -> None:
+    assert evenly([0, 1, 2, 3, 4]) == [0, 1, 2, 3, 4]
+    assert evenly([0, 0.1, 0.2, 0.3, 8]) == [0, 3, 3, 4, 4]

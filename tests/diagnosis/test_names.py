@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diagnosis.report.names import explain_site
+from diagnosis.report.summary import Verdict
+from diagnosis.report.verdict import Answer
+from diagnosis.target.symbols import Frame
+from tests.diagnosis.test_grade import stack
+
+VERDICT = Verdict(Answer.LEAK, "value_make", "", "a summary")
+
+
+def test_it_is_said_where_the_growth_divides() -> None:
+    stacks = [
+        stack(600, 6, "xmalloc", "value_make", "value_put", "serve", "main"),
+        stack(300, 3, "xmalloc", "value_make", "value_put", "import_all", "main"),
+        stack(100, 1, "xmalloc", "value_make", "value_put", "test", "main"),
+        stack(5000, 5, "render", "main"),
+    ]
+    assert list(explain_site(VERDICT, stacks)) == [
+        "The bytes of value_make divide at value_put: 60% from serve, 30% from import_all, 10% from test."
+    ]
+
+
+def test_one_way_does_not_divide() -> None:
+    assert list(explain_site(VERDICT, [stack(600, 6, "xmalloc", "value_make", "value_put", "main")])) == []
+
+
+def test_a_caller_that_brings_next_to_nothing_is_no_division() -> None:
+    stacks = [stack(9900, 6, "value_make", "value_put"), stack(100, 1, "value_make", "value_get")]
+    assert list(explain_site(VERDICT, stacks)) == []
+
+
+def test_an_address_says_where_names_come_from() -> None:
+    nameless = replace(stack(600, 6, "f"), frames=(Frame("", "libshop.so.1", "", 0, 0x1234),))
+    (line,) = explain_site(Verdict(Answer.LEAK, "libshop.so.1+0x1234", "", ""), [nameless])
+    assert "libshop.so.1 has no names" in line
+    assert "dbgsym" in line
+    assert "debuginfod" in line
+
+
+def test_without_a_function_there_is_nothing_to_say() -> None:
+    assert list(explain_site(Verdict(Answer.NO_LEAK, "", "", ""), [stack(600, 6, "f")])) == []

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from diagnosis.report.older import Freed, share_out
+from diagnosis.trace.counts import Counts
+
+SESSION, RECORD = 1, 2
+
+
+def test_old_blocks_belong_to_the_stack_that_takes_their_size() -> None:
+    grown = {SESSION: Counts(1000, 8_000_000, 0, 0), RECORD: Counts(500, 500_000, 0, 0)}
+    shares = share_out(grown, {0: Freed(900, 900 * 8008)})
+    assert shares == {SESSION: {0: 1.0}}
+
+
+def test_stacks_of_one_size_share_old_blocks_by_what_they_took() -> None:
+    grown = {1: Counts(300, 30_000, 0, 0), 2: Counts(100, 10_000, 0, 0)}
+    shares = share_out(grown, {7: Freed(200, 200 * 104)})
+    assert {stack: share[7] for stack, share in shares.items()} == {1: pytest.approx(0.75), 2: pytest.approx(0.25)}
+
+
+def test_no_stack_is_given_more_old_blocks_than_it_took_new_ones() -> None:
+    shares = share_out({1: Counts(10, 1000, 0, 0)}, {7: Freed(100, 10_400)})
+    assert shares[1][7] * 10_400 == pytest.approx(1000)
+
+
+def test_a_stack_that_kept_nothing_takes_no_part() -> None:
+    assert share_out({1: Counts(10, 1000, 10, 1000)}, {7: Freed(100, 10_400)}) == {}
+    assert share_out({1: Counts(10, 1000, 0, 0)}, {7: Freed()}) == {}

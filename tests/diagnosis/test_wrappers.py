@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from diagnosis.report.site import CallSite, call_site
+from diagnosis.report.wrappers import takes_for_its_caller
+from diagnosis.target.symbols import Frame
+
+
+def frame(function: str, module: str = "server") -> Frame:
+    return Frame(function, module, "", 0, 64)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "mmap64",
+        "xmalloc", "xcalloc", "xrealloc", "xstrdup", "xstrndup", "xasprintf", "zmalloc", "zcalloc", "ztrymalloc",
+        "safe_malloc", "safemalloc", "checked_malloc", "my_malloc", "emalloc", "ymalloc",
+        "g_malloc", "g_malloc0", "g_malloc_n", "g_realloc", "g_strdup_printf", "g_slice_alloc0", "apr_palloc",
+        "CRYPTO_malloc", "CRYPTO_zalloc", "OPENSSL_malloc", "av_malloc", "av_mallocz", "av_realloc", "je_malloc",
+        "PyMem_Malloc", "PyMem_RawMalloc", "_PyMem_RawCalloc", "PyObject_Malloc", "_PyObject_Malloc",
+        "sqlite3Malloc", "sqlite3MallocZero", "sqlite3_malloc64", "git__malloc", "git__strdup", "talloc_named",
+        "operator new(unsigned long)", "operator new[](unsigned long)", "operator delete(void*)",
+        "std::vector<int, std::allocator<int> >::push_back(int const&)",
+        "void std::vector<Order*, std::allocator<Order*> >::_M_realloc_append<Order*>(Order*&&)",
+        "__gnu_cxx::new_allocator<Order>::allocate(unsigned long, void const*)",
+        "std::__cxx11::basic_string<char>::_M_create(unsigned long&, unsigned long)",
+        "alloc::raw_vec::RawVec<T,A>::grow_one", "alloc::alloc::exchange_malloc", "__rust_alloc", "__rdl_alloc",
+        "<alloc::vec::Vec<T> as core::clone::Clone>::clone", "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+        "core::iter::traits::iterator::Iterator::collect",
+    ],
+)  # fmt: skip
+def test_who_takes_for_his_caller_is_passed_over(name: str) -> None:
+    assert takes_for_its_caller(frame(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main", "handle_put", "make_value", "cache_put", "catalog_cache_insert", "load_report", "", "insert", "mk",
+        "make_order()", "handle_request(std::vector<Order*, std::allocator<Order*> >&)", "Cache::put(std::string)",
+        "server::Cache::put", "<server::Cache as core::clone::Clone>::clone", "render_template", "smalloc_stats_print",
+        "allocate_session", "session_new", "pool_alloc_session", "malloc_heavy_request", "remalloc_report_to_user",
+        "stdlib_report", "alloc_report", "mallocate", "dupe", "list_dup_check",
+        "std_report(std::string)", "PyInit_catalog", "json_loads", "start_job",
+    ],
+)  # fmt: skip
+def test_who_takes_for_himself_is_named(name: str) -> None:
+    assert not takes_for_its_caller(frame(name))
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["libc.so.6", "libc-2.31.so", "libstdc++.so.6.0.30", "libjemalloc.so.2", "libtcmalloc.so.4", "ld-musl-x86_64.so.1"],
+)
+def test_libraries_that_nobody_changes_are_passed_over(module: str) -> None:
+    assert takes_for_its_caller(frame("", module))
+    assert takes_for_its_caller(frame("getdelim", module))
+
+
+@pytest.mark.parametrize("module", ["libcatalog.so", "libclient.so.1", "libcurl.so.4", "libcrypto.so.3", "libcppdb.so"])
+def test_other_libraries_are_named(module: str) -> None:
+    assert not takes_for_its_caller(frame("", module))
+
+
+def test_the_site_is_the_first_function_that_somebody_can_change() -> None:
+    frames = [frame("operator new(unsigned long)", "libstdc++.so.6"), frame("std::vector<T>::push_back(T)")]
+    assert call_site([*frames, frame("handle"), frame("serve")]) == CallSite("handle", "serve")
+
+
+def test_a_stack_of_nothing_but_libraries_is_named_by_its_innermost_function() -> None:
+    frames = [frame("__libc_alloc", "libc.so.6"), frame("start_thread", "libc.so.6")]
+    assert call_site(frames) == CallSite("__libc_alloc", "start_thread")
+    assert call_site([]) == CallSite("[unknown stack]", "")
