@@ -1,5 +1,6 @@
 """``memleak-lab trace``: trace any process for a while."""
 
+import enum
 import signal
 import threading
 import time
@@ -11,9 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from heap_trace import UnwindMode
 from rich.console import Console
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.units import format_size
 from diagnosis.cli.formats import (
     FailOn,
     Format,
@@ -47,6 +50,7 @@ from diagnosis.target.allocator import find_allocators
 from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
+from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
 from diagnosis.trace.window import Sample, measure
@@ -60,6 +64,18 @@ MOST_BLOCKS = 1 << 26
 
 # How long a command that was interrupted may take to end, until it is said to run on.
 COMMAND_END_SECONDS = 2.0
+
+
+class Unwind(enum.StrEnum):
+    """How stacks are taken."""
+
+    AUTO = "auto"
+    FP = "fp"
+
+    @property
+    def mode(self) -> UnwindMode:
+        """What the tracer calls it."""
+        return UnwindMode.ON if self is Unwind.AUTO else UnwindMode.OFF
 
 
 def trace_command(
@@ -125,6 +141,9 @@ def trace_command(
     failing: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Exit with status 3 on a leak, or on any growth.")
     ] = None,
+    unwind: Annotated[
+        Unwind, typer.Option(help="Take stacks by unwind tables, or for comparison by frame pointers alone.")
+    ] = Unwind.AUTO,
     explain: Annotated[bool, typer.Option("--explain", help="Print where each probe goes and why, and end.")] = False,
 ) -> None:
     """Trace any process: every allocator call of all its threads, from now on, exactly."""
@@ -159,6 +178,8 @@ def trace_command(
     if explain:
         process = target.find()
         print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
+        if unwind is Unwind.AUTO:
+            _explain_tables(report_console(), process)
         return
     require_machine(Machine())
     if light:
@@ -173,6 +194,7 @@ def trace_command(
         at_entry=at_entry,
         max_rate=max_rate,
         custom=allocator or {},
+        unwind=unwind.mode,
     )
     trace = _Trace(seconds, interval, top, tracer, listen, ledger, smallest)
     # What is not the report goes to standard error: the report can be piped on.
@@ -192,6 +214,16 @@ def trace_command(
     if failed:
         raise failed[0]
     fail_on(report.verdict.answer, failing)
+
+
+def _explain_tables(console: Console, process: Process) -> None:
+    tables = ProcessTables(process)
+    used = tables.needed
+    size = format_size(used.bytes)
+    console.print(
+        f"unwind tables of {tables.objects} object files: {used.rows:,} rows, {size}, read in {tables.seconds:.2f} s",
+        highlight=False,
+    )
 
 
 def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:

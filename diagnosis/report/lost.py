@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from heap_trace import MAX_FRAMES, Lost
+from heap_trace import KERNEL_FRAMES, MAX_FRAMES, Lost
+from heap_trace import Ending as StackEnding
 
 from diagnosis.trace.window import Ending
 
@@ -40,6 +41,15 @@ SHOWN_FILES = 10
 
 DEEP = "deep_stack"
 BROKEN = "broken_stack"
+
+# Stacks that unwind tables did not lead to their thread's start, by how they ended. BROKEN: frame pointers did not.
+_CUT_SHORT = {
+    StackEnding.NO_TABLE: "at code that says nothing of its frames (generated at run time, or written in assembler)",
+    StackEnding.UNREADABLE: "at a place that is no frame: the stack was being switched, or is not intact",
+    StackEnding.NOT_LOADED: "at code that was loaded just before, or of which the tables had no room",
+    StackEnding.PROBED: "at a return address that another tracer's probe has replaced",
+}
+
 EXIT = "exit"
 EXEC = "exec"
 CHILD = "child"
@@ -66,13 +76,22 @@ def count_lost(
 
     return {
         **{kind.name.lower(): count for kind, count in window.lost.items()},
-        DEEP: allocations(lambda stack: stack.depth >= MAX_FRAMES),
-        BROKEN: allocations(lambda stack: stack.cut_short),
+        DEEP: allocations(lambda stack: stack.too_deep),
+        BROKEN: allocations(lambda stack: stack.cut_short and stack.ending is StackEnding.UNKNOWN),
+        **{
+            cut_short(ending): allocations(lambda stack, ending=ending: stack.ending is ending)  # type: ignore[misc]
+            for ending in _CUT_SHORT
+        },
         EXIT: int(window.ending is Ending.EXITED),
         EXEC: int(window.ending is Ending.EXECED),
         CHILD: len(window.children),
         NAMES: len(names),
     }
+
+
+def cut_short(ending: StackEnding) -> str:
+    """The name under which stacks are counted that ended so: "no_table_stack"."""
+    return f"{ending.name.lower()}_stack"
 
 
 def explain_names(names: Mapping[str, str]) -> Iterator[str]:
@@ -89,12 +108,24 @@ def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, st
         if count := lost[kind.name.lower()]:
             yield f"{count:,} {remedy}."
     if count := lost[DEEP]:
-        yield f"{count:,} allocations have deeper stacks than the {MAX_FRAMES} frames kept: the outermost are missing."
+        yield (
+            f"{count:,} allocations have deeper stacks than the frames that are kept ({MAX_FRAMES}; by frame pointers"
+            f" {KERNEL_FRAMES}): the outermost are missing."
+        )
     if count := lost[BROKEN]:
         yield (
             f"{count:,} allocations have stacks that are cut short: code in between was built without frame pointers."
-            f" Build it with -fno-omit-frame-pointer."
+            f" Trace it with --unwind auto, or build it with -fno-omit-frame-pointer."
         )
+    for ending, where in _CUT_SHORT.items():
+        if count := lost[cut_short(ending)]:
+            yield f"{count:,} allocations have stacks that are cut short {where}."
+    yield from _explain_ending(lost, window)
+    yield from explain_names(names)
+
+
+def _explain_ending(lost: Mapping[str, int], window: Window) -> Iterator[str]:
+    """What came of the process and of its probes meanwhile."""
     if lost[EXIT]:
         by = f" by {window.fatal_signal}, which a probe can have caused" if window.fatal_signal else ""
         yield f"The process ended during the window{by}: the numbers are of the time before."
@@ -105,4 +136,3 @@ def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, st
     if window.children:
         pids = ", ".join(map(str, window.children))
         yield f"Child processes have heaps of their own, which are not in these numbers ({pids}). Add --children."
-    yield from explain_names(names)

@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import call_frames_of, object_of, placement_of, symbols_of
+from diagnosis.target.parser.answers import object_of, placement_of, symbols_of
 from diagnosis.target.parser.client import Parser, ParserError
-from diagnosis.target.parser.facts import CODE_BYTES, CallFrames, ElfObject, Export, Placement, Segment
+from diagnosis.target.parser.facts import CODE_BYTES, ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from diagnosis.target.parser.answers import FileSymbols
 
 __all__ = [
     "CODE_BYTES",
-    "CallFrames",
     "ElfObject",
     "Export",
     "Placement",
@@ -34,7 +33,6 @@ __all__ = [
     "defines",
     "find_symbols",
     "open_regular",
-    "read_call_frames",
     "read_code",
     "read_object",
     "shared_parser",
@@ -109,25 +107,6 @@ def read_object(
         ) from error
     except OSError as error:
         raise LabError(f"{safe_text(name)} cannot be read: {error.strerror}", "run this command as root") from error
-
-
-def read_call_frames(path: Path, patterns: Sequence[bytes] = (), parser: Parser = _parser) -> CallFrames | None:
-    """How the frames of an object lie; None where its file says nothing of it, or cannot be read.
-
-    Args:
-        path: what to open.
-        patterns: bytes to look for in its code.
-        parser: reads it.
-
-    Raises:
-        OSError: the file cannot be opened.
-    """
-    with _opened(path) as descriptor:
-        try:
-            fields = {"patterns": [pattern.hex() for pattern in patterns]}
-            return call_frames_of(parser.ask("cfi", fields, files=[descriptor]), len(patterns))
-        except ParserError:
-            return None
 
 
 def find_symbols(

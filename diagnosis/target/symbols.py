@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import MAX_FRAMES
+from heap_trace import MAX_FRAMES, Ending
 
 from diagnosis.base.text import safe_text
 from diagnosis.target.libc import is_c_runtime
@@ -59,18 +59,29 @@ class Frame:
 
 @dataclass(frozen=True)
 class SymbolizedStack:
-    """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken."""
+    """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken.
+
+    ``ending`` is what the walk itself says of its end: by frame pointers it does not know.
+    """
 
     frames: tuple[Frame, ...]
     broken: bool
     depth: int
+    ending: Ending = Ending.UNKNOWN
+
+    @property
+    def too_deep(self) -> bool:
+        """True where there was no room for the outermost frames."""
+        return self.ending is Ending.TOO_DEEP or (self.depth >= MAX_FRAMES and self.ending is not Ending.START)
 
     @property
     def cut_short(self) -> bool:
         """True where frames are missing before the code that starts a thread, and not for want of room."""
+        if self.ending is not Ending.UNKNOWN:
+            return self.ending not in (Ending.START, Ending.TOO_DEEP)
         if self.broken or len(self.frames) < 2:
             return True
-        if self.depth >= MAX_FRAMES:
+        if self.too_deep:
             return False
         outermost = self.frames[-1]
         return not (outermost.function in START_FUNCTIONS or is_c_runtime(outermost.module))
@@ -145,8 +156,8 @@ class Symbolizer:
                 found["the perf map"] = self._generated.lost
             return found
 
-    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
-        """A stack of return addresses, innermost first.
+    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
+        """A stack of return addresses, innermost first, that ended so.
 
         Unwinding by frame pointers is wrong in code that was built without them: it then takes whatever the frame
         register held for a frame. An address where no code is mapped shows that, and the stack is cut there: it is
@@ -159,9 +170,9 @@ class Symbolizer:
                 found = self._known[address]
                 if not found:
                     whole = bool(frames) and self._starts(addresses[i - 1], frames[-1])
-                    return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses))
+                    return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses), ending=ending)
                 frames += found
-            return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses))
+            return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses), ending=ending)
 
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
         """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.

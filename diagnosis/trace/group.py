@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Self
+
+from heap_trace import Ending, Unwound
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.symbols import SymbolizedStack
@@ -118,8 +121,19 @@ class Group:
         for each in self._roster.traced():
             each.symbolizer.refresh()
 
-    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
+    def ending(self, stack: int) -> Ending:
+        """How a stack ended: what `symbolize` gives knows it."""
+        del stack
+        return Ending.UNKNOWN
+
+    def unwound(self) -> Unwound:
+        """What the programs of those that run have unwound so far."""
+        each = [traced.tracer.unwound() for traced in self._roster.traced()]
+        return Unwound(*(sum(values) for values in zip((0,) * len(fields(Unwound)), *map(astuple, each), strict=True)))
+
+    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
         """The stack that `frames` gave."""
+        del ending
         return self._roster.names.stack(addresses[0])
 
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:

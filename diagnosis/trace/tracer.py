@@ -11,10 +11,20 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import HeapTrace, Older, TraceClosedError, TraceError, is_privilege_error
+from heap_trace import (
+    Ending,
+    HeapTrace,
+    Older,
+    TraceClosedError,
+    TraceError,
+    Unwinding,
+    UnwindMode,
+    is_privilege_error,
+)
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.status import handled_signals, is_filtered
+from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
@@ -25,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack
+    from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack, Unwound
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
@@ -92,6 +102,7 @@ class Tracing:
         at_entry: True for every probe at its function's entry, whatever it costs there.
         max_rate: allocator calls a second above which the probes are detached; None for any number.
         custom: functions of an allocator of the program's own, by symbol.
+        unwind: by unwind tables, or, with OFF, by frame pointers alone.
     """
 
     max_blocks: int = MAX_BLOCKS
@@ -101,6 +112,7 @@ class Tracing:
     at_entry: bool = False
     max_rate: float | None = None
     custom: Mapping[str, Signature] = field(default_factory=dict)
+    unwind: UnwindMode = UnwindMode.ON
 
 
 class Tracer:
@@ -120,6 +132,8 @@ class Tracer:
     ) -> None:
         self.process = process
         self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
+        self._tables = ProcessTables(process) if tracing.unwind is not UnwindMode.OFF else None
+        self._notes: tuple[str, ...] = ()  # of what this trace cannot do
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
@@ -129,15 +143,7 @@ class Tracer:
         with ExitStack() as stack:
             stack.enter_context(raised_priority())
             try:
-                self._trace = stack.enter_context(
-                    HeapTrace(
-                        max_blocks=tracing.max_blocks,
-                        max_stacks=tracing.max_stacks,
-                        min_bytes=tracing.min_bytes,
-                        count_calls=tracing.max_rate is not None,
-                        allow_session=tracing.allow_session and self._attachments.allow_session,
-                    )
-                )
+                self._trace = stack.enter_context(self._open(tracing))
                 if not self._trace.uses_session and (handled := handled_signals(process.pid)):
                     warn(_ALTERNATE_STACKS.format(signals=", ".join(handled)))
                 self._attachments.attach(self._trace)
@@ -160,19 +166,51 @@ class Tracer:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else happened to the probes that a reader of the counts has to know."""
-        return self._attachments.notes
+        """What else a reader of the counts has to know: of the probes, and of how stacks are taken."""
+        return (*self._notes, *self._attachments.notes)
 
     def look_for_allocators(self) -> None:
         """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
         self._attachments.look()
 
+    def _open(self, tracing: Tracing) -> HeapTrace:
+        """Load the program, and the tables of what is mapped; by frame pointers where the kernel refuses the walk."""
+
+        def load(unwinding: Unwinding) -> HeapTrace:
+            return HeapTrace(
+                max_blocks=tracing.max_blocks,
+                max_stacks=tracing.max_stacks,
+                min_bytes=tracing.min_bytes,
+                count_calls=tracing.max_rate is not None,
+                allow_session=tracing.allow_session and self._attachments.allow_session,
+                unwinding=unwinding,
+            )
+
+        if self._tables is None:
+            return load(Unwinding())
+        try:
+            trace = load(Unwinding(tracing.unwind, self._tables.capacity()))
+        except TraceError as refusal:
+            trace = load(Unwinding())  # what refuses this as well is told of this
+            self._tables = None
+            self._notes += (
+                f"Stacks are by frame pointers: this kernel refuses to unwind ({str(refusal).split(chr(10))[0]}).",
+            )
+            return trace
+        if trace.tables:
+            self._tables.load(trace.tables)
+        return trace
+
     def _drain(self) -> None:
-        """Keep the rings from filling up between snapshots."""
+        """Keep the rings from filling up between snapshots, and the unwind tables as the process's mappings are."""
         while not self._closing.wait(DRAIN_SECONDS):
             try:
                 with self._lock:
                     self._read_rings()
+                if self._tables:
+                    self._tables.refresh()
+            except LabError:
+                continue  # the process has ended: what it had mapped is known
             except (TraceError, TraceClosedError):
                 return  # the next snapshot meets the same error, and raises it where it can be handled
 
@@ -248,6 +286,19 @@ class Tracer:
         """The return addresses of a stack of a snapshot, innermost first; none for the unknown stack."""
         found = self._stacks.get(stack)
         return found.frames if found else ()
+
+    def ending(self, stack: int) -> Ending:
+        """How a stack of a snapshot ended."""
+        found = self._stacks.get(stack)
+        if found is None:
+            return Ending.UNKNOWN
+        if found.ending is Ending.NOT_LOADED and self._tables and not self._tables.was_code(found.frames[-1]):
+            return Ending.UNREADABLE  # the address was no return address
+        return found.ending
+
+    def unwound(self) -> Unwound:
+        """What the program has unwound so far."""
+        return self._trace.unwound()
 
     def lost(self) -> Mapping[Lost, int]:
         """How many events were not counted, or not in full, by reason."""

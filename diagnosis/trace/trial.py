@@ -77,7 +77,7 @@ def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None)
             with HeapTrace(max_blocks=4096, max_stacks=4096, allow_session=allow_session) as trace:
                 process = Process(child.pid)
                 for allocator in find_allocators(process):
-                    code = [(each.start, each.end) for each in process.maps() if each.path == allocator.name]
+                    code = [(each.start, each.end) for each in process.maps() if each.file == allocator.file]
                     trace.attach(child.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
                 _write(child)
                 _expect(child, "done", fatal=False)

@@ -15,20 +15,39 @@ def declarations(header: str) -> str:
     return "\n".join(kept)
 
 
-HEADERS = ("heap_trace", "loader", "page_faults", "page_faults_loader", "support")
+HEADERS = (
+    "heap_trace",
+    "unwind",
+    "unwind_tables",
+    "unwind_loader",
+    "loader",
+    "page_faults",
+    "page_faults_loader",
+    "support",
+)
+C_SOURCES = (
+    "loader",
+    "readings",
+    "page_faults_loader",
+    "support",
+    "unwind_loader",
+    "unwind_rows",
+    "unwind_tables",
+)
 
 ffi = FFI()
 ffi.cdef(declarations("heap_trace.h"))
+ffi.cdef(declarations("unwind.h"))
+ffi.cdef(declarations("unwind_tables.h"))
+ffi.cdef(declarations("unwind_loader.h"))
 ffi.cdef(declarations("page_faults.h"))
 ffi.cdef("const char *trace_error(void);")
 ffi.cdef(declarations("loader.h"))
 ffi.cdef(declarations("page_faults_loader.h"))
 ffi.set_source(
     "heap_trace._heap_trace",
-    "\n".join(
-        f'#include "{header}.h"' for header in ("heap_trace", "loader", "page_faults", "page_faults_loader", "support")
-    ),
-    sources=[str(SOURCES / f"{name}.c") for name in ("loader", "readings", "page_faults_loader", "support")],
+    "\n".join(f'#include "{header}.h"' for header in HEADERS),
+    sources=[str(SOURCES / f"{name}.c") for name in C_SOURCES],
     include_dirs=[str(SOURCES)],
     libraries=["bpf"],
     extra_compile_args=["-std=gnu17", "-O2", "-g", "-Wall", f"-ffile-prefix-map={Path.cwd()}=."],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.objects import Export, defines, read_call_frames, read_code, read_object
+from diagnosis.target.objects import Export, defines, read_code, read_object
 from diagnosis.target.process import Process
 from tests.support.programs import compile_c
 
@@ -204,29 +204,3 @@ def test_the_full_symbol_table_names_what_is_not_exported(tmp_path: Path) -> Non
     program = compile_c(source, tmp_path / "full")
     assert "hidden" not in read_object(program, "full").exports
     assert {"hidden", "main"} <= set(read_object(program, "full", table=".symtab").exports)
-
-
-def test_the_call_frames_of_a_library_come_with_what_its_code_holds(libc_path: Path, libc: ElfObject) -> None:
-    """GIVEN the bytes that a function begins with THEN it is found where the symbol table has it."""
-    code = read_code(libc_path, libc, libc.exports["malloc"], 64)
-    frames = read_call_frames(libc_path, [code, b"\xff" * 40])
-    assert frames
-    assert frames.text.startswith(b"STACK CFI INIT ")
-    assert frames.segments == libc.segments
-    assert (libc.exports["malloc"].address, 0) in frames.found
-    assert {number for _, number in frames.found} == {0}
-
-
-def test_where_a_program_begins_is_its_entry(tmp_path: Path) -> None:
-    program = compile_c("int main(void) { return 0; }\n", tmp_path / "begins", "-no-pie")
-    frames = read_call_frames(program)
-    assert frames
-    assert frames.entry == read_object(program, "begins", table=".symtab").exports["_start"].address
-
-
-def test_what_is_no_elf_file_has_no_call_frames(tmp_path: Path) -> None:
-    path = tmp_path / "text"
-    path.write_text("#!/bin/sh\n")
-    assert read_call_frames(path) is None
-    with pytest.raises(FileNotFoundError):
-        read_call_frames(tmp_path / "gone")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from heap_trace import MAX_FRAMES, Lost
+from heap_trace import Ending as StackEnding
 from jsonschema import validate
 from rich.console import Console
 
@@ -190,6 +191,19 @@ def test_stacks_that_are_cut_short_or_too_deep_are_counted_by_their_allocations(
     deep = build_report(tracer, window(lambda look: {LEAK: counts(look)[LEAK]}), symbolizer)
     assert deep.lost["deep_stack"] == 24
     assert any(str(MAX_FRAMES) in note for note in deep.notes)
+
+
+@pytest.mark.parametrize("how", [how for how in StackEnding if how is not StackEnding.UNKNOWN])
+def test_how_stacks_end_is_counted_by_their_allocations(how: StackEnding) -> None:
+    tracer: Any = MadeTracer(stacks={LEAK: (0x10, 0x20)}, endings={LEAK: how})
+    symbolizer: Any = MadeSymbolizer()
+    report = build_report(tracer, window(lambda look: {LEAK: counts(look)[LEAK]}), symbolizer)
+
+    said = {kind: number for kind, number in report.lost.items() if number}
+    kinds = {StackEnding.START: {}, StackEnding.TOO_DEEP: {"deep_stack": 24}}
+    assert said == kinds.get(how, {f"{how.name.lower()}_stack": 24})
+    assert len(report.notes) == len(said)
+    assert report.stacks[0].broken is (how not in (StackEnding.START, StackEnding.TOO_DEEP))
 
 
 @pytest.mark.parametrize(

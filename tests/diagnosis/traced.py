@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heap_trace import Lost
+from heap_trace import Ending, Lost
 
 from diagnosis.target.process import Resident
 from diagnosis.target.symbols import Frame, SymbolizedStack
@@ -70,6 +70,7 @@ class MadeTracer:
     process: MadeProcess = field(default_factory=MadeProcess)
     clock: Clock = field(default_factory=Clock)
     stacks: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {1: (0x10, 0x20, MAIN)})
+    endings: Mapping[int, Ending] = field(default_factory=dict)
     allocators: tuple[Allocator, ...] = ()
     notes: tuple[str, ...] = ()
     lost_events: dict[Lost, int] = field(default_factory=lambda: dict.fromkeys(Lost, 0))
@@ -103,6 +104,9 @@ class MadeTracer:
     def frames(self, stack: int) -> tuple[int, ...]:
         return self.stacks.get(stack, ())
 
+    def ending(self, stack: int) -> Ending:
+        return self.endings.get(stack, Ending.UNKNOWN)
+
 
 class MadeSymbolizer:
     """Address 0x10 is function f10 of the module made.so, `MAIN` is main; 0 leads out of the code."""
@@ -118,10 +122,11 @@ class MadeSymbolizer:
     def lost_names(self) -> Mapping[str, str]:
         return self._lost
 
-    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
+    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
         good = addresses[: addresses.index(0)] if 0 in addresses else addresses
         names = ["main" if address == MAIN else f"f{address:x}" for address in good]
         frames = tuple(
             Frame(name, "made.so", "made.c", address, address) for name, address in zip(names, good, strict=True)
         )
-        return SymbolizedStack(frames, broken=len(good) < len(addresses) or not addresses, depth=len(addresses))
+        broken = len(good) < len(addresses) or not addresses
+        return SymbolizedStack(frames, broken=broken, depth=len(addresses), ending=ending)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import call_frames_of, names_of, object_of, places_of
+from diagnosis.target.parser.answers import names_of, object_of, places_of, unwind_facts_of
 from diagnosis.target.parser.client import Budget, Parser, ParserError
 
 if TYPE_CHECKING:
@@ -216,8 +216,7 @@ class Fuzzer:
         addresses = [0x1100, 0x1150, 0x11C0, self._rng.randrange(1 << 13)]
         lookup = {"id": number, "addresses": addresses}
         tally.ask(lambda: places_of(ask("lookup", lookup, budget=budget), len(addresses)))
-        frames = {"patterns": ["c3", "0f05"]}
-        tally.ask(lambda: call_frames_of(ask("cfi", frames, files=files, budget=budget), 2))
+        tally.ask(lambda: unwind_facts_of(ask("cfi", files=files, budget=budget)))
 
     def perf_maps(self, count: int) -> Iterator[Tally]:
         """Mutated perf maps; the tally after each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from heap_trace import MAX_FRAMES, UNKNOWN_STACK, HeapTrace, Lost
+from heap_trace import KERNEL_FRAMES, MAX_FRAMES, UNKNOWN_STACK, HeapTrace, Lost, UnwindMode
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators
@@ -129,19 +129,27 @@ def test_a_free_that_was_not_seen(build: Build, closing: Closing, allow_session:
     assert counted.lost == expected
 
 
-def test_stacks_deeper_than_what_is_kept(build: Build, closing: Closing, allow_session: bool) -> None:
-    with Target([build("recursion.c")]) as target, closing.tracing(target, allow_session=allow_session) as tracer:
+@pytest.mark.parametrize("unwind", [UnwindMode.OFF, UnwindMode.ON], ids=["frame pointers", "tables"])
+def test_stacks_deeper_than_what_is_kept(build: Build, closing: Closing, unwind: UnwindMode) -> None:
+    with Target([build("recursion.c")]) as target, closing.tracing(target, unwind=unwind) as tracer:
         report = report_on(tracer, target.go)
     assert said(report) == {"deep_stack": 4}
-    assert str(MAX_FRAMES) in report.notes[0]
+    assert str(MAX_FRAMES if unwind else KERNEL_FRAMES) in report.notes[0]
 
 
-def test_stacks_that_frame_pointers_do_not_lead_through(build: Build, closing: Closing, allow_session: bool) -> None:
+@pytest.mark.parametrize(
+    ("unwind", "kind", "remedy"),
+    [
+        (UnwindMode.OFF, "broken_stack", "-fno-omit-frame-pointer"),
+        (UnwindMode.ON, "no_table_stack", "written in assembler"),
+    ],
+    ids=["frame pointers", "tables"],
+)
+def test_stacks_through_code_that_says_nothing_of_its_frames(
+    build: Build, closing: Closing, unwind: UnwindMode, kind: str, remedy: str
+) -> None:
     """The calling function and the numbers are right, and what is missing further out is said."""
-    with (
-        Target([build("losses.c"), "frames"]) as target,
-        closing.tracing(target, allow_session=allow_session) as tracer,
-    ):
+    with Target([build("losses.c"), "frames"]) as target, closing.tracing(target, unwind=unwind) as tracer:
         report = report_on(tracer, target.go)
         counted = count(tracer)
     assert counted.table == {
@@ -154,8 +162,8 @@ def test_stacks_that_frame_pointers_do_not_lead_through(build: Build, closing: C
         "frame_pointer_is_data": True,
         "returns": False,
     }
-    assert said(report) == {"broken_stack": 7}
-    assert "-fno-omit-frame-pointer" in report.notes[0]
+    assert said(report) == {kind: 7}
+    assert remedy in report.notes[0]
 
 
 def test_the_process_ends_during_the_window(build: Build, closing: Closing, allow_session: bool) -> None:

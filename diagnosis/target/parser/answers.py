@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.client import ParserError
-from diagnosis.target.parser.facts import CODE_BYTES, CallFrames, ElfObject, Export, Placement, Segment
+from diagnosis.target.parser.facts import CODE_BYTES, ElfObject, Export, Placement, ReturnedTo, Segment, UnwindFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_SEGMENTS = 256
 MAX_EXPORTS = 1 << 20
 MAX_FRAMES = 64
-MAX_FOUND = 64
+MAX_RETURNED_TO = 64
 MAX_FUNCTIONS = 4096
 MAX_EXITS = 5000
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
@@ -80,25 +80,29 @@ def object_of(answer: Message) -> ElfObject:
     )
 
 
-def call_frames_of(answer: Message, patterns: int) -> CallFrames:
-    """What `read_call_frames` returns.
-
-    Raises:
-        ParserError: the answer is none.
-    """
-    found = []
-    for each in _items(answer.fields.get("found"), MAX_FOUND):
-        pair = _items(each, 2)
-        if len(pair) != 2 or _number(pair[1]) >= patterns:
-            raise ParserError("the parser gave a wrong answer", lost=True)
-        found.append((_number(pair[0]), pair[1]))
-    return CallFrames(answer.payload, _segments(answer), _number(answer.fields.get("entry")), tuple(found))
-
-
 def _segments(answer: Message) -> tuple[Segment, ...]:
     return tuple(
         Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
         for each in _items(answer.fields.get("segments"), MAX_SEGMENTS)
+    )
+
+
+def unwind_facts_of(answer: Message) -> UnwindFacts:
+    """What comes with call frame information, which is the payload: it is text, and read as any text can be.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    fields = answer.fields
+    return UnwindFacts(
+        segments=_segments(answer),
+        entry=_number(fields.get("entry")),
+        returned_to=tuple(
+            ReturnedTo(
+                _number(_is(dict, each).get("address")), _number(each.get("size")), _is(bool, each.get("is_signal"))
+            )
+            for each in _items(fields.get("returned_to"), MAX_RETURNED_TO)
+        ),
     )
 
 

@@ -108,15 +108,6 @@ def read_facts(descriptor: int) -> ElfObject:
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))
 
 
-def entry_of(descriptor: int) -> int:
-    """Where the program begins, in its own address space; 0 for a library.
-
-    Raises:
-        ELFError: the file is no ELF file.
-    """
-    return int(open_elf(descriptor)[1]["e_entry"])
-
-
 def _build_id(stream: BoundedFile, elf: ELFFile) -> str:
     """The linker's, in hexadecimal digits; "" where there is none."""
     order = "<" if elf.little_endian else ">"
@@ -169,32 +160,6 @@ def functions(descriptor: int, table: str) -> Iterator[Export]:
                 yield Export(names[name:end].decode() if end >= 0 else "", address, length)
             except UnicodeDecodeError:
                 continue
-
-
-def find_code(descriptor: int, patterns: list[bytes]) -> list[tuple[int, int]]:
-    """The address and the number of each pattern in the code of a file, the first `MAX_FOUND` of them.
-
-    Raises:
-        ELFError: the file is no ELF file, or larger than can be read.
-    """
-    stream, elf = open_elf(descriptor)
-    if stream.size > MAX_FILE:
-        raise ELFError(f"it has {stream.size:,} bytes, and no more than {MAX_FILE:,} are read")
-    longest = max(map(len, patterns), default=0)
-    found: list[tuple[int, int]] = []
-    for segment in elf.iter_segments("PT_LOAD"):
-        if not segment["p_flags"] & _PF_X:
-            continue
-        start, end = segment["p_offset"], min(segment["p_offset"] + segment["p_filesz"], stream.size)
-        for offset in range(start, end, PIECE):
-            # A pattern can lie across the border of two pieces, and begins in the first of them.
-            piece = stream.exactly(offset, min(PIECE + longest - 1, end - offset)) if end > offset else b""
-            for number, pattern in enumerate(patterns):
-                at = piece.find(pattern)
-                while 0 <= at < PIECE and len(found) < MAX_FOUND:
-                    found.append((offset - start + at + segment["p_vaddr"], number))
-                    at = piece.find(pattern, at + 1)
-    return found
 
 
 def mentions(descriptor: int, names: list[str]) -> bool:

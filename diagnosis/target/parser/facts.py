@@ -55,23 +55,6 @@ class ElfObject:
         return next((each for each in self.segments if each.address <= address < each.address + each.size), None)
 
 
-@dataclass(frozen=True)
-class CallFrames:
-    """How an object's frames lie.
-
-    Attributes:
-        text: all its call frame information, as symbolic writes it: addresses count from the first segment's.
-        segments: where its bytes lie.
-        entry: where its program begins, in its own address space; 0 for a library.
-        found: the address and the number of each pattern that was found in its code.
-    """
-
-    text: bytes
-    segments: tuple[Segment, ...]
-    entry: int
-    found: tuple[tuple[int, int], ...]
-
-
 # The whole of an allocator function, so that a jump back to its start is seen; an instruction has at most 15 bytes.
 CODE_BYTES = 4096
 
@@ -107,3 +90,26 @@ class Wanted:
     frees: bool
     throws: bool
     may_delegate: bool
+
+
+@dataclass(frozen=True)
+class ReturnedTo:
+    """Code that functions return to at its first byte: a signal's trampoline, or where a coroutine ends."""
+
+    address: int
+    size: int
+    is_signal: bool
+
+
+@dataclass(frozen=True)
+class UnwindFacts:
+    """What unwinding needs of an object beside its call frame information. Addresses are the object's own."""
+
+    segments: tuple[Segment, ...]
+    entry: int
+    returned_to: tuple[ReturnedTo, ...]
+
+    @property
+    def base(self) -> int:
+        """The address of the first segment, from which addresses in the text count."""
+        return self.segments[0].address

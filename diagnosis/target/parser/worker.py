@@ -23,12 +23,13 @@ from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.target.parser.confine import Limits, confine
-from diagnosis.target.parser.elf import copy_sections, entry_of, find_code, functions, mentions, read_facts
+from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
 from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.facts import Wanted
 from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.probing import find_symbols, look_at_functions
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
+from diagnosis.target.parser.unwind_facts import read_unwind_facts
 from diagnosis.target.placement import place
 
 if TYPE_CHECKING:
@@ -217,16 +218,14 @@ class Worker:
         return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
 
     def _cfi(self, message: Message) -> Message:
-        """All call frame information of an object, as symbolic writes it, and where patterns are in its code."""
+        """All call frame information of an object, as symbolic writes it, and what else unwinding needs."""
         (descriptor,) = message.descriptors
+        facts = asdict(read_unwind_facts(descriptor))
         memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
         text = next(Archive.from_bytes(memory).iter_objects()).make_cficache().open_stream().read(MAX_PAYLOAD + 1)
         if len(text) > MAX_PAYLOAD:
             raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
-        facts, patterns = read_facts(descriptor), [bytes.fromhex(pattern) for pattern in message.fields["patterns"]]
-        segments = [asdict(segment) for segment in facts.segments]
-        found = find_code(descriptor, patterns)
-        return Message({"segments": segments, "entry": entry_of(descriptor), "found": found}, text)
+        return Message(facts, text)
 
 
 def warm_up() -> None:

@@ -327,8 +327,9 @@ static __always_inline __u32 take_stack_by_frame_pointers(struct pt_regs *ctx, s
 {
 	long bytes = bpf_get_stack(ctx, into->frames, sizeof(into->frames), BPF_F_USER_STACK);
 
-	into->ending = 0;
 	into->depth = bytes < (long)sizeof(__u64) ? 0 : (__u64)bytes / sizeof(__u64);
+	into->ending = into->depth >= HEAP_KERNEL_FRAMES || into->depth >= HEAP_MAX_FRAMES ? HEAP_END_TOO_DEEP
+											    : HEAP_END_UNKNOWN;
 	return into->depth;
 }
 
@@ -373,7 +374,7 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 	 */
 	if (call->cookie & HEAP_EXIT_PROBED && (depth < 2 || stack->frames[1] != call->return_address))
 		stack->frames[0] = call->return_address;
-	hash = depth + (HEAP_PROCESS() << 8);
+	hash = depth + ((__u64)stack->ending << 16) + (HEAP_PROCESS() << 20);
 	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
 		if (i >= depth)
 			break;

@@ -11,6 +11,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "heap_cookie.h"
+#include "unwind.bpf.h"
+
+/* A probe on a function's `ret` finds the return address on the stack still. */
+#define AT_EXIT(ctx) (HEAP_COOKIE_KIND(bpf_get_attach_cookie(ctx)) == HEAP_EXIT)
+#define HEAP_TAKE_STACK(ctx, into)                                                \
+	(unwind.mode == UNWIND_OFF ? take_stack_by_frame_pointers(ctx, into)      \
+				   : unwind_stack(ctx, into, AT_EXIT(ctx)))
 #include "heap_account.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -7,8 +7,11 @@
 
 /* The frames kept of one stack. Longer ones are cut at the outer end. */
 #ifndef HEAP_MAX_FRAMES
-#define HEAP_MAX_FRAMES 127
+#define HEAP_MAX_FRAMES 512
 #endif
+
+/* What bpf_get_stack gives at most: the kernel's default limit. */
+#define HEAP_KERNEL_FRAMES 127
 
 /* The record of every allocation whose stack could not be taken or kept. */
 #define HEAP_UNKNOWN_STACK 0
@@ -76,6 +79,17 @@ struct heap_counters {
 	unsigned long long untracked; /* of the allocations: those whose free will not be known */
 	unsigned long long untracked_bytes;
 	unsigned long long published; /* its frames were handed over */
+};
+
+/* How a stack ended. Only the first one is whole. */
+enum heap_ending {
+	HEAP_END_START,      /* at the code that started the thread */
+	HEAP_END_NO_TABLE,   /* in code without a table, or one whose frame the table does not describe by an offset */
+	HEAP_END_UNREADABLE, /* a stack address that cannot be read, or that does not lie further out */
+	HEAP_END_TOO_DEEP,
+	HEAP_END_NOT_LOADED, /* at an address in no table: mapped since they were loaded, without room for it, or no code */
+	HEAP_END_PROBED,     /* at a return address that a probe has replaced, and that could not be put back */
+	HEAP_END_UNKNOWN,    /* by frame pointers alone: how they end says nothing */
 };
 
 /* The frames of one stack, innermost first: return addresses. Handed over once, when it is seen first. */

@@ -48,6 +48,31 @@ static int has_sessions(const struct btf *kernel)
 	return 0;
 }
 
+/* A struct's member is in the kernel's types. */
+static int has_member(const struct btf *kernel, const char *name, const char *member)
+{
+	int id = kernel ? btf__find_by_name_kind(kernel, name, BTF_KIND_STRUCT) : -1;
+
+	if (id < 0)
+		return 0;
+	const struct btf_type *type = btf__type_by_id(kernel, (uint32_t)id);
+
+	for (int i = 0; i < btf_vlen(type); i++)
+		if (!strcmp(btf__name_by_offset(kernel, btf_members(type)[i].name_off), member))
+			return 1;
+	return 0;
+}
+
+/*
+ * Kernels 6.10 to 6.14 let a program forbid preemption, but not call a global function meanwhile, as unwinding does. From
+ * 6.15 on they know of each function whether it may sleep.
+ */
+static int can_forbid_preemption(const struct btf *kernel, const struct heap_trace_options *options)
+{
+	return has_kfunc(kernel, "bpf_preempt_disable") &&
+	       (options->unwind.mode == UNWIND_OFF || has_member(kernel, "bpf_subprog_info", "might_sleep"));
+}
+
 static int set_constants(struct bpf_object *object, const struct heap_trace_options *options, int preempt_control)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata.settings");
@@ -66,7 +91,7 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "heap_trace");
 	struct btf *kernel = kernel_types();
-	int preempt_control = has_kfunc(kernel, "bpf_preempt_disable");
+	int preempt_control = can_forbid_preemption(kernel, options);
 	int error;
 
 	trace->uses_session = options->allow_session && has_sessions(kernel);
@@ -88,6 +113,9 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	error = set_constants(trace->object, options, preempt_control);
 	if (error)
 		return trace_fail(error, "the eBPF object has no settings");
+	error = unwind_set_options(trace->object, &options->unwind);
+	if (error)
+		return error;
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "counters"), options->max_stacks + 1);
 	error = bpf_object__load(trace->object);
@@ -141,6 +169,8 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 		error = attach_to_signals(trace);
 	if (!error)
 		error = heap_trace_open_rings(trace);
+	if (!error && options->unwind.mode != UNWIND_OFF)
+		error = unwind_open_tables(&trace->tables, trace->object, &options->unwind);
 	if (error) {
 		heap_trace_close(trace);
 		return error;
@@ -152,6 +182,11 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 int heap_trace_uses_session(const struct heap_trace *trace)
 {
 	return trace->uses_session;
+}
+
+struct unwind_tables *heap_trace_tables(const struct heap_trace *trace)
+{
+	return trace->tables;
 }
 
 /* --- attach --- */
@@ -329,6 +364,7 @@ void heap_trace_close(struct heap_trace *trace)
 	heap_trace_detach(trace);
 	bpf_link__destroy(trace->signals);
 	heap_trace_free_readings(trace);
+	unwind_tables_close(trace->tables);
 	bpf_object__close(trace->object);
 	pthread_mutex_destroy(&trace->attachments);
 	free(trace->links);

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "unwind_loader.h"
+
 struct heap_trace;
 
 struct heap_trace_options {
@@ -19,6 +21,7 @@ struct heap_trace_options {
 	uint64_t min_bytes;   /* smaller blocks are left out */
 	int count_calls;      /* 1: heap_trace_read_calls tells how many probed calls there were */
 	int allow_session;    /* 0: separate entry and return programs even where the kernel has sessions */
+	struct unwind_options unwind;
 };
 
 struct heap_trace_probe {
@@ -45,6 +48,12 @@ int heap_trace_add_code(struct heap_trace *trace, const struct heap_code *range)
 /* Attaches to `path` for the process `pid` alone, all probes or none. May be repeated for further files. */
 int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
 		      size_t count);
+
+/* The tables of a trace that unwinds, to be filled before it is attached; NULL with UNWIND_OFF. They live as it does. */
+struct unwind_tables *heap_trace_tables(const struct heap_trace *trace);
+
+/* `counts` has UNWIND_COUNTS places. */
+int heap_trace_read_unwound(struct heap_trace *trace, uint64_t *counts);
 
 /* 1 where one session program serves entry and return, 0 where two programs do. Known after open. */
 int heap_trace_uses_session(const struct heap_trace *trace);

@@ -32,6 +32,7 @@ struct heap_trace {
 	struct records batch; /* of blocks */
 	struct heap_survivors *survivors;
 	struct bytes mappings, frames;
+	struct unwind_tables *tables;
 };
 
 int heap_trace_map_fd(const struct heap_trace *trace, const char *name);

@@ -100,6 +100,11 @@ static int read_array(struct heap_trace *trace, const char *name, void *values, 
 	return 0;
 }
 
+int heap_trace_read_unwound(struct heap_trace *trace, uint64_t *counts)
+{
+	return unwind_read_counts(trace->object, counts);
+}
+
 int heap_trace_read_lost(struct heap_trace *trace, uint64_t *counts)
 {
 	return read_array(trace, "lost", counts, sizeof(*counts), HEAP_LOST_KINDS);

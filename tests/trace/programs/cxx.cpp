@@ -1,6 +1,5 @@
-// operator new and delete: of libstdc++, which calls malloc and aligned_alloc, or of an allocator in its place. One that
-// is built from C ends the process where there is no memory: "never fails" leaves that out. Each call has a caller of its own: the
-// operators are built without frame pointers, and then the walk goes from them to the caller's caller.
+// operator new and delete: of libstdc++, which calls malloc and aligned_alloc, or of an allocator in its place. One that is
+// built from C ends the process where there is no memory: "never fails" leaves that out. Each call has a caller of its own.
 #include <new>
 
 extern "C" {
@@ -35,33 +34,17 @@ SITE void *new_fails()
 	return nullptr;
 }
 
-// What calls the function that calls operator new: the frame that every walk finds.
-template <typename Function> SITE auto from(Function function)
-{
-	auto result = function();
-	asm volatile("" ::: "memory");
-	return result;
-}
-
-SITE void plain_kept() { from(new_kept); }
-SITE void plain_deleted() { delete from(new_deleted); }
-SITE void array_kept() { from(new_array_kept); }
-SITE void array_deleted() { delete[] from(new_array_deleted); }
-SITE void aligned_kept() { from(new_aligned_kept); }
-SITE void aligned_deleted() { delete from(new_aligned_deleted); }
-SITE void nothrow_kept() { from(new_nothrow_kept); }
-
 int main(int argc, char **argv)
 {
 	stop("ready");
 	for (int i = 0; i < 3; i++) {
-		plain_kept();
-		plain_deleted();
-		array_kept();
-		array_deleted();
-		aligned_kept();
-		aligned_deleted();
-		nothrow_kept();
+		new_kept();
+		delete new_deleted();
+		new_array_kept();
+		delete[] new_array_deleted();
+		new_aligned_kept();
+		delete new_aligned_deleted();
+		new_nothrow_kept();
 	}
 	if (argc < 2 || strcmp(argv[1], "never fails"))
 		new_fails();

@@ -20,7 +20,7 @@ int main(void)
 	stop("ready");
 	descends(20);
 	for (int i = 0; i < 3; i++)
-		descends(500);
+		descends(600);
 	descends(1000);
 	stop("done");
 	return 0;

@@ -17,16 +17,19 @@ from heap_trace._errors import TraceError, check, is_privilege_error
 from heap_trace._handle import KernelHandle, TraceClosedError
 from heap_trace._heap_trace import ffi, lib
 from heap_trace.signatures import LAST_ARGUMENT, Kind, Probe, Signature, attach_rank
+from heap_trace.unwind import BY_FRAME_POINTERS, Ending, Unwinding, UnwindMode, UnwindTables, Unwound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
+    "KERNEL_FRAMES",
     "LAST_ARGUMENT",
     "MAX_FRAMES",
     "SIZE_CLASSES",
     "UNKNOWN_STACK",
     "Counters",
+    "Ending",
     "HeapTrace",
     "Kind",
     "Lost",
@@ -40,11 +43,16 @@ __all__ = [
     "Survivors",
     "TraceClosedError",
     "TraceError",
+    "UnwindMode",
+    "UnwindTables",
+    "Unwinding",
+    "Unwound",
     "attach_rank",
     "is_privilege_error",
 ]
 
 MAX_FRAMES: int = lib.HEAP_MAX_FRAMES
+KERNEL_FRAMES: int = lib.HEAP_KERNEL_FRAMES  # what a trace by frame pointers keeps of a stack
 UNKNOWN_STACK: int = lib.HEAP_UNKNOWN_STACK
 SIZE_CLASSES: int = lib.HEAP_SIZE_CLASSES
 
@@ -97,10 +105,10 @@ class Counters:
 
 @dataclass(frozen=True)
 class Stack:
-    """One call stack: return addresses, innermost first, and how unwinding ended (enum heap_ending)."""
+    """One call stack: return addresses, innermost first, and how it ended."""
 
     frames: tuple[int, ...]
-    ending: int
+    ending: Ending
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,7 @@ class HeapTrace(KernelHandle):
         min_bytes: heap blocks below this size are left out.
         count_calls: True for `calls`, at a few ns a call.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
+        unwinding: how stacks are taken. By unwind tables: fill `tables` before the first `attach`.
 
     Raises:
         TraceError: the kernel refuses the program; ``errno`` is EPERM where privileges are missing.
@@ -168,6 +177,7 @@ class HeapTrace(KernelHandle):
         min_bytes: int = 0,
         count_calls: bool = False,
         allow_session: bool = True,
+        unwinding: Unwinding = BY_FRAME_POINTERS,
     ) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
@@ -178,6 +188,11 @@ class HeapTrace(KernelHandle):
                 "min_bytes": min_bytes,
                 "count_calls": count_calls,
                 "allow_session": allow_session,
+                "unwind": {
+                    "mode": int(unwinding.mode),
+                    "memo_sets": unwinding.memo_sets,
+                    "capacity": vars(unwinding.capacity),
+                },
             },
         )
         trace = ffi.new("struct heap_trace **")
@@ -217,6 +232,26 @@ class HeapTrace(KernelHandle):
         """True where one program serves both ends of a call (kernel 6.13 and newer)."""
         with self._using() as trace:
             return bool(lib.heap_trace_uses_session(trace))
+
+    @property
+    def tables(self) -> UnwindTables | None:
+        """The unwind tables, to be filled; None for a trace by frame pointers. Not to be used once this is closed."""
+        with self._using() as trace:
+            tables = lib.heap_trace_tables(trace)
+        return UnwindTables(tables) if tables else None
+
+    def unwound(self) -> Unwound:
+        """What was unwound so far."""
+        counts = ffi.new("uint64_t[]", lib.UNWIND_COUNTS)
+        with self._using() as trace:
+            check(lib.heap_trace_read_unwound(trace, counts))
+        return Unwound(
+            hits=int(counts[lib.UNWIND_HITS]),
+            walks=int(counts[lib.UNWIND_WALKS]),
+            frames=int(counts[lib.UNWIND_FRAMES]),
+            mismatches=int(counts[lib.UNWIND_MISMATCHES]),
+            restored=int(counts[lib.UNWIND_RESTORED]),
+        )
 
     def counters(self) -> dict[int, Counters]:
         """What every stack seen so far did, by its hash."""
@@ -326,5 +361,5 @@ def _stacks(records: bytes) -> Iterator[tuple[int, Stack]]:
     while position < len(records):
         found, depth, ending = _FRAMES_HEADER.unpack_from(records, position)
         position += _FRAMES_HEADER.size
-        yield found, Stack(struct.unpack_from(f"={depth}Q", records, position), ending)
+        yield found, Stack(struct.unpack_from(f"={depth}Q", records, position), Ending(ending))
         position += depth * _WORD

@@ -1,0 +1,63 @@
+"""What unwinding needs of an object that its call frame information does not say: the parser looks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnosis.target.parser.elf import open_elf
+from diagnosis.target.parser.facts import ReturnedTo, Segment, UnwindFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diagnosis.target.parser.bounded_file import BoundedFile
+
+# Known by its bytes, by machine: the code, and whether signal handlers return to it. rt_sigreturn: glibc and musl write
+# `mov $15, %rax; syscall`, Go `mov $15, %eax; syscall`, arm64's C libraries and kernel `mov x8, #139; svc #0`. Its call
+# frame information is expressions, which symbolic leaves out. And where glibc's coroutines end, __start_context: `mov
+# %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi`.
+PATTERNS = {
+    "x64": (
+        (b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05", True),
+        (b"\xb8\x0f\x00\x00\x00\x0f\x05", True),
+        (b"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff", False),
+    ),
+    "AArch64": ((b"\x68\x11\x80\xd2\x01\x00\x00\xd4", True),),
+}
+_LONGEST = 16
+_PIECE = 4 << 20
+# Of code that is looked through: more than any object has. Each pattern is found once or twice in a C library.
+MAX_CODE = 512 << 20
+MAX_FOUND = 64
+_PF_X = 1
+
+
+def read_unwind_facts(descriptor: int) -> UnwindFacts:
+    """Segments, entry point, and the code that functions return to.
+
+    Raises:
+        ELFError: the file is no ELF file.
+    """
+    stream, elf = open_elf(descriptor)
+    segments: list[Segment] = []
+    found: list[ReturnedTo] = []
+    patterns = PATTERNS.get(elf.get_machine_arch(), ())
+    left = MAX_CODE
+    for header in elf.iter_segments("PT_LOAD"):
+        segment = Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"])
+        segments.append(segment)
+        if header["p_flags"] & _PF_X and segment.size <= left and len(found) < MAX_FOUND:
+            left -= segment.size
+            found += _find(stream, segment, patterns)
+    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]))
+
+
+def _find(stream: BoundedFile, segment: Segment, patterns: tuple[tuple[bytes, bool], ...]) -> Iterator[ReturnedTo]:
+    for start in range(0, segment.size, _PIECE):
+        stream.seek(segment.offset + start)
+        piece = stream.read(min(_PIECE + _LONGEST, segment.size - start))  # what lies across two pieces is in the first
+        for pattern, is_signal in patterns:
+            at = piece.find(pattern)
+            while 0 <= at < _PIECE:
+                yield ReturnedTo(segment.address + start + at, len(pattern), is_signal)
+                at = piece.find(pattern, at + 1)

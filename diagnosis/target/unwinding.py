@@ -1,0 +1,216 @@
+"""Unwind tables of a process: the call frame information of all that it has mapped, kept up to date.
+
+The parser reads it from the files; heap_trace makes rows of it and walks by them. Here is what neither knows: which
+files are mapped where, and where a program begins.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heap_trace import TraceError
+from heap_trace.unwind import Capacity, Code, Ending, Module, ObjectRows, RuleKind
+
+from diagnosis.base.errors import LabError
+from diagnosis.target.objects import open_regular, shared_parser
+from diagnosis.target.parser.answers import unwind_facts_of
+from diagnosis.target.parser.client import Budget, ParserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from heap_trace.unwind import Table, UnwindTables
+
+    from diagnosis.target.parser.client import Parser
+    from diagnosis.target.parser.facts import Segment, UnwindFacts
+    from diagnosis.target.process import Mapping, Process
+
+PAGE = mmap.PAGESIZE
+
+# How far the entry code of a program goes that has no call frame information. It is a dozen instructions.
+ENTRY_BYTES = 48
+
+# Rows have addresses of 32 bits.
+MAX_ADDRESS = 1 << 32
+
+# Room for what a process loads later: libraries of a million rows, and the rules that they bring.
+SPARE = Capacity(rows=1 << 20, chunks=1 << 16, rules=1 << 13)
+
+# New rules that one object brings: those of most objects are nearly all known from others.
+RULES_OF_AN_OBJECT = 64
+
+# At most this share of a processor goes into reading what is mapped.
+LOOKING_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an object file's bytes lie."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def base(self) -> int:
+        """What addresses of its rows count from."""
+        return self.segments[0].address
+
+    def address_of(self, offset: int) -> int | None:
+        """The address, from the load base, of a mapping's first byte: it begins with the page of a segment's start."""
+        for segment in self.segments:
+            if segment.offset // PAGE * PAGE <= offset < segment.offset + segment.size:
+                return segment.address - segment.offset + offset - self.base
+        return None
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """The rows of one object file, and the way from its mappings' offsets to its addresses."""
+
+    rows: ObjectRows
+    layout: Layout
+
+
+def read_table(path: Path, parser: Parser | None = None, budget: Budget | None = None) -> ObjectTable | None:
+    """The unwind table of an object file; None where it holds no call frame information, or is no ELF file.
+
+    Raises:
+        OSError: it cannot be read.
+        ParserError: it cannot be parsed.
+    """
+    descriptor = open_regular(path)
+    try:
+        answer = (parser or shared_parser()).ask("cfi", files=[descriptor], budget=budget)
+    finally:
+        os.close(descriptor)
+    facts = unwind_facts_of(answer)
+    if not facts.segments:
+        return None
+    try:
+        rows = ObjectRows(answer.payload, [*_returned_to(facts), *_entry(facts)])
+    except TraceError:
+        return None
+    return ObjectTable(rows, Layout(facts.segments)) if rows.chunks else None
+
+
+def _entry(facts: UnwindFacts) -> Iterator[Code]:
+    start = facts.entry - facts.base
+    if 0 < start < MAX_ADDRESS:
+        yield Code(start, start + ENTRY_BYTES, RuleKind.START, fills_gap=True)
+
+
+def _returned_to(facts: UnwindFacts) -> Iterator[Code]:
+    for code in facts.returned_to:
+        start = code.address - facts.base
+        if 0 < start < MAX_ADDRESS:
+            # A return address is looked up by the byte before it.
+            yield Code(start - 1, start + code.size, RuleKind.SIGNAL if code.is_signal else RuleKind.START)
+
+
+class ProcessTables:
+    """What a process has mapped, as unwind tables: `load` once a trace is open, `refresh` when it may have changed."""
+
+    def __init__(self, process: Process, *, parser: Parser | None = None) -> None:
+        began = time.perf_counter()
+        self._process = process
+        self._parser = parser or shared_parser()
+        self._budget = Budget()
+        self._layouts: dict[tuple[str, int], Layout | None] = {}
+        self._rows: dict[tuple[str, int], ObjectRows] = {}  # until they lie in the trace's tables
+        self._loaded: dict[tuple[str, int], Table | None] = {}
+        self._tables: UnwindTables | None = None
+        self._look_at = 0.0
+        self._mappings = self._executable()
+        self._seen = set(self._mappings)
+        for mapping in self._mappings:
+            self._layout(mapping)
+        self.seconds = time.perf_counter() - began
+
+    def _executable(self) -> tuple[Mapping, ...]:
+        return tuple(each for each in self._process.code_maps() if each.path not in _NOT_WALKED)
+
+    def _layout(self, mapping: Mapping) -> Layout | None:
+        """The object of a mapping, read once; None for code that was made at run time, or without a table."""
+        if not mapping.inode:
+            return None
+        if mapping.file not in self._layouts:
+            try:
+                table = read_table(self._process.open_path(mapping), self._parser, self._budget)
+            except (OSError, LabError, ParserError):
+                table = None
+            self._layouts[mapping.file] = table.layout if table else None
+            if table:
+                self._rows[mapping.file] = table.rows
+        return self._layouts[mapping.file]
+
+    @property
+    def needed(self) -> Capacity:
+        """The room for what is mapped, before it is loaded."""
+        return Capacity(
+            rows=sum(map(len, self._rows.values())),
+            chunks=sum(rows.chunks for rows in self._rows.values()),
+            rules=RULES_OF_AN_OBJECT * len(self._rows),
+        )
+
+    def capacity(self) -> Capacity:
+        """The room for what is mapped now, and some for what will be."""
+        return self.needed + SPARE
+
+    def load(self, tables: UnwindTables) -> None:
+        """Fill a trace's tables, which are empty. Once."""
+        self._tables = tables
+        self._set_modules()
+
+    def refresh(self) -> bool:
+        """Look whether code was mapped or unmapped; True where it was, and the tables were changed.
+
+        To be called ten times a second. It looks less often where that would take more than a hundredth of the time.
+
+        Raises:
+            LabError: the process has ended.
+        """
+        began = time.perf_counter()
+        if self._tables is None or (began < self._look_at and not self._tables.take_missing()):
+            return False
+        mappings = self._executable()
+        now = time.perf_counter()
+        self._look_at = now + (now - began) / LOOKING_SHARE
+        if mappings == self._mappings:
+            return False
+        self._mappings = mappings
+        self._seen.update(mappings)
+        self._set_modules()
+        return True
+
+    def was_code(self, address: int) -> bool:
+        """True where code is or was mapped, as far as was seen: a walk that has come to another address went astray."""
+        return any(mapping.start <= address < mapping.end for mapping in tuple(self._seen))
+
+    @property
+    def objects(self) -> int:
+        """How many object files have a table."""
+        return sum(layout is not None for layout in self._layouts.values())
+
+    def _set_modules(self) -> None:
+        if self._tables is not None:
+            self._tables.set_modules([self._module(mapping) for mapping in self._mappings])
+
+    def _module(self, mapping: Mapping) -> Module:
+        layout = self._layout(mapping)
+        address = layout.address_of(mapping.offset) if layout else None
+        if address is None or self._tables is None:
+            return Module(mapping.start, mapping.end)  # by frame pointers, which is all that there is
+        if rows := self._rows.pop(mapping.file, None):
+            self._loaded[mapping.file] = self._tables.add(rows)
+        table = self._loaded[mapping.file]
+        if table is None:
+            return Module(mapping.start, mapping.end, end_as=Ending.NOT_LOADED)
+        return Module(mapping.start, mapping.end, mapping.start - address, table)
+
+
+# Return probes lead to the first of them, which the walk undoes by itself; nothing returns to the second.
+_NOT_WALKED = frozenset({"[uprobes]", "[vsyscall]"})
