@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Self
 
+from heap_trace import Ending, Unwound
+
 from diagnosis.base.errors import LabError
+from diagnosis.target.symbols import SymbolizedStack
 from diagnosis.trace.named import merge_lost, merge_older, merge_snapshots, merge_survivors
 from diagnosis.trace.roster import Roster
 from diagnosis.trace.tracer import Tracing
@@ -15,11 +19,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from heap_trace import Lost, Older
+    from heap_trace.page_faults import FaultStack
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.members import Members
     from diagnosis.target.process import Process, Resident
-    from diagnosis.target.symbols import SymbolizedStack
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Snapshot, Survivors
 
@@ -117,13 +121,33 @@ class Group:
         for each in self._roster.traced():
             each.symbolizer.refresh()
 
-    def lost_names(self) -> dict[str, str]:
-        """The files whose names or lines are missing, and why: see `Symbolizer.lost_names`."""
-        return {file: why for each in self._roster.traced() for file, why in each.symbolizer.lost_names().items()}
+    def ending(self, stack: int) -> Ending:
+        """How a stack ended: what `symbolize` gives knows it."""
+        del stack
+        return Ending.UNKNOWN
 
-    def symbolize(self, addresses: Sequence[int]) -> SymbolizedStack:
+    def unwound(self) -> Unwound:
+        """What the programs of those that run have unwound so far."""
+        each = [traced.tracer.unwound() for traced in self._roster.traced()]
+        return Unwound(*(sum(values) for values in zip((0,) * len(fields(Unwound)), *map(astuple, each), strict=True)))
+
+    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
         """The stack that `frames` gave."""
+        del ending
         return self._roster.names.stack(addresses[0])
+
+    def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
+        """The stack of a page fault of the main process: empty when that has ended."""
+        main = self._roster.main()
+        return main.symbolizer.symbolize_fault(stack) if main else SymbolizedStack((), broken=True, depth=0)
+
+    def lost_names(self) -> dict[str, str]:
+        """The files whose names are missing, or their lines, and why."""
+        with self._roster.lock:
+            found = dict(self._roster.ended.lost_names)
+            for each in self._roster.traced():
+                found |= each.symbolizer.lost_names()
+            return found
 
     def close(self) -> None:
         """Detach every probe."""
@@ -143,11 +167,13 @@ class GroupProcess:
 
     Resident memory is the main process's, and what the others have grown by since they were seen. What ended workers
     had grown by stays in it, as what they held stays outstanding.
+
+    ``proc`` is a folder that holds no process: what one process's memory is made of is no account of several's.
     """
 
     def __init__(self, main: Process, roster: Roster) -> None:
         self._roster = roster
-        self.pid, self.command, self.proc = main.pid, main.command, main.proc
+        self.pid, self.command, self.proc = main.pid, main.command, main.proc / "group"
 
     def program(self) -> tuple[str, ...]:
         """Empty when all have ended. That one of them becomes another program does not end the group's window."""

@@ -52,7 +52,7 @@ class NamedTracer:
         number = self._known.get(stack)
         if number is None:
             frames = self.tracer.frames(stack)
-            number = self._names.number(self.symbolizer.symbolize(frames))
+            number = self._names.number(self.symbolizer.symbolize(frames, self.tracer.ending(stack)))
             if frames:  # else they may come later
                 self._known[stack] = number
         return number

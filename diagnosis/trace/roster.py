@@ -76,6 +76,7 @@ class Ended:
     lost: Mapping[Lost, int] = field(default_factory=dict)
     grown: Resident = field(default_factory=lambda: Resident(0, 0))
     allocators: dict[str, Allocator] = field(default_factory=dict)
+    lost_names: dict[str, str] = field(default_factory=dict)
     _survivors: Mapping[int, Survivors] = field(default_factory=dict)
     _survivors_at: float = 0.0
 
@@ -100,6 +101,7 @@ class Ended:
         self.lost = merge_lost((self.lost, traced.tracer.lost()))
         self._survivors = merge_survivors((self.survivors(now), survivors))
         self._survivors_at = now
+        self.lost_names |= traced.symbolizer.lost_names()
         self.allocators |= {each.name: each for each in traced.tracer.allocators if each.blind_spots}
 
 
@@ -143,6 +145,12 @@ class Roster:
     def traced(self) -> list[NamedTracer]:
         """The tracers of those that run."""
         return [member.traced for member in self.present() if member.traced]
+
+    def main(self) -> NamedTracer | None:
+        """The main process's tracer, while it runs."""
+        with self.lock:
+            member = self._present.get(self._main.pid)
+            return member.traced if member else None
 
     def present(self) -> list[Member]:
         """Those that run, or have ended and are not yet among the ended ones."""

@@ -373,10 +373,11 @@ def test_children_are_traced_with_their_parent(folder: Path) -> None:
     with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
         wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
         found = report("--pid", process.pid, "--children", "--duration", "6s")
-    assert found["verdict"]["leak"]
+    assert found["verdict"]["answer"] in ("leak", "growing"), found["verdict"]  # by how evenly it could run
     assert found["verdict"]["function"] == "handle_request"
     (stack,) = [each for each in found["stacks"] if each["outstanding_bytes"]]
     assert stack["outstanding_bytes"] == 3000 * stack["allocations"]
+    assert found["account"] is None
     assert "The numbers are of 4 processes together." in found["notes"]
 
 

@@ -73,7 +73,7 @@ def by_function(report: str) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("options", [(), ("--pair",)], ids=["session", "two-programs"])
 def test_every_allocation_from_the_first_constructor_on_is_counted(early: Path, options: tuple[str, ...]) -> None:
-    done = trace("--format", "json", *options, "--", early)
+    done = trace("--format", "json", "--all", *options, "--", early)
     assert done.returncode == 0, done.stderr
     found = by_function(done.stdout)
     assert found["taken_by_constructor"] == (10, 10_000)
