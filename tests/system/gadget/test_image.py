@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import socket
@@ -30,6 +31,8 @@ MIB = 1 << 20
 REGISTRY = ("localhost", 5001)
 # An image that was built elsewhere and exported, for a machine that has not what a build needs.
 EXPORTED = os.environ.get("LAB_TEST_GADGET_IMAGE", "")
+# How much slower than a processor of today this machine is, where it is an emulated one.
+SLOWNESS = float(os.environ.get("LAB_TEST_SLOWNESS", "1"))
 SIZES = pytest.mark.parametrize("chunk_bytes", [64 << 10, MIB])
 
 
@@ -45,6 +48,16 @@ def image() -> None:
     if reason := cannot_build():
         pytest.skip(f"the gadget cannot be built: {reason}")
     ig.build_image()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that are long enough on this machine."""
+    limits = ("diagnosis.lab.child.START_SECONDS", "comparison.guide.ig.LOADS_SECONDS",
+              "comparison.guide.ig.READS_SECONDS")  # fmt: skip
+    for limit in limits:
+        module, _, name = limit.rpartition(".")
+        monkeypatch.setattr(limit, getattr(importlib.import_module(module), name) * SLOWNESS)
 
 
 def fields() -> dict[str, dict[str, Any]]:
@@ -145,7 +158,7 @@ class Reader:
 
         def read() -> None:
             while not stopped.wait(0.2):
-                with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=2) as answer:
+                with contextlib.suppress(OSError), urllib.request.urlopen(self._url, timeout=2 * SLOWNESS) as answer:
                     self.last = answer.read().decode() or self.last
 
         reader = threading.Thread(target=read)
