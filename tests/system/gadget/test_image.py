@@ -53,8 +53,11 @@ def image() -> None:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that are long enough on this machine."""
-    limits = ("diagnosis.lab.child.START_SECONDS", "comparison.guide.ig.LOADS_SECONDS",
-              "comparison.guide.ig.READS_SECONDS")  # fmt: skip
+    limits = (
+        "diagnosis.lab.child.START_SECONDS", "comparison.guide.service.FULL_SECONDS",
+        "comparison.guide.ig.LOADS_SECONDS", "comparison.guide.ig.READS_SECONDS",
+        "comparison.tools.session.ATTACH_SECONDS", "comparison.tools.session.END_SECONDS",
+    )  # fmt: skip
     for limit in limits:
         module, _, name = limit.rpartition(".")
         monkeypatch.setattr(limit, getattr(importlib.import_module(module), name) * SLOWNESS)
