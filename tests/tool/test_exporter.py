@@ -106,7 +106,9 @@ def test_names_and_labels_are_those_that_the_rules_know(tracer: FakeTracer) -> N
 
     assert {sample.name for sample in sites} == {quantity.tracer for quantity in vocabulary.QUANTITIES}
     assert {tuple(sample.labels) for sample in sites} == {vocabulary.TRACER_LABELS}
-    assert {sample.name for sample in found if sample not in sites} == {vocabulary.LOST, vocabulary.RESIDENT}
+    assert {sample.name for sample in found if sample not in sites} == {
+        vocabulary.LOST, vocabulary.RESIDENT, vocabulary.MEMORY, vocabulary.OLDER_FREES, vocabulary.OLDER_FREED,
+    }  # fmt: skip
 
 
 def test_sites_are_bounded_and_keep_their_labels(tracer: FakeTracer) -> None:
