@@ -36,12 +36,15 @@ QUANTITIES: Final = (OUTSTANDING, ALLOCATIONS, FREES)
 
 # What only one of them serves.
 RESIDENT: Final = "memleak_resident_bytes"
+MEMORY: Final = "memleak_memory_bytes"
+OLDER_FREES: Final = "memleak_older_frees_total"
+OLDER_FREED: Final = "memleak_older_freed_bytes_total"
 LOST: Final = "memleak_lost_events_total"
 UNTRACKED: Final = "memleak_untracked_allocations"
 BLOCKS: Final = "memleak_blocks"
 
 # Kinds of lost events whose bytes and calls are counted all the same, under another stack or without one.
-COUNTED_ELSEWHERE: Final = ("blocks", "free", "stack", "stacks", "frames", "older")
+COUNTED_ELSEWHERE: Final = ("free", "stack", "stacks", "frames", "older")
 
 # What tells the series of one quantity apart, in either exposition. `pod` and `namespace` are empty outside of
 # Kubernetes, where the gadget's `runtime_container` names the container; a tracer watches one process and has neither.

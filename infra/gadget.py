@@ -42,7 +42,7 @@ class InspektorGadget(pulumi.ComponentResource):
     """Inspektor Gadget's daemon on every node, and one running gadget whose numbers Prometheus reads.
 
     Attributes:
-        inside: its namespace.
+        scope: its namespace.
     """
 
     scope: NamespaceScope

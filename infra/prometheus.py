@@ -45,7 +45,7 @@ def arguments() -> list[str]:
 
 @dataclass(frozen=True)
 class PrometheusArgs:
-    """``namespace`` is the name of ``inside``. ``gadget`` is Inspektor Gadget's place, where that is declared."""
+    """``namespace`` is the name of ``scope``. ``gadget`` is Inspektor Gadget's place, where that is declared."""
 
     scope: NamespaceScope
     namespace: str

@@ -50,6 +50,9 @@ def metrics() -> str:
     rows += [
         ("blocks allocated and not freed", "", f"`{vocabulary.BLOCKS}` (gauge)"),
         ("resident memory as the kernel counts it", f"`{vocabulary.RESIDENT}` (gauge)", ""),
+        ("memory of the process, by its kind", f"`{vocabulary.MEMORY}` (gauge, by `kind`)", ""),
+        ("blocks freed that are older than the trace", f"`{vocabulary.OLDER_FREES}` (counter)", ""),
+        ("their bytes, where the allocator tells", f"`{vocabulary.OLDER_FREED}` (counter)", ""),
         ("what was not counted, or not under its stack", f"`{vocabulary.LOST}` (counter, by `kind`)", ""),
         ("allocations that were not tracked: the maps were full", "", f"`{vocabulary.UNTRACKED}` (gauge)"),
         ("labels", _words(vocabulary.TRACER_LABELS), _words(vocabulary.GADGET_LABELS)),

@@ -16,6 +16,7 @@ from diagnosis.target.process import Resident
 from diagnosis.target.symbols import Frame, SymbolizedStack
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.tracer import Snapshot
+from grafana import vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,6 +96,19 @@ def test_every_kind_of_lost_event_is_there_also_at_zero(tracer: FakeTracer) -> N
     found = samples(tracer)
     kinds = {kind for name, kind in found if name == "memleak_lost_events_total"}
     assert kinds == {"names", *(kind.name.lower() for kind in Lost)}
+
+
+def test_names_and_labels_are_those_that_the_rules_know(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    tracer.counts[1] = Counts(1, 1, 0, 0)
+    found = [sample for family in collector.collect() for sample in family.samples]
+    sites = [sample for sample in found if "function" in sample.labels]
+
+    assert {sample.name for sample in sites} == {quantity.tracer for quantity in vocabulary.QUANTITIES}
+    assert {tuple(sample.labels) for sample in sites} == {vocabulary.TRACER_LABELS}
+    assert {sample.name for sample in found if sample not in sites} == {
+        vocabulary.LOST, vocabulary.RESIDENT, vocabulary.MEMORY, vocabulary.OLDER_FREES, vocabulary.OLDER_FREED,
+    }  # fmt: skip
 
 
 def test_sites_are_bounded_and_keep_their_labels(tracer: FakeTracer) -> None:

@@ -30,7 +30,8 @@ CARRIED = "carried"
 # Its own tests of the image, without the one that needs a registry. There a skip is a failure.
 COMMAND = f"""
 mount -t debugfs nodev /sys/kernel/debug; mount -t tracefs nodev /sys/kernel/tracing
-export PATH=/src/{CARRIED}:$PATH LAB_TEST_GADGET_IMAGE=/src/{CARRIED}/gadget.tar LAB_TEST_REQUIRE="root ebpf"
+export PATH=/src/{CARRIED}:$PATH LAB_TEST_GADGET_IMAGE=/src/{CARRIED}/gadget.tar
+export LAB_TEST_REQUIRE="root ebpf" LAB_TEST_SLOWNESS=8
 .venv/bin/python -m pytest tests/system/gadget/test_image.py -q --timeout=700 -k "not pushed" 2>&1
 """
 

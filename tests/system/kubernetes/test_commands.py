@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+from comparison.guide.ig import build_image, without_kprobes
+from diagnosis.base.errors import LabError
 from infra import versions
-from infra.environments import BY_NAME
 from infra.references import mirrored
 from tests.support.docker_cli import docker
 from tests.system.conftest import BASE_IMAGE, BUILD_NETWORK
@@ -121,15 +123,38 @@ def test_the_ledger_is_the_leaking_pods(lab: Lab) -> None:
     assert lab.ledger(wanted=lambda ledger: ledger["bytes_live"] > 0)["cap_bytes"] == 400 << 20
 
 
-def test_the_gadget_command_selects_the_pod_that_leaks(lab: Lab) -> None:
+def daemons_registry() -> str:
+    """The registry without TLS from which Inspektor Gadget's daemon pulls; none: there is no such daemon."""
+    found = kubectl("--namespace", "gadget", "get", "configmap", "gadget", "--output=json", check=False)
+    if found.returncode:
+        return ""
+    config = yaml.safe_load(json.loads(found.stdout)["data"]["config.yaml"])
+    registries = config["operator"]["oci"].get("insecure-registries") or [""]
+    return str(registries[0])
+
+
+def test_the_gadget_command_runs_on_the_pod_that_leaks(lab: Lab, declare: Declare) -> None:
     if not shutil.which("kubectl-gadget"):
         pytest.skip("needs kubectl-gadget on the PATH")
-    if kubectl("--namespace", "gadget", "get", "daemonset", "gadget", check=False).returncode:
-        pytest.skip("needs Inspektor Gadget in the cluster")
-    command = lab.recording.outputs["gadget_command"]
-    selected = command.split(" --selector ")[1].split()[0]
+    if not (registry := daemons_registry()):
+        pytest.skip("needs Inspektor Gadget in the cluster, and a registry without TLS for it")
+    try:
+        build_image(f"{REGISTRY}/memleak:commands")
+    except LabError as error:
+        pytest.skip(str(error))
+    push = ["ig", "image", "push", f"{REGISTRY}/memleak:commands", f"--insecure-registries={REGISTRY}"]
+    subprocess.run(push, check=True, capture_output=True)
+    # The cluster's own daemon runs it: only the command is this stack's.
+    own = declare(NAMESPACE, replicas=3, gadget="memleak", gadgetImage=f"{registry}/memleak:commands")
+    command = own.recording.outputs["gadget_command"]
 
-    (pod,) = lab.items("pods", "--selector", selected)
+    # It runs until Ctrl-C.
+    seen = on_a_terminal(f"timeout --signal=INT 20 {command}", 60)
 
-    assert json.dumps(pod["spec"]).count('"LAB_CAP_BYTES", "value": "0"') == 0
-    assert BY_NAME["generic"].client == command.split(" && ")[-1].split()[0]
+    (pod,) = lab.items("pods", "--selector", command.split(" --selector ")[1].split()[0])
+    (container,) = pod["spec"]["containers"]
+    assert {one["name"]: one["value"] for one in container["env"]}["LAB_CAP_BYTES"] == str(400 << 20)
+    assert "K8S.PODNAME" in seen, seen
+    if not without_kprobes():
+        assert pod["metadata"]["name"] in seen
+        assert "leaker-peers" not in seen
