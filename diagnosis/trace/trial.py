@@ -58,12 +58,13 @@ class Trial:
         return self.counted == BLOCKS and not self.ended_by
 
 
-def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None) -> Trial:
+def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None, starts: bool = True) -> Trial:
     """Attach, fire and detach probes in a child.
 
     Args:
         allow_session: as for a trace.
         forbidden_call: a system call at which a filter ends the child.
+        starts: False where the filter may end it before it is ready: then nothing is attached.
 
     Raises:
         LabError: the child does not start.
@@ -73,7 +74,9 @@ def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None)
     command = [sys.executable, "-I", "-c", program, *([] if forbidden_call is None else [str(forbidden_call)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
         try:
-            _expect(child, "ready")
+            _expect(child, "ready", fatal=starts)
+            if child.poll() is not None:
+                return Trial(0, max(0, -child.returncode), uses_session=False)
             with HeapTrace(max_blocks=4096, max_stacks=4096, allow_session=allow_session) as trace:
                 process = Process(child.pid)
                 for allocator in find_allocators(process):

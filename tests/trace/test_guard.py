@@ -1,0 +1,64 @@
+"""The tracer gets its turn, and its probes are detached when they must be."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.trace.guard import GRACE_SECONDS, HIGHEST_NICENESS, Watchdog, raised_priority
+from tests.support.waiting import wait_until
+from tests.trace.tracing import Target, count
+
+if TYPE_CHECKING:
+    from tests.trace.conftest import Build
+    from tests.trace.tracing import Closing
+
+
+@pytest.mark.root
+def test_the_priority_is_raised_and_put_back() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with raised_priority():
+        assert os.getpriority(os.PRIO_PROCESS, 0) == HIGHEST_NICENESS
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+def test_after_the_deadline_the_probes_are_detached_once() -> None:
+    detached: list[float] = []
+    watchdog = Watchdog(lambda: detached.append(time.monotonic()), lambda: 0, None)
+    watchdog.start()
+    deadline = time.monotonic() - GRACE_SECONDS
+    watchdog.set_deadline(deadline)
+    wait_until(lambda: bool(detached), "the watchdog detaches")
+    watchdog.close()
+    assert len(detached) == 1
+    assert "the tracer did not get its turn" in watchdog.reason
+
+
+def test_before_the_deadline_nothing_is_detached() -> None:
+    looks: list[int] = []
+
+    def count_calls() -> int:
+        looks.append(1)
+        return 0
+
+    detached: list[int] = []
+    watchdog = Watchdog(lambda: detached.append(1), count_calls, 1e9)
+    watchdog.set_deadline(time.monotonic() + 3600)
+    watchdog.start()
+    wait_until(lambda: len(looks) > 2, "it has looked a few times")
+    watchdog.close()
+    assert detached == []
+    assert watchdog.reason == ""
+
+
+@pytest.mark.ebpf
+def test_a_process_that_makes_more_calls_than_allowed_is_let_go(build: Build, closing: Closing) -> None:
+    """What was counted until then can be read, and nothing is counted any more."""
+    with Target([build("busy.c")]) as target, closing.tracing(target, max_rate=10) as tracer:
+        wait_until(lambda: bool(tracer.detached), "the probes are detached")
+        assert "--max-rate 10" in tracer.detached
+        wait_until(lambda: tracer.snapshot().counts == tracer.snapshot().counts, "the counts stand still")
+        assert count(tracer).own
