@@ -35,6 +35,9 @@ OPERATORS = {
     "new_nothrow_kept": Row(3, 0, 3 * 72),
 }
 
+# By operators that an exception leaves, so that their exits are probed.
+THROWING = ("new_kept", "new_deleted", "new_array_kept", "new_array_deleted")
+
 
 class Run:
     """Runs a program from its first stop to its second under the trace."""
