@@ -1,0 +1,81 @@
+"""The tracer on stock kernels: each in a virtual machine, with doctor, the lab at both block sizes, and exact counts.
+
+LAB_VM      a tool with the commands `prepare DIR` (a checkout's last commit becomes /src, with its .venv) and
+            `run KERNEL COMMAND SECONDS` (boots the kernel, runs the command as root in /src, exits with its status)
+LAB_KERNELS the kernels to boot; default: 6.1 6.12 7
+
+Emulated machines are ten to twenty times slower than this one. So the lab's leak is traced before requests slow down,
+and of the tests of the tracer those run that need no long loop.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.lab.child import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+VM = os.environ.get("LAB_VM", "")
+KERNELS = os.environ.get("LAB_KERNELS", "6.1 6.12 7").split()
+LIMIT_SECONDS = 1500
+AT_ONCE = 2
+TREE = "stock-kernels"
+
+# Exact counts of every function, of losses, of other stacks and of older blocks; whole stacks; and the trial.
+TESTS = " ".join(
+    f"tests/trace/test_{name}.py"
+    for name in ("calls", "mappings", "lost", "older", "other_stacks", "trial", "libraries", "processes")
+)
+PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
+LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
+COMMAND = f"""
+set -e
+uname -r
+.venv/bin/memleak-lab doctor
+{LAB} --chunk 64KiB | tail -n 3
+{LAB} --chunk 1MiB | tail -n 3
+LAB_TEST_REQUIRE="root ebpf" {PYTEST} {TESTS} 2>&1 | tail -n 25
+exit ${{PIPESTATUS[0]}}
+"""
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(2 * LIMIT_SECONDS),
+    pytest.mark.skipif(not VM, reason="LAB_VM names no tool that boots stock kernels"),
+]
+
+
+def _run(kernel: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [VM, "run", kernel, COMMAND, str(LIMIT_SECONDS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TREE": TREE},
+    )
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """The last commit on every kernel, two machines at a time."""
+    subprocess.run([VM, "build", *KERNELS], check=True)
+    subprocess.run([VM, "prepare", PROJECT], check=True, env={**os.environ, "TREE": TREE})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {kernel: pool.submit(_run, kernel) for kernel in KERNELS}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_exact_on_a_stock_kernel(kernel: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
+    done = runs[kernel].result()
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+    assert done.stdout.count("RIGHT: ") == 2, done.stdout[-6000:]
+    assert " passed" in done.stdout
+    assert "MISSING" not in done.stdout
