@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -147,10 +148,21 @@ class Heaptrack:
         return sum(map(int, rows))
 
 
+class EmptyProbes(LabTrace):
+    """The same probes, with a program that does nothing: the limit."""
+
+    def command(self, pid: int, folder: Path) -> Sequence[str]:
+        """A module of this package."""
+        del folder
+        return [sys.executable, "-m", "comparison.loops.empty_probes", str(pid)]
+
+
+LIMIT = Attached("the same probes, an empty program", EmptyProbes(), counts_blocks=False)
 EXACT = Attached("memleak-lab trace", LabTrace())
 BCC = Attached("BCC memleak", LaunchedBcc(), preload_option="--obj={}")
 CONTESTANTS: tuple[Contestant, ...] = (
     Nothing(),
+    LIMIT,
     EXACT,
     Attached("memleak-lab trace --pair", LabTrace(), ("--pair",)),
     Attached("memleak-lab trace --at-entry", LabTrace(), ("--at-entry",)),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from comparison.loops.contestants import BCC, CONTESTANTS, EXACT
+from comparison.loops.contestants import BCC, CONTESTANTS, EXACT, LIMIT
 from comparison.loops.loads import LOADS, SMALL, compile_programs
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_size
@@ -148,7 +148,7 @@ def write(document: Path, preamble: str, results: Sequence[Result], conclusion: 
     head, rest = document.read_text().split(BEGIN, 1)
     old, tail = rest.split(END, 1)
     sections = dict(re.findall(r"^### (.*)\n\n((?:\|.*\n)+)", old, re.MULTILINE))
-    kept = re.search(r"^BCC memleak's cost .*\.$", old, re.MULTILINE)
+    kept = re.search(r"^(BCC memleak's cost|This tracer's cost) .*\Z", old, re.MULTILINE | re.DOTALL)
     for load in dict.fromkeys(result.load for result in results):
         own = [result for result in results if result.load == load]
         sections[load] = "\n".join(table(own)) + "\n"
@@ -185,6 +185,13 @@ def main() -> None:
     preamble = ", ".join(f"{key}: {value}" for key, value in found.items()) + "."
     ratio = cost_ratio(results, BCC.name, EXACT.name, SMALL.name)
     conclusion = f"BCC memleak's cost over this tracer's, 64 B loop: {ratio:.1f}." if ratio else ""
+    over_limit = [
+        f"{load.name}: {above:.2f}"
+        for load in LOADS
+        if (above := cost_ratio(results, EXACT.name, LIMIT.name, load.name))
+    ]
+    if over_limit:
+        conclusion += f"\n\nThis tracer's cost over the empty program's on the same probes: {'; '.join(over_limit)}."
     sys.stdout.write(f"{preamble}\n")
     for name in dict.fromkeys(result.load for result in results):
         own = [result for result in results if result.load == name]

@@ -43,6 +43,8 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 
 static __always_inline int begin_or_exit(struct pt_regs *ctx, __u64 cookie)
 {
+	if (settings.count_nothing)
+		return HEAP_COOKIE_KIND(cookie) == HEAP_FREE ? SKIP_RETURN : WANT_RETURN;
 	if (HEAP_COOKIE_KIND(cookie) != HEAP_EXIT)
 		return UNDISTURBED(enter(ctx, cookie));
 	UNDISTURBED(leave(ctx, cookie));
@@ -60,7 +62,7 @@ int heap_session(struct pt_regs *ctx)
 
 	if (PT_REGS_IP(ctx) == bpf_get_func_ip(ctx))
 		return begin_or_exit(ctx, cookie);
-	return UNDISTURBED(leave(ctx, cookie));
+	return settings.count_nothing ? 0 : UNDISTURBED(leave(ctx, cookie));
 }
 
 SEC("uprobe")
@@ -107,5 +109,5 @@ int heap_signal(struct bpf_raw_tracepoint_args *ctx)
 SEC("uretprobe")
 int heap_return(struct pt_regs *ctx)
 {
-	return UNDISTURBED(leave(ctx, bpf_get_attach_cookie(ctx)));
+	return settings.count_nothing ? 0 : UNDISTURBED(leave(ctx, bpf_get_attach_cookie(ctx)));
 }

@@ -58,6 +58,7 @@ enum heap_lost {
 /* What the loader decides before the program is verified. */
 struct heap_settings {
 	unsigned long long min_bytes;       /* smaller blocks are left out */
+	unsigned long long count_nothing;   /* 1: for measuring what the probes alone cost */
 	unsigned long long count_calls;     /* 1: every probed call is counted, for a limit on their rate */
 	unsigned long long preempt_control; /* 1 where the kernel lets a program forbid preemption (6.10 and newer) */
 };

@@ -82,6 +82,7 @@ static int set_constants(struct bpf_object *object, const struct heap_trace_opti
 	if (!settings || size != sizeof(*settings))
 		return -EINVAL;
 	settings->min_bytes = options->min_bytes;
+	settings->count_nothing = (unsigned long long)options->count_nothing;
 	settings->count_calls = (unsigned long long)options->count_calls;
 	settings->preempt_control = (unsigned long long)preempt_control;
 	return 0;

@@ -161,6 +161,7 @@ class HeapTrace(KernelHandle):
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
         max_stacks: different call stacks, about 110 bytes each in use, and 8 bytes a frame in this process.
         min_bytes: heap blocks below this size are left out.
+        count_nothing: True for probes that fire and do nothing, to measure what they cost.
         count_calls: True for `calls`, at a few ns a call.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
         unwinding: how stacks are taken. By unwind tables: fill `tables` before the first `attach`.
@@ -175,6 +176,7 @@ class HeapTrace(KernelHandle):
         max_blocks: int = 1 << 20,
         max_stacks: int = 1 << 18,
         min_bytes: int = 0,
+        count_nothing: bool = False,
         count_calls: bool = False,
         allow_session: bool = True,
         unwinding: Unwinding = BY_FRAME_POINTERS,
@@ -186,6 +188,7 @@ class HeapTrace(KernelHandle):
                 "max_blocks": max_blocks,
                 "max_stacks": max_stacks,
                 "min_bytes": min_bytes,
+                "count_nothing": count_nothing,
                 "count_calls": count_calls,
                 "allow_session": allow_session,
                 "unwind": {
