@@ -140,8 +140,8 @@ static __always_inline void count_call(void)
 		++*count;
 }
 
-static __always_inline void begin_free(struct heap_calls *thread, const struct heap_entry *entry, __u64 address,
-				       __u64 cookie)
+static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *thread, const struct heap_entry *entry,
+				       __u64 address, __u64 cookie)
 {
 	const enum heap_verdict verdict = heap_judge_entry(thread, entry);
 	struct heap_block block;
@@ -150,7 +150,7 @@ static __always_inline void begin_free(struct heap_calls *thread, const struct h
 	if (address && take_block(address, &block))
 		count_free(&block);
 	else if (address && verdict != HEAP_NESTED)
-		count_older(usable_bytes(address, cookie), entry->return_address);
+		count_older(usable_bytes(address, cookie), return_address(ctx));
 }
 
 static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
@@ -167,11 +167,13 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 		lose(HEAP_LOST_THREAD);
 		return SKIP_RETURN;
 	}
-	entry.return_address = return_address(ctx);
+	/* Read where it can matter only: most calls find none pending, and their return probe knows the rest. */
+	if (thread->depth || thread->wary || !entry.hijacks || HEAP_COOKIE_KIND(cookie) == HEAP_REALLOCATE)
+		entry.return_address = return_address(ctx);
 	if (thread->depth)
 		entry.trampoline = trampoline();
 	if (HEAP_COOKIE_KIND(cookie) == HEAP_FREE) {
-		begin_free(thread, &entry, arguments.at[HEAP_COOKIE_POINTER(cookie) & 7], cookie);
+		begin_free(ctx, thread, &entry, arguments.at[HEAP_COOKIE_POINTER(cookie) & 7], cookie);
 		return SKIP_RETURN; /* nothing is left to learn at its return */
 	}
 	switch (heap_enter(thread, &entry, &call)) {
