@@ -24,6 +24,7 @@ def record(proc: Path, pid: int, container: str, anonymous_kib: int) -> None:
     (folder / "cgroup").write_text(f"12:pids:/kubepods/burstable/pod1/{container}\n0::/\n")
     (folder / "status").write_text(f"Name:\tpython\nVmRSS:\t{anonymous_kib + 100} kB\nRssAnon:\t{anonymous_kib} kB\n")
     (folder / "cmdline").write_bytes(b"python\0")
+    (folder / "stat").write_text(f"{pid} (python) S 1 {pid} {pid} 0 -1\n")
 
 
 @pytest.fixture
