@@ -1,15 +1,8 @@
 """``memleak-lab trace``: trace any process for a while."""
 
 import enum
-import signal
-import threading
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 from heap_trace import UnwindMode
@@ -36,27 +29,20 @@ from diagnosis.cli.options import (
     size_option,
 )
 from diagnosis.cli.origin import origin_of_this
-from diagnosis.cli.target import OpenedTarget, Target
+from diagnosis.cli.signals import stop_on_signals
+from diagnosis.cli.target import Target
+from diagnosis.cli.trace_window import WindowTrace
 from diagnosis.doctor.preflight import Machine
-from diagnosis.faults.light import FaultsBeside, LightReport, sample
-from diagnosis.lab.ledger import Alignment, LedgerClient, LedgerWindow
+from diagnosis.faults.light import LightReport, sample
 from diagnosis.output.document import Capture, light_report_as_json, report_as_json
-from diagnosis.output.exporter import serve
 from diagnosis.output.folded import folded
-from diagnosis.output.tables import error_console, print_light, print_placements, print_top, report_console
-from diagnosis.report.report import Report, build_report
-from diagnosis.report.verdict import SAMPLES_PER_WINDOW
+from diagnosis.output.tables import error_console, print_light, print_placements, report_console
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.unwinding import ProcessTables
-from diagnosis.trace.group import Group
-from diagnosis.trace.tracer import MAX_BLOCKS, Tracer, Tracing
-from diagnosis.trace.window import Sample, measure
-
-if TYPE_CHECKING:
-    from diagnosis.trace.tracer import Snapshot
+from diagnosis.trace.tracer import MAX_BLOCKS, Tracing
 
 DEFAULT_SECONDS = 30.0
 SHORTEST_INTERVAL_SECONDS = 0.2
@@ -196,7 +182,7 @@ def trace_command(
         custom=allocator or {},
         unwind=unwind.mode,
     )
-    trace = _Trace(seconds, interval, top, tracer, listen, ledger, smallest)
+    trace = WindowTrace(seconds, interval, top, tracer, listen, ledger, smallest)
     # What is not the report goes to standard error: the report can be piped on.
     options = {"duration": seconds, "min_size": min_size, "max_blocks": max_blocks, "smallest_growth": smallest}
     origin = origin_of_this({**options, "pair": pair, "at_entry": at_entry})
@@ -227,7 +213,7 @@ def _explain_tables(console: Console, process: Process) -> None:
 
 
 def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:
-    stopped = _stop_on_signals()
+    stopped = stop_on_signals()
     error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
         report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest)
@@ -241,114 +227,3 @@ def _light(process: Process, seconds: float, output: Format, top: int, smallest:
         case _:
             print_light(report_console(), report, top)
     return report
-
-
-@dataclass(frozen=True)
-class _Trace:
-    seconds: float | None
-    interval: float | None
-    top: int
-    tracing: Tracing
-    listen: str | None
-    ledger: str | None
-    smallest: int
-
-    def run(self, target: OpenedTarget, console: Console) -> tuple[Report, LedgerWindow | None]:
-        """The report, and what the ledger counted in its window where there is one."""
-        stopped = _stop_on_signals()
-        process = target.process
-        with ExitStack() as stack:
-            tracer, symbolizer = self._attach(target, stack, lambda line: console.print(line, markup=False))
-            if self.listen:
-                stack.callback(serve(tracer, symbolizer, self.listen))
-            client = LedgerClient(self.ledger) if self.ledger else None
-            if client:
-                stack.callback(client.close)
-                client.read()  # a wrong address is an error now, and not at the window's end
-            until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
-            if target.started:
-                until = f"as {target.started.account.name}, {until}, or until it ends"
-            console.print(f"tracing pid {process.pid} ({process.command}) {until}", highlight=False, markup=False)
-            alignment = Alignment(client.read) if client else None
-            ticker = _Ticker(self, tracer, symbolizer, console=console, stopped=stopped, alignment=alignment)
-
-            def pause(seconds: float) -> bool:
-                target.resume()  # now that the window has begun
-                return ticker.pause(seconds)
-
-            faults = stack.enter_context(FaultsBeside(process.pid))
-            window = measure(
-                tracer,
-                symbolizer,
-                self.seconds,
-                sample_count=SAMPLES_PER_WINDOW,
-                pause=pause,
-                align=ticker.align,
-            )
-            touched = faults.touched(symbolizer)
-            report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
-            return report, alignment.window() if alignment else None
-
-    def _attach(
-        self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]
-    ) -> tuple[Tracer, Symbolizer]:
-        """A tracer of one process, or of several that read as one."""
-        if target.members is None:
-            tracer = stack.enter_context(Tracer(target.process, self.tracing, warn))
-            return tracer, stack.enter_context(Symbolizer(target.process))
-        group = stack.enter_context(Group(target.process, target.members, self.tracing))
-        return cast("Tracer", group), cast("Symbolizer", group)
-
-
-class _Ticker:
-    """Waits between samples, and prints what is outstanding meanwhile."""
-
-    def __init__(
-        self,
-        trace: _Trace,
-        tracer: Tracer,
-        symbolizer: Symbolizer,
-        *,
-        console: Console,
-        stopped: threading.Event,
-        alignment: Alignment | None,
-    ) -> None:
-        self._trace, self._tracer, self._symbolizer = trace, tracer, symbolizer
-        self._console, self._stopped, self._alignment = console, stopped, alignment
-        self._first: Snapshot | None = None
-        self._next = float("inf")
-
-    def align(self, take: Callable[[], Sample]) -> Sample:
-        """Take a sample; from the first one on, what is outstanding is printed."""
-        sample = self._alignment(take) if self._alignment else take()
-        if self._first is None:
-            self._first = sample.snapshot
-            if self._trace.interval:
-                self._next = self._first.seconds + self._trace.interval
-        return sample
-
-    def pause(self, seconds: float) -> bool:
-        """Wait; False when it is time to end."""
-        until = time.monotonic() + seconds
-        while self._next < until:
-            if self._stopped.wait(max(0.0, self._next - time.monotonic())):
-                return False
-            if self._first:
-                print_top(self._console, self._tracer, self._symbolizer, self._first, self._trace.top)
-            self._next += self._trace.interval or float("inf")
-        return not self._stopped.wait(max(0.0, until - time.monotonic()))
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that Ctrl-C sets. A second Ctrl-C ends without a report."""
-    stopped = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return stopped

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from diagnosis.target.symbols import Symbolizer
-    from diagnosis.trace.tracer import Snapshot, Tracer
+    from diagnosis.trace.snapshot import Snapshot
+    from diagnosis.trace.tracer import Tracer
 
 MAX_SITES = 50
 OTHER = ("[other]", "", "")

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from diagnosis.report.summary import Verdict
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.symbols import Symbolizer
-    from diagnosis.trace.tracer import Snapshot, Tracer
+    from diagnosis.trace.snapshot import Snapshot
+    from diagnosis.trace.tracer import Tracer
 
 SHOWN_STACKS = 5
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
-    from diagnosis.trace.tracer import Snapshot
+    from diagnosis.trace.snapshot import Snapshot
     from diagnosis.trace.window import Sample, Window
 
 # Who touched less than this share of an unexplained growth is not named for it, and no more than so many are.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from heap_trace import Signature
 
-    from diagnosis.target.process import Mapping as MappedFile
+    from diagnosis.target.mapping import Mapping as MappedFile
     from diagnosis.target.process import Process
     from diagnosis.target.survey import Survey
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
-    from diagnosis.target.process import Mapping, Process
+    from diagnosis.target.mapping import Mapping
+    from diagnosis.target.process import Process
 
 # Of a program that maps and unmaps code all the time, the ones unmapped last.
 MAX_UNMAPPED = 4096

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from diagnosis.target.mapping import Mapping
     from diagnosis.target.parser.client import Budget, Parser
     from diagnosis.target.parser.facts import ElfObject
     from diagnosis.target.parser.names import Place
-    from diagnosis.target.process import Mapping, Process
+    from diagnosis.target.process import Process
 
 # x86-64's calls, as the bytes that end at the return address: E8 with a relative target, FF /2 with each addressing.
 _LONGEST_CALL = 7

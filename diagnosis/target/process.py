@@ -5,62 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import stat
 import struct
-import weakref
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
+from diagnosis.target.mapping import DELETED, parse_mapping
+from diagnosis.target.procfs import ProcessEnd, children_of, read_text, runs, stat_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diagnosis.target.mapping import Mapping
+
 PROC = Path("/proc")
 KIB = 1024
 
-# What the kernel adds to the path of a file that has no name any more.
-DELETED = " (deleted)"
-
 # A command line can have 2 MiB.
 MAX_COMMAND = 1_024
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """One line of /proc/PID/maps: addresses and offset in bytes. ``path`` is "" for anonymous memory."""
-
-    start: int
-    end: int
-    permissions: str
-    offset: int
-    device: str
-    inode: int
-    path: str
-
-    @property
-    def label(self) -> str:
-        """The path, safe to print."""
-        return safe_text(self.path.encode(errors="surrogateescape"))
-
-    @property
-    def name(self) -> str:
-        """The file's own name, safe to print; "" for anonymous memory."""
-        return safe_text(PurePosixPath(self.path.removesuffix(DELETED)).name.encode(errors="surrogateescape"))
-
-    @property
-    def executable(self) -> bool:
-        """True where code can run."""
-        return "x" in self.permissions
-
-    @property
-    def file(self) -> tuple[str, int]:
-        """What identifies the mapped file: device and inode. A path can name another file by now."""
-        return self.device, self.inode
 
 
 @dataclass(frozen=True)
@@ -97,10 +63,10 @@ class Process:
         self.proc = proc
         self._root = proc / str(pid)
         # Opened first: what is read afterwards is of this process, or of none.
-        self._ending = _Ending(pid) if proc == PROC and pid > 0 else None
+        self._ending = ProcessEnd(pid) if proc == PROC and pid > 0 else None
         if pid < 1 or not (self._root / "status").exists():
             raise LabError(f"pid {pid} does not exist", "list the processes with: ps -e -o pid,args")
-        if (group := _status(self._root).get("Tgid", "")) not in ("", str(pid)):
+        if (group := status_of(self._root).get("Tgid", "")) not in ("", str(pid)):
             raise LabError(f"pid {pid} is a thread of process {group}", f"name the process: {group}")
 
     @cached_property
@@ -116,14 +82,14 @@ class Process:
         except (FileNotFoundError, ProcessLookupError) as error:
             raise _ended(self.pid) from error
         text = safe_text(b" ".join(words).strip(), MAX_COMMAND)
-        return text or f"[{safe_text(_read(self._memory / 'comm').strip())}]"
+        return text or f"[{safe_text(read_text(self._memory / 'comm').strip())}]"
 
     def program(self) -> tuple[str, ...]:
         """What identifies the program in this process, and changes with an exec: where its code and stack begin.
 
         Empty when the process has ended.
         """
-        fields = _stat(self._memory) if self.alive() else []
+        fields = stat_of(self._memory) if self.alive() else []
         return (fields[23], fields[25]) if fields and fields[0] not in "ZX" else ()
 
     @property
@@ -134,23 +100,23 @@ class Process:
     @property
     def _memory(self) -> Path:
         """The folder below /proc that knows the process's memory: its own, or a living thread's."""
-        if _runs(self._root):
+        if runs(self._root):
             return self._root
         threads = sorted((self._root / "task").glob("[0-9]*"), key=lambda thread: int(thread.name))
-        living = next((thread.name for thread in threads if _runs(thread)), "")
+        living = next((thread.name for thread in threads if runs(thread)), "")
         # Not task/TID, which has no map_files: each thread has a folder that lists of /proc leave out.
         return self.proc / living if living else self._root
 
     def children(self) -> tuple[int, ...]:
         """The processes that this one started and that still run."""
-        return _children(self._root)
+        return children_of(self._root)
 
     def descendants(self) -> tuple[int, ...]:
         """The processes that this one started, the ones that they started, and so on."""
         found: dict[int, None] = dict.fromkeys(self.children())
         queue = list(found)
         while queue:
-            started = _children(self.proc / str(queue.pop()))
+            started = children_of(self.proc / str(queue.pop()))
             queue += [pid for pid in started if pid not in found]
             found.update(dict.fromkeys(started))
         return tuple(sorted(found))
@@ -159,7 +125,7 @@ class Process:
         """True while the process runs. A zombie's memory is gone already."""
         if self._ending and self._ending.known:
             return not self._ending.came()
-        return _runs(self._memory)
+        return runs(self._memory)
 
     def resident(self) -> Resident:
         """Resident memory now.
@@ -167,7 +133,7 @@ class Process:
         Raises:
             LabError: the process has ended.
         """
-        status = _status(self._memory) if self.alive() else {}
+        status = status_of(self._memory) if self.alive() else {}
         sizes = {key: int(status[key].split()[0]) * KIB for key in _SIZES if key in status}
         if not sizes.keys() >= _RSS:
             raise _ended(self.pid)
@@ -201,7 +167,7 @@ class Process:
     def _maps(self, wanted: Callable[[str], bool]) -> tuple[Mapping, ...]:
         # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
         lines = os.fsdecode(self._maps_text()).split("\n")
-        return tuple(_parse_mapping(line) for line in lines if line and wanted(line))
+        return tuple(parse_mapping(line) for line in lines if line and wanted(line))
 
     def _maps_text(self) -> bytes:
         try:
@@ -250,7 +216,9 @@ class Process:
         Raises:
             OSError: there is none, or it is not the process's own file: anybody can write to /tmp.
         """
-        own = next(line.split()[-1] for line in _read(self._memory / "status").split("\n") if line.startswith("NSpid:"))
+        own = next(
+            line.split()[-1] for line in read_text(self._memory / "status").split("\n") if line.startswith("NSpid:")
+        )
         root = os.open(self._memory / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         descriptors = [root]
         try:
@@ -267,80 +235,11 @@ class Process:
                 os.close(descriptor)
 
 
-class _Ending:
-    """A process's end, by a pidfd: whatever has its number afterwards is another process."""
-
-    def __init__(self, pid: int) -> None:
-        self._descriptor = -1
-        try:
-            self._descriptor = os.pidfd_open(pid)
-        except (OSError, OverflowError):  # it has ended, is a thread, cannot be; or the kernel is older than 5.3
-            return
-        weakref.finalize(self, os.close, self._descriptor)
-
-    @property
-    def known(self) -> bool:
-        """False where only /proc can tell."""
-        return self._descriptor >= 0
-
-    def came(self) -> bool:
-        """True when its last thread has ended."""
-        poll = select.poll()  # not kept: one cannot be asked by two threads
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
-
-
 def _ended(pid: int) -> LabError:
     return LabError(f"pid {pid} has ended", "start it again, and trace it while it runs")
-
-
-def _read(path: Path) -> str:
-    """One of a process's files. The names and paths in it are whatever bytes the process chose."""
-    return os.fsdecode(path.read_bytes())
-
-
-def _stat(folder: Path) -> list[str]:
-    """The fields of a process's or thread's stat after the name in parentheses, which may hold anything."""
-    try:
-        return _read(folder / "stat").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _runs(folder: Path) -> bool:
-    """True for a process or thread that is there, and more than an entry that waits to be reaped."""
-    fields = _stat(folder)
-    return bool(fields) and fields[0] not in "ZX"
-
-
-def _status(folder: Path) -> dict[str, str]:
-    """A process's or thread's status, by the names of its lines; empty when it has ended."""
-    try:
-        lines = _read(folder / "status").split("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return {}
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _children(folder: Path) -> tuple[int, ...]:
-    found: list[int] = []
-    for path in folder.glob("task/*/children"):
-        try:
-            found += map(int, path.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # the thread has ended
-    return tuple(sorted(found))
 
 
 _MAPPED_CODE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ ..x. [0-9a-f]+ (\S+) ([1-9][0-9]*)", re.MULTILINE)
 _RSS = {"VmRSS", "RssAnon"}
 _SIZES = _RSS | {"RssShmem", "VmSwap"}
-_DELETED = " (deleted)"
 _AS_ROOT = "run this command as root, or restart the process"
-
-
-def _parse_mapping(line: str) -> Mapping:
-    fields = line.split(maxsplit=5)
-    start, _, end = fields[0].partition("-")
-    path = fields[5] if len(fields) > 5 else ""
-    return Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)

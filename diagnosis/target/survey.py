@@ -14,11 +14,11 @@ from heap_trace import Kind, Probe
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
 from diagnosis.target.families import FIXED_NAMES, KNOWN, OPERATORS, PREFIXED_ENDS, find_families
+from diagnosis.target.mapping import DELETED
 from diagnosis.target.objects import open_regular, shared_parser
 from diagnosis.target.parser.answers import probes_of, symbols_of
 from diagnosis.target.parser.client import ParserError
 from diagnosis.target.parser.facts import Wanted
-from diagnosis.target.process import DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from heap_trace.page_faults import FaultStack
 
+    from diagnosis.target.mapping import Mapping
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.parser.names import Place
-    from diagnosis.target.process import Mapping, Process
+    from diagnosis.target.process import Process
 
 # Where distributions put the debug information that they strip from a library, by its build id.
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from heap_trace.unwind import Table, UnwindTables
 
+    from diagnosis.target.mapping import Mapping
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.parser.facts import Segment, UnwindFacts
-    from diagnosis.target.process import Mapping, Process
+    from diagnosis.target.process import Process
 
 PAGE = mmap.PAGESIZE
 

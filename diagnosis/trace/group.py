@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diagnosis.target.members import Members
     from diagnosis.target.process import Process, Resident
     from diagnosis.trace.mapped import MappedRange
-    from diagnosis.trace.tracer import Snapshot, Survivors
+    from diagnosis.trace.snapshot import Snapshot, Survivors
 
 
 class Group:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from heap_trace import Older, SizeClass
 
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.tracer import Snapshot, Survivors
+from diagnosis.trace.snapshot import Snapshot, Survivors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

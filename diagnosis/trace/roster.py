@@ -15,7 +15,8 @@ from diagnosis.target.process import Process, Resident
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.named import NamedStacks, NamedTracer, merge_lost, merge_older, merge_snapshots, merge_survivors
-from diagnosis.trace.tracer import Snapshot, Tracer
+from diagnosis.trace.snapshot import Snapshot
+from diagnosis.trace.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.members import Members
-    from diagnosis.trace.tracer import Survivors, Tracing
+    from diagnosis.trace.snapshot import Survivors
+    from diagnosis.trace.tracer import Tracing
 
 # Between two looks for processes that came or went; and no more of the time than this goes into looking.
 LOOK_SECONDS = 0.1

@@ -29,65 +29,24 @@ from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
+from diagnosis.trace.snapshot import NANOSECONDS, Snapshot, Survivors, since_age, with_mapping
 from diagnosis.trace.trial import endangers_filtered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from heap_trace import Lost, MappingKind, Signature, SizeClass, Stack, Unwound
+    from heap_trace import Lost, Signature, Stack, Unwound
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
     from diagnosis.trace.mapped import MappedRange
-
-NANOSECONDS = 1_000_000_000
 
 # The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames: a busy process fills either
 # between two distant samples.
 DRAIN_SECONDS = 0.1
 MAX_BLOCKS = 1 << 20
 MAX_STACKS = 1 << 18
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What every stack had taken and given back by a moment, in seconds of the monotonic clock.
-
-    Attributes:
-        counts: heap blocks and anonymous mappings, by stack.
-        older: frees of blocks from before the trace, all together; None where it cannot be known.
-        older_sizes: the same by size class: see `heap_trace.HeapTrace.older_sizes`.
-        untracked: blocks whose free will not be known, and their bytes: they are among ``counts``.
-        apart: mapped files and reservations, by stack: address space, not memory.
-    """
-
-    seconds: float
-    counts: Mapping[int, Counts]
-    older: Older | None = None
-    older_sizes: tuple[SizeClass, ...] = ()
-    untracked: tuple[int, int] = (0, 0)
-    apart: Mapping[MappingKind, Mapping[int, Counts]] = field(default_factory=dict)
-
-    def since(self, earlier: Snapshot) -> dict[int, Counts]:
-        """What each stack did between two snapshots: stacks that did nothing are left out."""
-        changes = {stack: counts - earlier.counts.get(stack, Counts()) for stack, counts in self.counts.items()}
-        return {stack: counts for stack, counts in changes.items() if counts.allocations or counts.frees}
-
-
-@dataclass(frozen=True)
-class Survivors:
-    """The blocks of one stack that were taken in a window and still live.
-
-    ``oldest_seconds`` is the age of the one that was born first, also where realloc has moved it since;
-    ``third_blocks`` and ``third_bytes`` tell them by the third of the window in which they were born.
-    """
-
-    blocks: int
-    bytes: int
-    oldest_seconds: float
-    third_blocks: tuple[int, ...] = (0, 0, 0)
-    third_bytes: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -269,7 +228,7 @@ class Tracer:
             self._read_rings()
             mappings = [each for each in self._mapped.survivors() if each[2] >= since_ns]
         for stack, size, time_ns in mappings:
-            found[stack] = _with_mapping(found.get(stack), size, time_ns, since_ns, now_ns)
+            found[stack] = with_mapping(found.get(stack), size, time_ns, since_ns, now_ns)
         return found
 
     def older(self) -> Mapping[int, Older]:
@@ -351,22 +310,6 @@ def _refuse_if_endangered(process: Process) -> None:
             f"pid {process.pid} has a seccomp filter, which on kernel {kernel.release} would end it at the first probe",
             "boot a kernel 6.14 or newer, or use: memleak-lab trace --light",
         )
-
-
-def since_age(since_ns: int, now_ns: int) -> float:
-    """The age, in seconds, of a block that is older than the time asked about: at least that."""
-    return (now_ns - since_ns) / NANOSECONDS
-
-
-def _with_mapping(heap: Survivors | None, size: int, time_ns: int, since_ns: int, now_ns: int) -> Survivors:
-    """A stack's survivors with one mapping more."""
-    kept = heap or Survivors(0, 0, 0.0)
-    third = min(2, (time_ns - since_ns) * 3 // max(1, now_ns - since_ns))
-    blocks, sizes = list(kept.third_blocks), list(kept.third_bytes)
-    blocks[third] += 1
-    sizes[third] += size
-    oldest = max(kept.oldest_seconds, (now_ns - time_ns) / NANOSECONDS)
-    return Survivors(kept.blocks + 1, kept.bytes + size, oldest, tuple(blocks), tuple(sizes))
 
 
 def _explain(error: TraceError, process: Process) -> LabError:

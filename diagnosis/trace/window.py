@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from diagnosis.target.process import Resident
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.mapped import MappedRange
-    from diagnosis.trace.tracer import Snapshot, Survivors, Tracer
+    from diagnosis.trace.snapshot import Snapshot, Survivors
+    from diagnosis.trace.tracer import Tracer
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.

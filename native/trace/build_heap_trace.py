@@ -26,13 +26,16 @@ HEADERS = (
     "support",
 )
 C_SOURCES = (
+    "attach",
     "loader",
     "readings",
     "page_faults_loader",
     "support",
     "unwind_loader",
     "unwind_rows",
+    "unwind_rules",
     "unwind_tables",
+    "unwind_text",
 )
 
 ffi = FFI()

@@ -16,7 +16,7 @@ from diagnosis.target.memory import Memory, Range, Use
 from diagnosis.target.process import Resident
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.mapped import MappedRange
-from diagnosis.trace.tracer import Snapshot
+from diagnosis.trace.snapshot import Snapshot
 from diagnosis.trace.window import Sample, Window
 
 if TYPE_CHECKING:

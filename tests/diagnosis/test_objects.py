@@ -15,8 +15,8 @@ from tests.support.programs import compile_c
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diagnosis.target.mapping import Mapping
     from diagnosis.target.objects import ElfObject
-    from diagnosis.target.process import Mapping
 
 
 # A shared object for i386, of a header and nothing else.

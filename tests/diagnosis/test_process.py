@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.process import PROC, Mapping, Process, Resident
+from diagnosis.target.mapping import Mapping
+from diagnosis.target.process import PROC, Process, Resident
 from tests.diagnosis.recorded import PID, end, record
 from tests.support.programs import answer, compile_c, running
 from tests.support.waiting import wait_until

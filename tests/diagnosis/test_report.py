@@ -20,7 +20,7 @@ from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.allocator import Allocator
 from diagnosis.target.process import Resident
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.tracer import Snapshot, Survivors
+from diagnosis.trace.snapshot import Snapshot, Survivors
 from diagnosis.trace.window import Ending, Sample, Window
 from tests.diagnosis.traced import BASE, MAIN, MIB, MadeSymbolizer, MadeTracer
 

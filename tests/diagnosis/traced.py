@@ -11,7 +11,7 @@ from heap_trace import Ending, Lost
 from diagnosis.target.process import Resident
 from diagnosis.target.symbols import Frame, SymbolizedStack
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.tracer import Snapshot, Survivors
+from diagnosis.trace.snapshot import Snapshot, Survivors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from diagnosis.trace.tracer import Snapshot
+    from diagnosis.trace.snapshot import Snapshot
 
 SETTINGS = FREE_PORTS | {"LAB_SPEED": "600"}  # a refresh every 13 ms
 ALIGNMENTS = 25

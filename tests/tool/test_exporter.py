@@ -15,7 +15,7 @@ from diagnosis.output.exporter import MAX_SITES, TraceCollector, serve
 from diagnosis.target.process import Resident
 from diagnosis.target.symbols import Frame, SymbolizedStack
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.tracer import Snapshot
+from diagnosis.trace.snapshot import Snapshot
 from grafana import vocabulary
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of the loader share: loader.c opens, attaches and closes, readings.c reads. */
+/* What the parts of the loader share: loader.c opens and closes, attach.c attaches and detaches, readings.c reads. */
 #ifndef LOADER_INTERNAL_H
 #define LOADER_INTERNAL_H
 
@@ -10,6 +10,8 @@
 
 #include <bpf/libbpf.h>
 #include <pthread.h>
+
+#define SESSION_ATTACH_TYPE 57 /* BPF_TRACE_UPROBE_SESSION, of kernel 6.13: Debian 12's headers do not know it */
 
 struct bytes {
 	unsigned char *data;

@@ -6,9 +6,6 @@ back what was counted. Which files and instructions to probe, and what the addre
 
 from __future__ import annotations
 
-import enum
-import struct
-from dataclasses import dataclass
 from importlib.resources import files
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +13,17 @@ from typing import TYPE_CHECKING
 from heap_trace._errors import TraceError, check, is_privilege_error
 from heap_trace._handle import KernelHandle, TraceClosedError
 from heap_trace._heap_trace import ffi, lib
+from heap_trace.records import (
+    Counters,
+    Lost,
+    MappingEvent,
+    MappingKind,
+    Older,
+    SizeClass,
+    Stack,
+    Survivors,
+    stacks_of,
+)
 from heap_trace.signatures import LAST_ARGUMENT, Kind, Probe, Signature, attach_rank
 from heap_trace.unwind import BY_FRAME_POINTERS, Ending, Unwinding, UnwindMode, UnwindTables, Unwound
 
@@ -55,103 +63,6 @@ MAX_FRAMES: int = lib.HEAP_MAX_FRAMES
 KERNEL_FRAMES: int = lib.HEAP_KERNEL_FRAMES  # what a trace by frame pointers keeps of a stack
 UNKNOWN_STACK: int = lib.HEAP_UNKNOWN_STACK
 SIZE_CLASSES: int = lib.HEAP_SIZE_CLASSES
-
-_FRAMES_HEADER = struct.Struct("=QII")  # struct heap_frames before its frames: hash, depth, ending
-_WORD = struct.calcsize("=Q")
-
-
-class Lost(enum.IntEnum):
-    """Why an event was not counted, or not in full: heap_trace.h has a line on each."""
-
-    THREAD = lib.HEAP_LOST_THREAD
-    RETURN = lib.HEAP_LOST_RETURN
-    NESTED = lib.HEAP_LOST_NESTED
-    DECLINED = lib.HEAP_LOST_DECLINED
-    READ = lib.HEAP_LOST_READ
-    BLOCKS = lib.HEAP_LOST_BLOCKS
-    FREE = lib.HEAP_LOST_FREE
-    STACK = lib.HEAP_LOST_STACK
-    STACKS = lib.HEAP_LOST_STACKS
-    FRAMES = lib.HEAP_LOST_FRAMES
-    MAPPING = lib.HEAP_LOST_MAPPING
-    OLDER = lib.HEAP_LOST_OLDER
-
-
-class MappingKind(enum.IntEnum):
-    """What happened to a range of addresses: heap_trace.h has a line on each."""
-
-    MAPPED = lib.HEAP_MAPPED
-    SHARED = lib.HEAP_SHARED
-    RESERVED = lib.HEAP_RESERVED
-    FILE_MAPPED = lib.HEAP_FILE_MAPPED
-    UNMAPPED = lib.HEAP_UNMAPPED
-    RESTORED = lib.HEAP_RESTORED
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What one call stack allocated and what of it was freed.
-
-    ``untracked`` are those of the allocations whose free will not be known: the table of blocks was full.
-    """
-
-    allocations: int
-    allocated_bytes: int
-    frees: int
-    freed_bytes: int
-    untracked: int
-    untracked_bytes: int
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One call stack: return addresses, innermost first, and how it ended."""
-
-    frames: tuple[int, ...]
-    ending: Ending
-
-
-@dataclass(frozen=True)
-class Survivors:
-    """The live blocks of one stack that were taken in a time, and their birth by thirds of it.
-
-    ``oldest_ns`` is the earliest birth, in ns of CLOCK_MONOTONIC; 0 where realloc moved a block from before the trace.
-    """
-
-    blocks: int
-    bytes: int
-    oldest_ns: int
-    third_blocks: tuple[int, int, int]
-    third_bytes: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Older:
-    """Frees of blocks from before the trace. Bytes are usable sizes; of ``unsized`` frees they are not known."""
-
-    frees: int = 0
-    bytes: int = 0
-    unsized: int = 0
-
-
-@dataclass(frozen=True)
-class SizeClass:
-    """Frees of blocks from before the trace of one class of sizes, and their bytes."""
-
-    frees: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class MappingEvent:
-    """One mmap, mremap or munmap of the process, in the order in which the kernel saw them."""
-
-    kind: MappingKind
-    address: int
-    bytes: int
-    stack: int
-    time_ns: int
-    thread: int
 
 
 class HeapTrace(KernelHandle):
@@ -279,7 +190,7 @@ class HeapTrace(KernelHandle):
         records, size = ffi.new("unsigned char **"), ffi.new("size_t *")
         with self._using(self._frame_ring) as trace:
             check(lib.heap_trace_read_frames(trace, records, size))
-            return dict(_stacks(bytes(ffi.buffer(records[0], size[0])) if size[0] else b""))
+            return dict(stacks_of(bytes(ffi.buffer(records[0], size[0])) if size[0] else b""))
 
     def survivors(self, since_ns: int, now_ns: int) -> dict[int, Survivors]:
         """The live blocks that were taken at a time or later, in ns of CLOCK_MONOTONIC, by the hash of their stack."""
@@ -357,12 +268,3 @@ def _records(probe: Probe) -> Iterator[dict[str, int]]:
         "pointer": signature.pointer,
         "flags": signature.flags,
     }
-
-
-def _stacks(records: bytes) -> Iterator[tuple[int, Stack]]:
-    position = 0
-    while position < len(records):
-        found, depth, ending = _FRAMES_HEADER.unpack_from(records, position)
-        position += _FRAMES_HEADER.size
-        yield found, Stack(struct.unpack_from(f"={depth}Q", records, position), Ending(ending))
-        position += depth * _WORD

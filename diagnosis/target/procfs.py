@@ -1,0 +1,73 @@
+"""One process's or thread's folder below /proc, file by file; and its end, by a pidfd."""
+
+from __future__ import annotations
+
+import os
+import select
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ProcessEnd:
+    """A process's end, by a pidfd: whatever has its number afterwards is another process."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = -1
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except (OSError, OverflowError):  # it has ended, is a thread, cannot be; or the kernel is older than 5.3
+            return
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def known(self) -> bool:
+        """False where only /proc can tell."""
+        return self._descriptor >= 0
+
+    def came(self) -> bool:
+        """True when its last thread has ended."""
+        poll = select.poll()  # not kept: one cannot be asked by two threads
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def read_text(path: Path) -> str:
+    """One of a process's files. The names and paths in it are whatever bytes the process chose."""
+    return os.fsdecode(path.read_bytes())
+
+
+def stat_of(folder: Path) -> list[str]:
+    """The fields of a process's or thread's stat after the name in parentheses, which may hold anything."""
+    try:
+        return read_text(folder / "stat").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def runs(folder: Path) -> bool:
+    """True for a process or thread that is there, and more than an entry that waits to be reaped."""
+    fields = stat_of(folder)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def status_of(folder: Path) -> dict[str, str]:
+    """A process's or thread's status, by the names of its lines; empty when it has ended."""
+    try:
+        lines = read_text(folder / "status").split("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def children_of(folder: Path) -> tuple[int, ...]:
+    """The processes that the threads of a process started."""
+    found: list[int] = []
+    for path in folder.glob("task/*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has ended
+    return tuple(sorted(found))
