@@ -16,7 +16,7 @@ from tests.trace.tracing import Row, Target, count, report_on
 if TYPE_CHECKING:
     from diagnosis.report.report import Report
     from tests.trace.conftest import Build, Trace
-    from tests.trace.tracing import Closing
+    from tests.trace.tracing import Closing, Counted
 
 pytestmark = pytest.mark.ebpf
 
@@ -37,7 +37,7 @@ def test_a_full_block_map_is_counted_to_the_block(build: Build, closing: Closing
         Target([build("losses.c"), "blocks"]) as target,
         closing.tracing(target, allow_session=allow_session, max_blocks=16) as tracer,
     ):
-        counts = []
+        counts: list[Counted] = []
 
         def step() -> None:
             target.go()
@@ -85,7 +85,7 @@ def test_a_full_ring_of_mappings_is_counted(build: Build, closing: Closing, allo
         Target([build("losses.c"), "mappings"]) as target,
         closing.tracing(target, allow_session=allow_session) as tracer,
     ):
-        counts = []
+        counts: list[Counted] = []
 
         def step() -> None:
             unread() if not counts else target.go()
