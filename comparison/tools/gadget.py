@@ -40,8 +40,8 @@ def cannot_build() -> str:
             return f"{program} is not installed: apt-get install clang llvm gcc libbpf-dev"
     if not gadget_headers():
         return "Inspektor Gadget's headers (include/gadget of its source) are in neither CPATH nor /usr/include"
-    if "HEAP_PROCESS" not in (ACCOUNTING / "heap_account.bpf.h").read_text():
-        return "native/trace/src/heap_account.bpf.h counts one process only: it has no HEAP_PROCESS"
+    if "HEAP_PROCESS" not in (ACCOUNTING / "heap_maps.bpf.h").read_text():
+        return "native/trace/src/heap_maps.bpf.h counts one process only: it has no HEAP_PROCESS"
     return ""
 
 

@@ -307,6 +307,12 @@ class Thread:
         target = word(self.memory, entry_sp)
         self.sp = entry_sp + WORD
         if target == TRAMPOLINE:
+            # From 6.11 on the trampoline pushes registers, over the word that was the return address, before it enters
+            # the kernel: a signal can come in between.
+            store(self.memory, entry_sp, 0)
+            self.sp = entry_sp - 2 * WORD
+            self._interrupt()
+            self.sp = entry_sp + WORD
             self.kernel.trampoline(self.sp, lambda probe: ended.append(self.model.model_leave(entry_sp, probe, True)))
         counted = [each for each in ended if each]
         if number:

@@ -83,7 +83,7 @@ def test_every_call_is_counted_at_its_own_return_or_is_lost_and_no_thread_is_kil
         returned += len(outcome.returned)
     assert killed == 0
     # The sequences are worth something: most calls count, and some cannot.
-    assert 0.8 * returned < counted < returned
+    assert 0.7 * returned < counted < returned
 
 
 def test_without_the_rule_against_it_threads_would_be_killed(model: Library) -> None:

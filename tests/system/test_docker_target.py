@@ -130,7 +130,7 @@ def test_nothing_is_left_after_the_teardown(lab: dict[str, str]) -> None:
         return [line for line in said.splitlines() if line.startswith("LEFT") and NAME in line]
 
     before = "\n".join(left())
-    for thing in (*(f"container {name}:" for name in lab.values()), f"network {NAME}:"):
+    for thing in (*(f"container {name}" for name in lab.values()), f"network {NAME}"):
         assert thing in before
     remove()
     assert left() == []

@@ -60,6 +60,8 @@ struct heap_pending {
 struct heap_calls {
 	unsigned int depth;
 	unsigned int wary; /* there was no room for a call: what it calls must not count either */
+	unsigned int declined; /* calls since `maybe_pending_sp` was set whose return was not asked for because of it */
+	unsigned long long maybe_pending_sp; /* of a call that was given up, and whose return probe may be pending still */
 	struct heap_pending pending[HEAP_MAX_PENDING];
 };
 
@@ -103,6 +105,15 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 	/* A function that was jumped to returns to where the pending one would have: to the trampoline. */
 	if (entry->trampoline && entry->return_address == entry->trampoline)
 		return HEAP_INSIDE;
+	/*
+	 * On another stack, above. The word tells nothing here: the trampoline that a return comes to pushes registers over
+	 * it before it enters the kernel (from 6.11 on), and a signal can come in between. So the return is taken for
+	 * pending, until so many calls were made meanwhile that no handler can have made them.
+	 */
+	if (entry->sp > pending->sp && pending->hijacked && !HEAP_SAME_STACK(pending->sp, entry->sp))
+		return pending->interrupting < HEAP_MAX_NESTED || !heap_overwritten(pending, entry->trampoline)
+			       ? HEAP_INTERRUPTING
+			       : HEAP_ABANDONED;
 	if (heap_overwritten(pending, entry->trampoline))
 		return HEAP_ABANDONED;
 	if (entry->sp == pending->sp) {
@@ -119,11 +130,9 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 	}
 	/*
 	 * Code outside of the allocators runs while the call is pending, as far as its word on the stack tells: a signal
-	 * handler, a hook, or another stack. A hijacked call on another stack is never given up while that is in doubt.
+	 * handler, a hook, or another stack.
 	 */
-	if (pending->interrupting < HEAP_MAX_INTERRUPTING || (pending->hijacked && entry->sp > pending->sp))
-		return HEAP_INTERRUPTING;
-	return HEAP_ABANDONED;
+	return pending->interrupting < HEAP_MAX_INTERRUPTING ? HEAP_INTERRUPTING : HEAP_ABANDONED;
 }
 
 /* Forgets the pending call at a depth: it will not return. */
@@ -135,6 +144,10 @@ static HEAP_INLINE void heap_leave_behind(struct heap_calls *calls, unsigned int
 		return;
 	if (!pending->declined)
 		HEAP_ABANDON(pending);
+	if (pending->hijacked && (!calls->maybe_pending_sp || pending->sp < calls->maybe_pending_sp)) {
+		calls->maybe_pending_sp = pending->sp;
+		calls->declined = 0;
+	}
 	for (unsigned int i = 1; i < HEAP_MAX_PENDING; i++)
 		if (i >= depth && i < calls->depth)
 			calls->pending[i - 1] = calls->pending[i];
@@ -174,8 +187,16 @@ static HEAP_INLINE enum heap_verdict heap_judge_entry(struct heap_calls *calls, 
  * True where to ask for a return could end the process. The kernel takes pending returns at lower addresses for dead and
  * drops them; a call on another stack that does return then comes to a trampoline that the kernel knows nothing of.
  */
-static HEAP_INLINE int heap_endangers(const struct heap_calls *calls, unsigned long long sp)
+static HEAP_INLINE int heap_endangers(struct heap_calls *calls, unsigned long long sp)
 {
+	/* It has ended for certain where the thread's own stack is in use further out, and in the end by experience. */
+	if (calls->maybe_pending_sp &&
+	    (calls->declined >= HEAP_MAX_NESTED || HEAP_SAME_STACK(calls->maybe_pending_sp, sp)))
+		calls->maybe_pending_sp = 0;
+	if (calls->maybe_pending_sp && calls->maybe_pending_sp < sp) {
+		calls->declined++;
+		return 1;
+	}
 	for (unsigned int i = 0; i < HEAP_MAX_PENDING; i++)
 		if (i < calls->depth && calls->pending[i].hijacked && calls->pending[i].sp < sp)
 			return 1;
@@ -229,6 +250,8 @@ static HEAP_INLINE struct heap_pending *heap_finish(struct heap_calls *calls, un
 	unsigned int depth = calls->depth;
 	struct heap_pending *pending = 0;
 
+	if (hijacked && sp == calls->maybe_pending_sp)
+		calls->maybe_pending_sp = 0;
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
 		pending = heap_pending_at(calls, depth);
 		if (!pending)

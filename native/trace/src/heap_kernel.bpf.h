@@ -9,6 +9,16 @@
 
 #include "heap_trace.h"
 
+/*
+ * A global function is verified once, and a static one at each call. Kernels 6.10 to 6.14 let no global one be called
+ * while preemption is off.
+ */
+#ifdef HEAP_GLOBAL_FUNCTIONS
+#define HEAP_FUNCTION __noinline
+#else
+#define HEAP_FUNCTION static __noinline
+#endif
+
 
 /* Only what is read here; libbpf finds each field where the running kernel has it. */
 struct xol_area___heap {
@@ -92,7 +102,7 @@ static __always_inline __u64 thread_pointer(struct task_struct___heap *task)
  * Whether `low` and `high` are certainly on the stack that this thread was started on: both in the first thread's, or
  * both below the thread's own data and in the same area of memory, whose lower end is a guard page.
  */
-static __noinline int on_same_stack(__u64 low, __u64 high)
+HEAP_FUNCTION int on_same_stack(__u64 low, __u64 high)
 {
 	struct task_struct___heap *task = (void *)bpf_get_current_task_btf();
 	__u64 start = BPF_CORE_READ(task, mm, start_stack), alternate = BPF_CORE_READ(task, sas_ss_sp);
@@ -121,7 +131,7 @@ struct {
 	__type(value, struct heap_code);
 } allocator_code SEC(".maps");
 
-static __noinline int in_allocator_code(__u64 address)
+HEAP_FUNCTION int in_allocator_code(__u64 address)
 {
 	for (__u32 i = 0; i < HEAP_MAX_CODE_RANGES; i++) {
 		__u32 key = i;

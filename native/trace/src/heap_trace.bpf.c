@@ -19,6 +19,7 @@
 #define HEAP_TAKE_STACK(ctx, into)                                                \
 	(unwind.mode == UNWIND_OFF ? take_stack_by_frame_pointers(ctx, into)      \
 				   : unwind_stack(ctx, into, AT_EXIT(ctx)))
+#define HEAP_GLOBAL_FUNCTIONS
 #include "heap_account.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -56,13 +56,12 @@ static int has_member(const struct btf *kernel, const char *name, const char *me
 }
 
 /*
- * Kernels 6.10 to 6.14 let a program forbid preemption, but not call a global function meanwhile, as unwinding does. From
+ * Kernels 6.10 to 6.14 let a program forbid preemption, but not call a global function meanwhile, as this one does. From
  * 6.15 on they know of each function whether it may sleep.
  */
-static int can_forbid_preemption(const struct btf *kernel, const struct heap_trace_options *options)
+static int can_forbid_preemption(const struct btf *kernel)
 {
-	return has_kfunc(kernel, "bpf_preempt_disable") &&
-	       (options->unwind.mode == UNWIND_OFF || has_member(kernel, "bpf_subprog_info", "might_sleep"));
+	return has_kfunc(kernel, "bpf_preempt_disable") && has_member(kernel, "bpf_subprog_info", "might_sleep");
 }
 
 static int set_constants(struct bpf_object *object, const struct heap_trace_options *options, int preempt_control)
@@ -84,7 +83,7 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "heap_trace");
 	struct btf *kernel = kernel_types();
-	int preempt_control = can_forbid_preemption(kernel, options);
+	int preempt_control = can_forbid_preemption(kernel);
 	int error;
 
 	trace->uses_session = options->allow_session && has_sessions(kernel);
