@@ -74,8 +74,8 @@ def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None,
     command = [sys.executable, "-I", "-c", program, *([] if forbidden_call is None else [str(forbidden_call)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
         try:
-            _expect(child, "ready", fatal=starts)
-            if child.poll() is not None:
+            if not _expect(child, "ready", fatal=starts):
+                child.wait()  # its pipe is closed a moment before it can be reaped
                 return Trial(0, max(0, -child.returncode), uses_session=False)
             with HeapTrace(max_blocks=4096, max_stacks=4096, allow_session=allow_session) as trace:
                 process = Process(child.pid)
@@ -124,10 +124,11 @@ def _write(child: subprocess.Popen[str]) -> None:
     child.stdin.write("\n")
 
 
-def _expect(child: subprocess.Popen[str], line: str, *, fatal: bool = True) -> None:
-    """Read the child's next line; an end in its place is an error only where it is fatal."""
+def _expect(child: subprocess.Popen[str], line: str, *, fatal: bool = True) -> bool:
+    """Whether the child's next line is this one; an end in its place is an error only where it is fatal."""
     if child.stdout is None:
         raise RuntimeError("the child has no pipe")
     found = child.stdout.readline().strip()
     if found != line and fatal:
         raise LabError("a process to try the probes on does not start", f"it printed {found!r}")
+    return found == line

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.target.memory import read_memory
 from diagnosis.target.process import Process
+from diagnosis.trace.snapshot import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
-
-NANOSECONDS = 1_000_000_000
 
 
 class Ending(enum.Enum):
