@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "service": frozenset({"catalog_cache"}),
     # Only the leak's options, to check those of `run` before anything starts.
     "diagnosis": frozenset({"heap_trace", "catalog_cache"}),
-    "comparison": frozenset({"diagnosis"}),
+    # The probes alone, with an empty program: the limit of what a trace can cost.
+    "comparison": frozenset({"diagnosis", "heap_trace"}),
 }
 
 
