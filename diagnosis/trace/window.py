@@ -173,8 +173,8 @@ def measure(
                 raise
             continue  # it ended just now: seen at the next turn
         sampler.thin(samples)
+    tracer.detach()  # reading and naming what was found takes a while, and the process need not wait for it
     survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
-    tracer.detach()  # naming what was found takes a while, and the process need not wait for it
     if len(samples) < 2:
         raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
     return Window(
