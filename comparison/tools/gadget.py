@@ -63,7 +63,8 @@ def build(folder: Path) -> tuple[Path, Path]:
         check=True,
     )  # fmt: skip
     subprocess.run(["llvm-strip", "-g", compiled], check=True)
-    subprocess.run(["cc", "-O2", "-Wall", "-Werror", GADGET / "load_gadget.c", "-o", loader, "-lbpf"], check=True)
+    parts = [GADGET / part for part in ("load_gadget.c", "gadget_probes.c", "gadget_rows.c")]
+    subprocess.run(["cc", "-O2", "-Wall", "-Werror", *parts, "-o", loader, "-lbpf"], check=True)
     return loader, compiled
 
 
