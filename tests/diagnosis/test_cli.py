@@ -3,33 +3,27 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
-from diagnosis.cli import main as cli
 from diagnosis.cli import run as cli_run
-from diagnosis.cli import trace as cli_trace
 from diagnosis.cli.status import STATUSES
-from diagnosis.doctor import preflight
-from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
 from diagnosis.lab.run import Outcome
-from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.tables import print_grade
 from diagnosis.report.lost import UNCOUNTED
+from tests.diagnosis.command import machine
 from tests.diagnosis.test_grade import BUSY, LEAKING, LEDGER, report
-from tests.diagnosis.test_ledger import BODY, READING, server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from diagnosis.doctor.preflight import Machine
     from diagnosis.lab.run import RunOptions
 
     Command = Callable[..., tuple[int, str, str]]
@@ -37,51 +31,6 @@ if TYPE_CHECKING:
 
 CLAIMS = Claims("healthy", "All systems operational.", 0.6, 1 << 25, {}, 0.001)
 CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """The command takes over signals: they are given back after each test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def memleak_lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process: exit status, standard output and standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["memleak-lab", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def able(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
-    """A machine that has everything; call it with another one to have that."""
-    monkeypatch.setattr(preflight, "_load_program", lambda: "in this test")
-    for name in ("kernel/btf/vmlinux", "bus/event_source/devices/uprobe/type"):
-        path = tmp_path / "sys" / name
-        path.parent.mkdir(parents=True)
-        path.touch()
-
-    def use(machine: Machine) -> None:
-        for module in (cli, cli_run, cli_trace):
-            monkeypatch.setattr(module, "Machine", lambda: machine)
-
-    use(Machine("Linux", "x86_64", "6.12.0", 0, {}, tmp_path / "sys"))
-    return use
-
-
-def machine(sys_folder: Path, *, euid: int = 0, kernel: str = "6.12.0") -> Machine:
-    return Machine("Linux", "x86_64", kernel, euid, {}, sys_folder)
 
 
 @pytest.mark.parametrize(
@@ -227,76 +176,6 @@ def test_a_signal_ends_a_run_by_unwinding_it(
     assert (status, out) == (130, "")
     assert err == "memleak-lab: interrupted: everything it started is gone\n"
     assert unwound == [number]
-
-
-# --- verify ---
-
-
-@pytest.fixture
-def ledger() -> Iterator[str]:
-    with server(200, json.dumps(BODY).encode()) as url:
-        yield url
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        ("catalog_cache_insert", "RIGHT: catalog_cache_insert leaked 2.00 MiB in 32 calls so far"),
-        ("catalog_cache_refresh()", "RIGHT: catalog_cache_refresh forgets"),
-        ("malloc", "WRONG: malloc did not leak 2.00 MiB"),
-        ("[/red]", "WRONG: [/red] did not leak"),
-        pytest.param("_ZN7catalog" + "5cacheI" * 50, "WRONG: _ZN7catalog", id="longer than a file's name can be"),
-    ],
-)
-def test_the_name_of_a_function_is_right_or_wrong(memleak_lab: Command, ledger: str, answer: str, said: str) -> None:
-    status, out, err = memleak_lab("verify", answer, "--ledger", ledger)
-    assert (status, err) == (0 if "RIGHT" in said else 1, "")
-    assert said in out
-
-
-@pytest.mark.parametrize(("factor", "said"), [(1.1, "RIGHT"), (0.5, "WRONG by more than 20%")])
-def test_a_report_is_right_or_wrong_by_its_rate(
-    memleak_lab: Command, ledger: str, tmp_path: Path, factor: float, said: str
-) -> None:
-    rate = READING.leaked_bytes_per_minute * factor
-    halves = [replace(LEAKING, bytes_per_minute=rate / 2)] * 2
-    file = tmp_path / "report.json"
-    file.write_text(report_as_json(Capture(report(*halves, BUSY))))
-    status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
-    assert (status, err) == (0 if said == "RIGHT" else 1, "")
-    assert said in out
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "[]", "null", "{}", '{"verdict": {}}', '{"verdict": {"function": "f"}, "stacks": [1]}']
-)
-def test_a_file_that_is_no_report_is_one_line(
-    memleak_lab: Command, ledger: str, tmp_path: Path, content: str | None
-) -> None:
-    file = tmp_path / "report.json"
-    if content is not None:
-        file.write_text(content)
-    status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"memleak-lab: {file} is no report: ")
-    assert err.count("\n") == 1
-
-
-def test_a_report_that_found_no_leak_has_no_answer_to_verify(memleak_lab: Command, ledger: str, tmp_path: Path) -> None:
-    file = tmp_path / "report.json"
-    file.write_text(report_as_json(Capture(report(BUSY, leak=False))))
-    status, _, err = memleak_lab("verify", str(file), "--ledger", ledger)
-    assert status == 2
-    assert "names no function: it found no leak" in err
-
-
-def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/ledger"
-    status, out, err = memleak_lab("verify", "malloc", "--ledger", url)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"memleak-lab: no ledger at {url}: ")
-    assert err.count("\n") == 1
 
 
 def test_what_is_concluded_is_printed_as_it_is() -> None:

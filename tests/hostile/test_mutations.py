@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.target.parser.client import Parser
-from tests.hostile.mutations import LONGEST_SECONDS, MAX_BYTES, Fuzzer, elf_seeds
+from tests.hostile.mutants import elf_seeds
+from tests.hostile.mutations import LONGEST_SECONDS, MAX_BYTES, Fuzzer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,3 +25,12 @@ def degraded_service() -> Iterator[Service]:
     """One for the tests that only ask."""
     with running_degraded_service() as service:
         yield service
+
+
+@pytest.fixture
+def many_files() -> Iterator[int]:
+    """As many open files as the system allows; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,41 +1,22 @@
-"""Bad clients, slow clients, very many clients: none of them fails a probe or holds up the end."""
+"""Bad clients, slow clients, very many clients: none of them fails a probe."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import http.client
-import json
-import resource
 import socket
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from starlette.responses import PlainTextResponse
 
-from service import limits
-from service.limits import Limits
-from service.listeners import listen
-from service.server import Server
-from tests.support.running_service import END_OF_DEGRADED_BYTES, running_service
-from tests.support.waiting import LIMIT_SECONDS, wait_until
+from tests.service.clients import HALF, PROBE_SECONDS, WHOLE, best_round, connections, probe
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.types import Receive, Scope, Send
-
     from tests.support.running_service import Service
-
-PROBE_SECONDS = 1.0  # what a kubelet allows by default
-WHOLE = b"GET /health HTTP/1.1\r\nHost: catalog\r\n\r\n"
-LIMITS = Limits(silent=64, open=64, queued=16)
-HALF = b"GET /health HTTP/1.1\r\nHost: cata"
 
 # Lookups as fast as they are answered, from a process of its own: the one that measures is to have its own interpreter.
 BURST = """
@@ -51,47 +32,6 @@ async def main(port, clients):
     await asyncio.gather(*(client(port, number) for number in range(clients)))
 asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
 """
-
-
-@pytest.fixture
-def many_files() -> Iterator[int]:
-    """As many open files as the system allows; how many that is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextlib.contextmanager
-def connections(service: Service, count: int, first_words: bytes = b"") -> Iterator[list[socket.socket]]:
-    with contextlib.ExitStack() as stack:
-        clients = []
-        for _ in range(count):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
-            if first_words:
-                client.sendall(first_words)
-            clients.append(client)
-        yield clients
-
-
-def probe(service: Service, times: int = 20) -> list[float]:
-    """Seconds that /health took, each on a connection of its own, as a kubelet asks."""
-    seconds = []
-    for _ in range(times):
-        started = time.perf_counter()
-        kubelet = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-        kubelet.request("GET", "/health", headers={"Connection": "close"})
-        answer = kubelet.getresponse()
-        body = json.load(answer)
-        seconds.append(time.perf_counter() - started)
-        kubelet.close()
-        assert (answer.status, body["status"]) == (200, "healthy")
-    return seconds
-
-
-def best_round(service: Service, times: int = 20) -> float:
-    """The slowest probe of the best of five rounds: a busy machine makes a round slower, never faster."""
-    return min(max(probe(service, times)) for _ in range(5))
 
 
 @pytest.mark.parametrize("count", [1_000, 10_000])
@@ -207,175 +147,6 @@ def test_health_does_not_wait_behind_a_burst_of_lookups_of_the_degraded_phase(de
         burst.kill()
         burst.wait()
     assert min(rounds) < lookup / 2
-
-
-async def read_all(reader: asyncio.StreamReader) -> bytes:
-    """Until the end: a server that hangs up on a byte that is on its way resets the connection."""
-    said = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := await reader.read(65_536):
-            said += part
-    return said
-
-
-class TestTimeLimits:
-    """The server on its own, with its limits shortened."""
-
-    @pytest.fixture(autouse=True)
-    def short_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.3)
-        monkeypatch.setattr(limits, "KEEP_ALIVE_SECONDS", 1)
-
-    @staticmethod
-    async def hang_up_after(*parts: bytes, pause: float = 0.0) -> tuple[float, bytes, int]:
-        """Send the parts, a pause after each: seconds until the server hangs up, its answers, and the parts sent."""
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await PlainTextResponse("hello")(scope, receive, send)
-
-        listening = asyncio.Event()
-        listener = listen("127.0.0.1", 0)
-        where = listener.getsockname()
-        server = Server(app, [listener], listening.set, limits=LIMITS)
-        serving = asyncio.create_task(server.serve())
-        await listening.wait()
-        reader, writer = await asyncio.open_connection(*where)
-        answer = asyncio.create_task(read_all(reader))
-        started = time.monotonic()
-        sent = 0
-        for part in parts:
-            if answer.done():
-                break
-            writer.write(part)
-            sent += 1
-            await asyncio.sleep(pause)
-        said = await asyncio.wait_for(answer, LIMIT_SECONDS)
-        seconds = time.monotonic() - started
-        writer.close()
-        server.should_exit = True
-        await serving
-        return seconds, said, sent
-
-    def test_a_client_that_says_nothing(self) -> None:
-        seconds, said, _ = asyncio.run(self.hang_up_after())
-        assert seconds > 0.25
-        assert said == b""
-
-    def test_a_client_that_drips_its_first_request(self) -> None:
-        drops = [WHOLE[i : i + 1] for i in range(len(WHOLE))]
-        seconds, said, sent = asyncio.run(self.hang_up_after(*drops, pause=0.05))
-        assert seconds > 0.25
-        assert sent < len(drops)
-        assert said == b""
-
-    def test_a_client_that_drips_its_second_request(self) -> None:
-        drops = [WHOLE[i : i + 1] for i in range(len(WHOLE))]
-        seconds, said, sent = asyncio.run(self.hang_up_after(WHOLE, *drops, pause=0.05))
-        assert seconds > 0.25
-        assert sent <= len(drops)
-        assert said.count(b"200 OK") == 1
-
-    def test_a_client_that_drips_a_body(self) -> None:
-        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
-        seconds, said, sent = asyncio.run(self.hang_up_after(head, *[b"x"] * 100, pause=0.05))
-        assert seconds > 0.25
-        assert sent < 101
-        assert said.count(b"200 OK") == 1
-
-    def test_a_client_that_keeps_its_connection_but_does_not_use_it(self) -> None:
-        seconds, said, _ = asyncio.run(self.hang_up_after(WHOLE))
-        assert seconds > 0.9
-        assert said.count(b"200 OK") == 1
-
-    def test_a_client_that_asks_in_time_is_not_cut(self) -> None:
-        asked = 20
-        seconds, said, _ = asyncio.run(self.hang_up_after(*[WHOLE] * asked, pause=0.1))
-        assert seconds > 2
-        assert said.count(b"200 OK") == asked
-
-
-# A connection that does not finish its request is kept for 10 s, and an idle one for 20: a stop does not wait for them.
-STOP_SECONDS = 10.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("idle", b""),
-        ("in the head", HALF),
-        ("in the body", b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx"),
-        ("between requests", WHOLE),
-        ("not reading", WHOLE * 5000),
-    ],
-)
-def test_it_stops_promptly_with_connections_open(service: Service, kind: str, words: bytes) -> None:
-    with connections(service, 50) as clients:
-        for client in clients:
-            client.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                client.send(words)
-        probe(service, 1)
-        assert service.stop() < STOP_SECONDS, kind
-    assert service.process.returncode == 0
-    assert service.stderr() == ""
-
-
-def test_it_stops_promptly_with_more_lookups_waiting_than_it_can_do(many_files: int) -> None:
-    waiting = 900
-    assert many_files > waiting + 100
-    with running_service(LAB_SPEED="1000", LAB_CAP_BYTES=str(END_OF_DEGRADED_BYTES)) as service:
-        wait_until(lambda: service.ledger()["bytes_live"] == END_OF_DEGRADED_BYTES, "lookups are slow")
-        service.get("/api/items/1")
-        with connections(service, waiting, b"GET /api/items/1 HTTP/1.1\r\nHost: a\r\n\r\n") as clients:
-            assert clients[0].recv(15) == b"HTTP/1.1 200 OK"
-            assert service.stop() < STOP_SECONDS
-        assert service.process.returncode == 0
-        assert service.stderr() == ""
-
-
-class TestGrace:
-    """The server on its own: what becomes of a request that is under way when it stops."""
-
-    @staticmethod
-    async def stop_in_a_request(finish_after_seconds: float) -> tuple[float, bytes]:
-        """Seconds that the stop took, and what the client was told."""
-        begun = asyncio.Event()
-        over = asyncio.Event()
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            begun.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), finish_after_seconds)
-            await PlainTextResponse("hello")(scope, receive, send)
-
-        listening = asyncio.Event()
-        listener = listen("127.0.0.1", 0)
-        where = listener.getsockname()
-        server = Server(app, [listener], listening.set, limits=LIMITS, on_grace_over=over.set)
-        serving = asyncio.create_task(server.serve())
-        await listening.wait()
-        reader, writer = await asyncio.open_connection(*where)
-        writer.write(WHOLE)
-        await begun.wait()
-        started = time.monotonic()
-        server.should_exit = True
-        await serving
-        said = b""
-        with contextlib.suppress(ConnectionError):
-            said = await reader.read()
-        writer.close()
-        return time.monotonic() - started, said
-
-    def test_one_that_ends_in_time_is_answered(self) -> None:
-        _, said = asyncio.run(self.stop_in_a_request(finish_after_seconds=0.2))
-        assert said.startswith(b"HTTP/1.1 200 OK")
-        assert said.endswith(b"hello")
-
-    def test_one_that_does_not_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
-        seconds, said = asyncio.run(self.stop_in_a_request(finish_after_seconds=60))
-        assert seconds < STOP_SECONDS
-        assert said == b""
-        assert not caplog.records, "nothing of it is worth a line"
 
 
 def test_connections_come_and_go_without_a_trace(service: Service) -> None:

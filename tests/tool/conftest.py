@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.programs import compile_c
+from tests.tool.tracing import BUSY, KEEPER
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -10,3 +17,18 @@ def unused_tcp_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def busy(folder: Path) -> Path:
+    return compile_c(BUSY, folder / "busy", "-O2")
+
+
+@pytest.fixture(scope="module")
+def keeper(folder: Path) -> Path:
+    return compile_c(KEEPER, folder / "keeper", "-O2")

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.ebpf
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_c(SOURCE.read_text(), tmp_path_factory.mktemp("kinds") / "kinds", "-O2", "-pthread")
+    return compile_c(
+        SOURCE.read_text(), tmp_path_factory.mktemp("kinds") / "kinds", "-O2", "-pthread", f"-I{SOURCE.parent}"
+    )
 
 
 def trace(kinds: Path, kind: str, *arguments: object, seconds: float = 6) -> dict[str, Any]:

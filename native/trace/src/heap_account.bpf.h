@@ -281,8 +281,7 @@ static __always_inline int leave(struct pt_regs *ctx, __u64 cookie)
 		result = stored_result(call, result);
 
 	const __u32 kind = HEAP_COOKIE_KIND(call->cookie);
-	const int success = succeeded(call, result);
-	const int is_mapping = kind == HEAP_MMAP || kind == HEAP_MREMAP;
+	const int success = succeeded(call, result), is_mapping = kind == HEAP_MMAP || kind == HEAP_MREMAP;
 	const int takes = success && kind != HEAP_MUNMAP && (is_mapping || call->bytes >= settings.min_bytes);
 
 	if (takes) /* in one place: the verifier follows every walk through a stack by itself */

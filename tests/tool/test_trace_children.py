@@ -1,0 +1,67 @@
+"""`memleak-lab trace --children` on a program that forks its workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.target.process import Process
+from tests.support.programs import compile_c, running
+from tests.support.waiting import wait_until
+from tests.tool.tracing import report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A master that allocates nothing, and three workers that leak 3,000 bytes a millisecond each; recycled or not.
+PREFORK = r"""
+#include <stdlib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *volatile sink;
+__attribute__((noinline)) void handle_request(void)
+{
+    sink = malloc(3000);
+    memset(sink, 1, 3000);
+    __asm__ volatile("");
+}
+static void worker(int most)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < most; i++) { handle_request(); usleep(1000); }
+    _exit(0);
+}
+int main(int argc, char **argv)
+{
+    int most = argc > 1 ? atoi(argv[1]) : 1;
+    for (int i = 0; i < 3; i++)
+        if (!fork()) worker(most);
+    for (;;) { wait(0); if (!fork()) worker(most); }
+}
+"""
+
+
+@pytest.mark.ebpf
+def test_children_are_traced_with_their_parent(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--children", "--duration", "6s")
+    assert found["verdict"]["answer"] in ("leak", "growing"), found["verdict"]  # by how evenly it could run
+    assert found["verdict"]["function"] == "handle_request"
+    (stack,) = [each for each in found["stacks"] if each["outstanding_bytes"]]
+    assert stack["outstanding_bytes"] == 3000 * stack["allocations"]
+    assert found["account"] is None
+    assert "The numbers are of 4 processes together." in found["notes"]
+
+
+@pytest.mark.ebpf
+def test_children_that_are_not_traced_are_said(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--pid", process.pid, "--duration", "1s")
+    assert not found["verdict"]["leak"]
+    assert any(note.endswith("Add --children.") for note in found["notes"])
