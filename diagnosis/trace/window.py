@@ -173,8 +173,10 @@ def measure(
                 raise
             continue  # it ended just now: seen at the next turn
         sampler.thin(samples)
+    # Before the probes go, one after another: a free that no probe sees any more would count as lost.
+    lost = tracer.lost()
     tracer.detach()  # reading and naming what was found takes a while, and the process need not wait for it
-    survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
+    survivors = tracer.survivors(first.snapshot)
     if len(samples) < 2:
         raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
     return Window(
