@@ -173,10 +173,10 @@ def measure(
                 raise
             continue  # it ended just now: seen at the next turn
         sampler.thin(samples)
-    # Before the probes go, one after another: a free that no probe sees any more would count as lost.
-    lost = tracer.lost()
-    tracer.detach()  # reading and naming what was found takes a while, and the process need not wait for it
-    survivors = tracer.survivors(first.snapshot)
+    # Reading the survivors may take a slow machine past the deadline: what was counted by then is whole all the same.
+    detached = tracer.detached
+    survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
+    tracer.detach()  # naming what was found takes a while, and the process need not wait for it
     if len(samples) < 2:
         raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
     return Window(
@@ -186,7 +186,7 @@ def measure(
         ending=ending,
         children=children,
         fatal_signal=tracer.fatal_signal(),
-        detached=tracer.detached,
+        detached=detached,
         memory_start=memory_start,
         memory_end=memory_end,
         ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
