@@ -84,7 +84,8 @@ class Report:
     """Everything known about one traced window.
 
     ``account`` is None where the process ended within the window. ``lost`` counts what is missing from the numbers or
-    from the stacks, by kind; ``notes`` says each in a line, with a remedy. ``timeline`` is empty where no reading was kept.
+    from the stacks, by kind; ``notes`` says each in a line, with a remedy.
+    ``timeline`` has the readings.
     """
 
     target: Target
