@@ -36,7 +36,9 @@ def report_command(
     refuse_terminal(output)
     check_writable("--html", html)
     captures = [read_capture(path) for path in files]
-    failed = write_page(html, lambda: two_reports(*captures) if len(captures) == 2 else one_report(Shown(captures[0])))
+    failed = write_page(
+        html, lambda: two_reports(captures[0], captures[-1]) if len(captures) == 2 else one_report(Shown(captures[0]))
+    )
     if len(captures) == 2:
         print_comparison(report_console(), captures[0], captures[1], top)
     else:

@@ -38,13 +38,11 @@ def story_charts(moments: Sequence[Moment]) -> list[dict[str, Any]]:
         ("never freed, by the leaker's ledger", "ledger", [moment.ledger_bytes for moment in kept]),
         ("resident memory, as /health and /metrics claim it", "claim", [m.claims.resident_bytes for m in kept]),
     )
-    lookups = _series(
-        ("mean time of a lookup, by /metrics", "truth", [moment.claims.lookup_seconds * 1e3 for moment in kept])
-    )
+    lookups = _series(("mean time, by /metrics", "truth", [moment.claims.lookup_seconds * 1e3 for moment in kept]))
     said = f"/health said {' and '.join(statuses)} at each of {len(moments):,} readings."
     return [
-        {**common, "title": "Claims against truth", "unit": "bytes", "series": memory, "note": said},
-        {**common, "title": "What users feel", "unit": "ms", "series": lookups, "note": ""},
+        {**common, "title": "Resident memory", "unit": "bytes", "series": memory, "note": said},
+        {**common, "title": "Lookups", "unit": "ms", "series": lookups, "note": ""},
     ]
 
 

@@ -14,9 +14,11 @@ from diagnosis.output.html_report.charts import story_charts, window_chart
 from diagnosis.output.html_report.flame import flame_tree
 from diagnosis.output.html_report.sites import call_sites
 from diagnosis.report.lost import UNCOUNTED
+from diagnosis.report.site import call_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from diagnosis.lab.claims import ClaimsWindow
     from diagnosis.lab.grade import Grade
@@ -31,12 +33,21 @@ MOST_CHANGES = 30
 
 @dataclass(frozen=True)
 class Shown:
-    """A report, and what else is known of it: what the service claimed, its moments, and the grade."""
+    """A report, and what else is known of it.
+
+    Attributes:
+        capture: the report.
+        claims: what the service claimed.
+        moments: what it claimed over the time before, beside the kernel and the ledger.
+        grade: whether the diagnosis is right.
+        sources: folders in which source files may lie that debug information names without a whole path.
+    """
 
     capture: Capture
     claims: ClaimsWindow | None = None
     moments: Sequence[Moment] = ()
     grade: Grade | None = None
+    sources: Sequence[Path] = ()
 
 
 def one_report(shown: Shown) -> dict[str, Any]:
@@ -44,12 +55,15 @@ def one_report(shown: Shown) -> dict[str, Any]:
     return {"title": _title(shown.capture), "captures": [_capture(shown, "")], "changes": None}
 
 
-def two_reports(before: Capture, after: Capture) -> dict[str, Any]:
-    """The contents of a page that compares two, before a fix and after it."""
+def two_reports(before: Capture, after: Capture, sources: Sequence[Path] = ()) -> dict[str, Any]:
+    """The contents of a page that compares two, before a fix and after it. ``sources``: see `Shown`."""
     changes = site_changes(before.report, after.report)
     return {
         "title": f"{_title(before)}, before and after",
-        "captures": [_capture(Shown(before), "Before"), _capture(Shown(after), "After")],
+        "captures": [
+            _capture(Shown(before, sources=sources), "Before"),
+            _capture(Shown(after, sources=sources), "After"),
+        ],
         "changes": {
             "rows": [
                 {"function": site.function, "caller": site.caller, "before": old, "after": new}
@@ -81,7 +95,7 @@ def _capture(shown: Shown, label: str) -> dict[str, Any]:
         "story": story_charts(shown.moments),
         "window": window_chart(report),
         "flame": flame_tree(report),
-        "sites": call_sites(report),
+        "sites": call_sites(report, shown.sources),
         "account": _account(report.account) if report.account else None,
         "lost": {
             "counts": [[kind.replace("_", " "), count] for kind, count in report.lost.items() if count],
@@ -115,13 +129,12 @@ def _about(capture: Capture) -> Iterator[tuple[str, str]]:
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:
-    """The numbers that a reader wants first: of the named function where there is one, else of the whole trace."""
-    stacks = report.stacks
-    outstanding = sum(stack.outstanding_bytes for stack in stacks)
-    yield "outstanding", format_size(outstanding)
+    """The numbers that a reader wants first, of all call sites together."""
+    held = [stack for stack in report.stacks if stack.outstanding_bytes > 0]
+    outstanding = sum(stack.outstanding_bytes for stack in held)
+    yield "bytes outstanding", format_size(outstanding)
     yield "a minute", format_size(outstanding / report.window_seconds * 60)
-    yield "allocations", f"{sum(stack.allocations for stack in stacks):,}"
-    yield "frees", f"{sum(stack.frees for stack in stacks):,}"
+    yield "held by", f"{len({call_site(stack.frames) for stack in held}):,} call sites"
     yield "resident memory grew by", format_size(report.truth.growth)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,26 +36,29 @@ class _Node:
     def child(self, name: str, kind: Kind, module: str = "") -> _Node:
         return self.children.setdefault((name, module), _Node(name, kind, module))
 
-    def fields(self) -> dict[str, Any]:
-        """As the page's scripts read it; without recursion, for stacks are deep."""
-        top: dict[str, Any] = {}
-        todo = [(self, top)]
-        while todo:
-            node, out = todo.pop()
-            out |= {"name": node.name, "kind": node.kind, "value": node.size}
-            if node.module:
-                out["module"] = node.module
-            if node.places:
-                out["places"] = list(node.places)[:MOST_PLACES]
-            children = sorted(node.children.values(), key=lambda each: -each.size)
-            if children:
-                out["children"] = [{} for _ in children]
-                todo += zip(children, out["children"], strict=True)
-        return top
+    def fields(self, parent: int) -> dict[str, Any]:
+        """As the page's scripts read it."""
+        fields = {"parent": parent, "name": self.name, "kind": self.kind, "value": self.size}
+        if self.module:
+            fields["module"] = self.module
+        if self.places:
+            fields["places"] = list(self.places)[:MOST_PLACES]
+        return fields
 
 
-def flame_tree(report: Report) -> dict[str, Any]:
-    """The frames of a report's stacks that hold something, as nested dictionaries.
+def _flat(root: _Node) -> list[dict[str, Any]]:
+    """A tree as a list, each node after its parent and with its index: a nested one is too deep for JSON's encoder."""
+    flat: list[dict[str, Any]] = []
+    todo = deque([(-1, root)])
+    while todo:
+        parent, node = todo.popleft()
+        todo += ((len(flat), child) for child in sorted(node.children.values(), key=lambda each: -each.size))
+        flat.append(node.fields(parent))
+    return flat
+
+
+def flame_tree(report: Report) -> list[dict[str, Any]]:
+    """The frames of a report's stacks that hold something: the program first, and every frame after its caller.
 
     A function is one frame whatever its line is; a stack whose outermost frames are missing is set apart.
     """
@@ -74,4 +78,4 @@ def flame_tree(report: Report) -> dict[str, Any]:
         left = root.child(f"[{len(rest):,} smaller stacks]", Kind.NONE)
         left.size = sum(stack.outstanding_bytes for stack in rest)
         root.size += left.size
-    return root.fields()
+    return _flat(root)

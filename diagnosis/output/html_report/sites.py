@@ -12,6 +12,7 @@ from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from diagnosis.report.report import Report, StackReport
     from diagnosis.report.site import CallSite
@@ -20,19 +21,29 @@ MOST_SITES = 50
 MOST_STACKS_OF_A_SITE = 8
 
 
-def call_sites(report: Report) -> dict[str, Any]:
-    """The sites that hold most, the largest first, and how many more there are."""
+def call_sites(report: Report, sources: Sequence[Path] = ()) -> dict[str, Any]:
+    """The sites that hold most, the largest first, and how many more there are.
+
+    Args:
+        report: whose.
+        sources: see `source_lines`.
+    """
     members: defaultdict[CallSite, list[StackReport]] = defaultdict(list)
     for stack in report.stacks:
         if stack.outstanding_bytes > 0:
             members[call_site(stack.frames)].append(stack)
     total = sum(stack.outstanding_bytes for stacks in members.values() for stack in stacks)
-    rows = [_site(site, stacks, total, report.verdict.function) for site, stacks in members.items()]
-    rows.sort(key=lambda row: -row["bytes"])
-    return {"rows": rows[:MOST_SITES], "more": max(0, len(rows) - MOST_SITES)}
+    sites = sorted(members.items(), key=lambda each: -sum(stack.outstanding_bytes for stack in each[1]))
+    named = report.verdict.function
+    return {
+        "rows": [_site(site, stacks, total, named, sources) for site, stacks in sites[:MOST_SITES]],
+        "more": max(0, len(sites) - MOST_SITES),
+    }
 
 
-def _site(site: CallSite, stacks: Sequence[StackReport], total: int, named: str) -> dict[str, Any]:
+def _site(
+    site: CallSite, stacks: Sequence[StackReport], total: int, named: str, sources: Sequence[Path]
+) -> dict[str, Any]:
     largest = stacks[0]
     frame = largest.frames[first_own(largest.frames)] if largest.frames else None
     size = sum(stack.outstanding_bytes for stack in stacks)
@@ -43,7 +54,7 @@ def _site(site: CallSite, stacks: Sequence[StackReport], total: int, named: str)
         "place": place_of(frame) if frame else "",
         "file": frame.file if frame else "",
         "line": frame.line if frame else 0,
-        "source": [list(line) for line in source_lines(frame)] if frame else [],
+        "source": [list(line) for line in source_lines(frame, sources)] if frame else [],
         "bytes": size,
         "share": size / total,
         "allocations": sum(stack.allocations for stack in stacks),

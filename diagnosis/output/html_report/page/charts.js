@@ -1,6 +1,6 @@
 // Time lines, drawn by d3: an SVG picture, a line that says the values under the pointer, and all values as a table.
 
-const MARGIN = { top: 26, right: 16, bottom: 34, left: 72 };
+const MARGIN = { top: 32, right: 16, bottom: 34, left: 72 };
 const HEIGHT = 280;
 const MOST_ROWS = 60;
 
@@ -53,7 +53,7 @@ function timeline(chart) {
       // Towards the middle of the picture, so that no word is cut off.
       const beyond = x(mark.at) > width * 0.85;
       if (!mark.band) drawn.append(svg("line", { class: "mark", x1: x(mark.at), x2: x(mark.at), y1: MARGIN.top, y2: y(low) }));
-      drawn.append(svg("text", { class: "mark-text", x: x(mark.at) + (beyond ? -4 : 4), y: mark.band ? 12 : MARGIN.top - 2,
+      drawn.append(svg("text", { class: "mark-text", x: x(mark.at) + (beyond ? -4 : 4), y: mark.band ? 11 : MARGIN.top - 2,
         "text-anchor": beyond ? "end" : "start" }, mark.text));
     }
     const line = d3.line((_, i) => x(chart.x[i]), (value) => y(value));
@@ -93,10 +93,11 @@ function valuesTable(chart, say) {
 // Draw when the element has a width, and whenever it has another one.
 function redrawn(element, draw) {
   let last = 0;
-  new ResizeObserver(() => {
+  // In the next frame: what is drawn here changes sizes, which an observer may not wait for.
+  new ResizeObserver(() => requestAnimationFrame(() => {
     if (element.clientWidth && element.clientWidth !== last) {
       last = element.clientWidth;
       draw();
     }
-  }).observe(element);
+  })).observe(element);
 }

@@ -8,6 +8,7 @@ const KINDS = [
 ];
 const FRAME_HEIGHT = 20;
 const SHADES = 3;
+const ZOOM_MILLISECONDS = 250;
 
 function shade(name) {
   let hash = 0;
@@ -22,8 +23,16 @@ function frameColor(node) {
     : `var(--flame-${node.data.kind}-${shade(node.data.name)})`;
 }
 
+// The data have each frame after its caller, with the caller's number.
+function nested(frames) {
+  for (const frame of frames) frame.children = [];
+  for (const frame of frames.slice(1)) frames[frame.parent].children.push(frame);
+  return frames[0];
+}
+
 function flameSection(capture, level) {
-  const total = capture.flame.value;
+  const root = nested(capture.flame);
+  const total = root.value;
   if (!total) return section(level, "Flame graph", el("p", {}, "No stack holds a byte of what was taken in the window."));
   const label = ({ data }) => {
     const where = data.places ? ` at ${data.places.join(", ")}` : "";
@@ -36,20 +45,12 @@ function flameSection(capture, level) {
   const reset = el("button", { type: "button", class: "reset" }, "Reset zoom");
   const details = el("p", { class: "details" }, "\u00a0");
   const holder = el("div", { class: "flame" });
-  const kinds = new Set();
-  (function collect(nodes) {
-    for (const stack = [...nodes]; stack.length;) {
-      const node = stack.pop();
-      kinds.add(node.kind);
-      stack.push(...(node.children || []));
-    }
-  })([capture.flame]);
+  const kinds = new Set(capture.flame.map((frame) => frame.kind));
   const legend = el("ul", { class: "legend" }, ...KINDS.filter(([kind]) => kinds.has(kind))
     .map(([kind, text]) => el("li", {}, el("span", { class: `swatch flame-${kind}` }), text)));
 
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const chart = flamegraph.default()
-    .cellHeight(FRAME_HEIGHT).minFrameSize(1).transitionDuration(still ? 0 : 250)
+    .cellHeight(FRAME_HEIGHT).minFrameSize(1).transitionDuration(0)
     .setColorMapper(frameColor).setLabelHandler(label)
     .setSearchMatch((node, term) => [node.data.name, node.data.module, ...(node.data.places || [])]
       .some((text) => text && text.toLowerCase().includes(term.toLowerCase())))
@@ -93,7 +94,10 @@ function flameSection(capture, level) {
   redrawn(holder, () => {
     chart.width(holder.clientWidth);
     if (drawn) chart.update();
-    else d3.select(holder).datum(capture.flame).call(chart);
+    else {
+      d3.select(holder).datum(root).call(chart);
+      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) chart.transitionDuration(ZOOM_MILLISECONDS);
+    }
     drawn = true;
     reachable();
   });

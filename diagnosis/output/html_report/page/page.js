@@ -1,13 +1,13 @@
 // Puts the page together from its data.
 
 function sections(capture, level) {
-  const charts = (list) => list.map(timeline);
+  const charts = (list) => el("div", { class: list.length === 2 ? "charts two" : "charts" }, ...list.map(timeline));
   return [
     capture.story.length || capture.against
-      ? section(level, "Claims against truth", ...charts(capture.story), againstTable(capture.against)) : null,
+      ? section(level, "Claims against truth", charts(capture.story), againstTable(capture.against)) : null,
     flameSection(capture, level),
     sitesSection(capture, level),
-    capture.window.length ? section(level, "The window", ...charts(capture.window)) : null,
+    capture.window.length ? section(level, "The window", charts(capture.window)) : null,
     accountSection(capture.account, level),
     lostSection(capture.lost, level),
   ];

@@ -77,7 +77,7 @@ function changesSection(changes) {
   const most = Math.max(1, ...changes.rows.flatMap((row) => [row.before, row.after]));
   const rows = changes.rows.map((row) => {
     const change = row.after - row.before;
-    const tone = change < 0 ? "better" : change > 0 ? "worse" : "";
+    const tone = Math.abs(change) < most / 100 ? "" : change < 0 ? "better" : "worse";
     return el("tr", {},
       el("th", { scope: "row" }, el("code", {}, row.function),
         row.caller ? el("span", { class: "caller" }, "from ", el("code", {}, row.caller)) : null),

@@ -5,9 +5,9 @@ const ANSWERS = { "leak": "Leak", "growing": "Growing", "no leak": "No leak" };
 function verdictCard(capture, level) {
   const { answer, function: name, caller, summary } = capture.verdict;
   const named = name
-    ? el(`h${level}`, { class: "named" },
+    ? el(`h${level}`, { class: "headline" },
       el("code", {}, name), caller ? [el("span", { class: "by" }, " called from "), el("code", {}, caller)] : [])
-    : el(`h${level}`, { class: "named" }, answer === "no leak" ? "Nothing keeps growing" : "No function to name");
+    : el(`h${level}`, { class: "headline" }, answer === "no leak" ? "Nothing keeps growing" : "No function to name");
   const figures = capture.figures.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, value)));
   return el("section", { class: `card verdict ${answer.replace(" ", "-")}` },
     el("p", { class: "answer" },
@@ -41,5 +41,5 @@ function againstTable(against) {
   if (!against) return null;
   const rows = against.rows.map(([what, claimed, known]) => el("tr", {},
     el("th", { scope: "row" }, what), el("td", { class: "claimed" }, claimed), el("td", { class: "known" }, known)));
-  return table("At the end of the traced window", against.headings.map((name) => [name || "what", false]), rows);
+  return table("At the end of the traced window", against.headings.map((name) => [name || "what", false]), rows, "against");
 }
