@@ -28,7 +28,6 @@ from tests.output.reports import (
 from tests.support.browser import Browser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.browser
@@ -44,12 +43,6 @@ WIDTHS = """
     return widths;
 """
 FILL = 'return getComputedStyle(document.querySelector(`.flame g.frame[name="${arguments[0]}"] rect`)).fill'
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
 
 
 def show(browser: Browser, folder: Path, contents: dict[str, Any]) -> str:
@@ -252,7 +245,7 @@ def test_figures_read_as_those_on_a_terminal(browser: Browser, tmp_path: Path) -
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_in_the_light_and_in_the_dark(tmp_path: Path, *, dark: bool) -> None:
     """Every text has the contrast that WCAG asks for: 4.5 to 1."""
-    with Browser(tmp_path, dark=dark) as browser:
+    with Browser(dark=dark) as browser:
         show(browser, tmp_path, one_report(Shown(LEAK, CLAIMS, moments(), RIGHT)))
         assert browser.run("return matchMedia('(prefers-color-scheme: dark)').matches") is dark
         assert browser.run(CONTRASTS) == []

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -15,7 +17,6 @@ import httpx
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -54,21 +55,23 @@ class Browser:
     """One browser. Use it as a context manager: it and its driver end with it.
 
     Args:
-        folder: where it keeps what it writes.
         dark: as a system that prefers dark pages.
     """
 
-    def __init__(self, folder: Path, *, dark: bool = False) -> None:
-        self._folder, self._dark = folder, dark
+    def __init__(self, *, dark: bool = False) -> None:
+        self._dark = dark
 
     def __enter__(self) -> Self:
-        log = self._folder / "chromedriver.log"
+        # Not a test's own folder, whose path is too long for the sockets that it makes there.
+        self._kept = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+        folder = Path(self._kept.name)
+        log = folder / "chromedriver.log"
         with log.open("w") as output:
             self._driver = subprocess.Popen(
                 [DRIVER, "--port=0"],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HOME": str(self._folder), "TMPDIR": str(self._folder)},
+                env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
                 start_new_session=True,
             )
         self._client: httpx.Client | None = None
@@ -79,7 +82,7 @@ class Browser:
             wanted = {
                 "goog:chromeOptions": {
                     "binary": find_browser(),
-                    "args": [*OPTIONS, *blink, f"--user-data-dir={self._folder / 'profile'}"],
+                    "args": [*OPTIONS, *blink, f"--user-data-dir={folder / 'profile'}"],
                 },
                 "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             }
@@ -165,3 +168,4 @@ class Browser:
         self._driver.wait()
         if self._client:
             self._client.close()
+        self._kept.cleanup()
