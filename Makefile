@@ -92,6 +92,10 @@ format: $(VENV)/dev ## Format the code
 map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages, from the source
 	$(BIN)/python -m scripts.package_map $(ARGS)
 
+.PHONY: vendor
+vendor: $(VENV)/dev ## Fetch the HTML report's libraries anew by npm (ARGS=--check compares checksums, without a network)
+	$(BIN)/python -m scripts.vendor $(ARGS)
+
 .PHONY: reference
 reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
 	$(BIN)/python -m infra.reference

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.browser import missing_browser
 from tests.support.every_call import compile_every_call
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ MISSING: dict[str, Callable[[], str]] = {
     "docker": lambda: _succeeds("docker", "info"),
     "cluster": _cluster,
     "pulumi": lambda: _succeeds("pulumi", "version"),
+    "browser": missing_browser,
 }
 
 

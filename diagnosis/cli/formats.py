@@ -11,8 +11,10 @@ import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.status import EXIT_FOUND
+from diagnosis.output.atomic import write_atomically
 from diagnosis.output.document import report_as_json
 from diagnosis.output.folded import folded
+from diagnosis.output.html_report.page import render
 from diagnosis.output.pprof import pprof
 from diagnosis.output.speedscope import speedscope
 from diagnosis.output.tables import print_report, report_console
@@ -21,6 +23,7 @@ from diagnosis.report.verdict import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
     from diagnosis.lab.ledger import LedgerWindow
     from diagnosis.output.document import Capture
@@ -103,6 +106,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> list[LabError]:
     except OSError as error:
         return [LabError(f"{path} could not be written: {error.strerror}", "the report above is complete")]
     return []
+
+
+def write_page(path: Path | None, contents: Callable[[], dict[str, Any]]) -> list[LabError]:
+    """Write the page of `--html`, where it is wanted; what went wrong, as an error for later."""
+    return write_file(path, lambda file: write_atomically(file, render(contents()))) if path else []
 
 
 def fail_on(answer: Answer, failing: FailOn | None) -> None:

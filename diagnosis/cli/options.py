@@ -45,6 +45,12 @@ def allocator_option(*names: str, text: str) -> Any:  # noqa: ANN401
     return typer.Option(*names, parser=_typed(parse_allocator), metavar="FUNCTIONS", help=text)
 
 
+def html_option() -> Any:  # noqa: ANN401
+    """The option for the page: the same for every command that has a report."""
+    text = "Write the report here as one HTML file, with flame graph and time lines, that opens without a network."
+    return typer.Option("--html", metavar="FILE.html", help=text, dir_okay=False)
+
+
 def check_window(name: str, seconds: float) -> None:
     """Raise a LabError where a window cannot be that long."""
     if not SHORTEST_WINDOW_SECONDS <= seconds <= LONGEST_WINDOW_SECONDS:

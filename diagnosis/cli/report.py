@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from diagnosis.base.errors import LabError
-from diagnosis.cli.formats import FailOn, Format, fail_on, print_capture, refuse_terminal
+from diagnosis.cli.formats import FailOn, Format, check_writable, fail_on, print_capture, refuse_terminal, write_page
+from diagnosis.cli.options import html_option
 from diagnosis.output.comparison import print_comparison
 from diagnosis.output.document import read_capture
+from diagnosis.output.html_report.contents import Shown, one_report, two_reports
 from diagnosis.output.tables import report_console
 
 
@@ -21,6 +23,7 @@ def report_command(
     output: Annotated[Format, typer.Option("--format", help="How to print one report.")] = Format.TABLE,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Print this many call stacks, or call sites.")] = 5,
     everything: Annotated[bool, typer.Option("--all", help="Also the stacks that hold nothing.")] = False,
+    html: Annotated[Path | None, html_option()] = None,
     failing: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Exit with status 3 if the (last) report found this.")
     ] = None,
@@ -31,9 +34,15 @@ def report_command(
     if len(files) == 2 and output is not Format.TABLE:
         raise LabError(f"two reports have no --format {output}", "name one file, or leave --format out")
     refuse_terminal(output)
+    check_writable("--html", html)
     captures = [read_capture(path) for path in files]
+    failed = write_page(
+        html, lambda: two_reports(captures[0], captures[-1]) if len(captures) == 2 else one_report(Shown(captures[0]))
+    )
     if len(captures) == 2:
         print_comparison(report_console(), captures[0], captures[1], top)
     else:
         print_capture(captures[0], output, top=top, everything=everything)
+    if failed:
+        raise failed[0]
     fail_on(captures[-1].report.verdict.answer, failing)

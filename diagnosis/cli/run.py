@@ -9,20 +9,31 @@ from catalog_cache import RANGES, Options
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import KIB, MIB, format_size
-from diagnosis.cli.formats import check_writable, write_file
-from diagnosis.cli.options import SHORTEST_WINDOW_SECONDS, check_window, duration_option, require_machine, size_option
+from diagnosis.cli.formats import check_writable, write_file, write_page
+from diagnosis.cli.options import (
+    SHORTEST_WINDOW_SECONDS,
+    check_window,
+    duration_option,
+    html_option,
+    require_machine,
+    size_option,
+)
 from diagnosis.cli.origin import origin_of_this
 from diagnosis.cli.status import conclude
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.chart import draw_chart, require_plotting
+from diagnosis.lab.child import PROJECT
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
 from diagnosis.output.document import Capture, report_as_json
+from diagnosis.output.html_report.contents import Shown, one_report
 from diagnosis.output.tables import print_grade, print_report, report_console
 
 # A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
+# The leak's debug information names its files below this folder.
+LEAK_SOURCES = PROJECT / "native/leak"
 # The leak's own defaults and ranges, but for the speed: this run is to end within minutes.
 LEAK = Options()
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
@@ -48,6 +59,7 @@ def run_command(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
     ] = None,
+    html: Annotated[Path | None, html_option()] = None,
     chart: Annotated[
         Path | None,
         typer.Option(metavar="FILE.svg", help="Draw claims against truth here (or FILE.png).", dir_okay=False),
@@ -66,6 +78,7 @@ def run_command(
     _check_trend(window, options)
     _check_cap(duration, window, options)
     check_writable("--report", report)
+    check_writable("--html", html)
     check_writable("--chart", chart)
     if chart is not None:
         require_plotting(chart)
@@ -77,9 +90,11 @@ def run_command(
     view = LiveView(console) if console.is_terminal and not plain else PlainView(console)
     outcome = run(RunOptions(speed, duration, window, chunk, cap, allow_session=not pair), user, view)
     # The files first: a terminal that was closed does not take them with it.
-    failed = []
+    capture = Capture(outcome.report, origin)
+    failed = write_page(
+        html, lambda: one_report(Shown(capture, outcome.claims, outcome.moments, outcome.grade, (LEAK_SOURCES,)))
+    )
     if report is not None:
-        capture = Capture(outcome.report, origin)
         text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)
         failed += write_file(report, lambda path: path.write_text(text))
     if chart is not None:

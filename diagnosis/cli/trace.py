@@ -19,11 +19,13 @@ from diagnosis.cli.formats import (
     print_capture,
     refuse_terminal,
     write_file,
+    write_page,
 )
 from diagnosis.cli.options import (
     allocator_option,
     check_window,
     duration_option,
+    html_option,
     refuse_together,
     require_machine,
     size_option,
@@ -36,6 +38,7 @@ from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import LightReport, sample
 from diagnosis.output.document import Capture, light_report_as_json, report_as_json
 from diagnosis.output.folded import folded
+from diagnosis.output.html_report.contents import Shown, one_report
 from diagnosis.output.tables import error_console, print_light, print_placements, report_console
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.custom_allocator import EXAMPLE
@@ -124,6 +127,7 @@ def trace_command(
     save: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Keep the report: see memleak-lab report.", dir_okay=False)
     ] = None,
+    html: Annotated[Path | None, html_option()] = None,
     failing: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Exit with status 3 on a leak, or on any growth.")
     ] = None,
@@ -146,6 +150,7 @@ def trace_command(
         "--ledger": ledger,
         "--interval": interval,
         "--save": save,
+        "--html": html,
         "--all": everything,
         "--pair": pair,
         "--at-entry": at_entry,
@@ -157,10 +162,11 @@ def trace_command(
     refuse_together("--light", light, exact)
     refuse_together("--light", light, {"--explain": explain, "--format": output in {Format.PPROF, Format.SPEEDSCOPE}})
     refuse_together(
-        "--explain", explain, {name: exact[name] for name in ("--listen", "--ledger", "--interval", "--save")}
+        "--explain", explain, {name: exact[name] for name in ("--listen", "--ledger", "--interval", "--save", "--html")}
     )
     refuse_terminal(output)
     check_writable("--save", save)
+    check_writable("--html", html)
     if explain:
         process = target.find()
         print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
@@ -192,7 +198,7 @@ def trace_command(
     if opened.started:
         console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
     capture = Capture(report, origin)
-    failed = []
+    failed = write_page(html, lambda: one_report(Shown(capture)))
     if save is not None:
         text = report_as_json(capture, ledger=counted, everything=True)
         failed += write_file(save, lambda path: path.write_text(text))

@@ -92,6 +92,7 @@ class _Lab:
             resident_bytes=resident.total_bytes,
             resident_growth=resident.total_bytes - self._resident_at_start,
             step=self.step,
+            ledger_bytes=reading.bytes_live,
         )
         self.moments.append(moment)
         self.show(lambda: self._view.show(moment))

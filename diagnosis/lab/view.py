@@ -28,7 +28,10 @@ PLAIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Moment:
-    """One moment of the lab. Times in seconds, ``story`` by the service's clock, sizes in bytes."""
+    """One moment of the lab. Times in seconds, ``story`` by the service's clock, sizes in bytes.
+
+    ``ledger_bytes`` are those that the leaker's ledger says were never freed.
+    """
 
     seconds: float
     story: float
@@ -38,6 +41,7 @@ class Moment:
     resident_bytes: int
     resident_growth: int
     step: str
+    ledger_bytes: int = 0
 
 
 class View(Protocol):

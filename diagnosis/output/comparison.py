@@ -29,21 +29,26 @@ def bytes_per_minute(report: Report) -> dict[CallSite, float]:
     return rates
 
 
+def site_changes(before: Report, after: Report) -> list[tuple[CallSite, float, float]]:
+    """What each call site kept a minute, in bytes, before and after: the largest changes first."""
+    rates = bytes_per_minute(before), bytes_per_minute(after)
+    pairs = [(site, rates[0].get(site, 0.0), rates[1].get(site, 0.0)) for site in rates[0].keys() | rates[1].keys()]
+    return sorted(pairs, key=lambda pair: (-abs(pair[2] - pair[1]), pair[0]))
+
+
 def print_comparison(console: Console, before: Capture, after: Capture, shown: int = SHOWN_SITES) -> None:
     """Bytes a minute by call site, the largest changes first, then both verdicts."""
-    rates = bytes_per_minute(before.report), bytes_per_minute(after.report)
-    changes = {site: rates[1].get(site, 0.0) - rates[0].get(site, 0.0) for site in rates[0].keys() | rates[1].keys()}
     table = Table(title="bytes kept a minute, by call site", title_justify="left")
     table.add_column("call site", overflow="fold")
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right", no_wrap=True)
-    for site, change in sorted(changes.items(), key=lambda item: (-abs(item[1]), item[0]))[:shown]:
-        sign = "+" if change > 0 else ""
+    for site, old, new in site_changes(before.report, after.report)[:shown]:
+        sign = "+" if new > old else ""
         table.add_row(
             f"{site.function} < {site.caller}" if site.caller else site.function,
-            format_size(rates[0].get(site, 0.0)),
-            format_size(rates[1].get(site, 0.0)),
-            f"{sign}{format_size(change)}",
+            format_size(old),
+            format_size(new),
+            f"{sign}{format_size(new - old)}",
         )
     console.print(table)
     for name, capture in (("before", before), ("after", after)):

@@ -16,6 +16,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.report.account import Account, Part
 from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
 from diagnosis.report.summary import Verdict
+from diagnosis.report.timeline import TimelinePoint
 from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
 
@@ -140,6 +141,8 @@ def _capture(document: Mapping[str, Any]) -> Capture:
             lost=dict(document["lost"]),
             notes=tuple(document["notes"]),
             verdict=Verdict(**{**verdict, "answer": Answer(verdict["answer"])}),
+            # Reports of earlier versions have none.
+            timeline=tuple(TimelinePoint(**point) for point in document.get("timeline", ())),
         ),
         Origin(
             document["tool"]["version"],

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diagnosis.target.symbols import Frame
 
 SUFFIXES = frozenset(
@@ -38,11 +40,23 @@ LARGEST_FILE_BYTES = 8 << 20
 WIDTH = 100
 
 
-def source_lines(frame: Frame) -> list[tuple[int, str]]:
-    """The line of a frame and its neighbours, by number; none where the file cannot be shown."""
-    path = Path(frame.file)
-    if not frame.line or not path.is_absolute() or path.suffix not in SUFFIXES:
+def source_lines(frame: Frame, folders: Sequence[Path] = ()) -> list[tuple[int, str]]:
+    """The line of a frame and its neighbours, by number; none where the file cannot be shown.
+
+    Args:
+        frame: whose line.
+        folders: where files are looked for whose path in the debug information is not whole.
+    """
+    named = Path(frame.file)
+    if not frame.line or named.suffix not in SUFFIXES:
         return []
+    if named.is_absolute():
+        return _lines_around(named, frame.line)
+    below = (folder / named for folder in folders if ".." not in named.parts)
+    return next((lines for path in below if (lines := _lines_around(path, frame.line))), [])
+
+
+def _lines_around(path: Path, line: int) -> list[tuple[int, str]]:
     try:
         real = path.resolve(strict=True)
         found = real.stat()
@@ -52,9 +66,9 @@ def source_lines(frame: Frame) -> list[tuple[int, str]]:
         lines = real.read_text(errors="replace").split("\n")
     except (OSError, ValueError):  # ValueError: a path with a null byte
         return []
-    if frame.line > len(lines):
+    if line > len(lines):
         return []
-    shown = range(max(1, frame.line - AROUND), min(len(lines), frame.line + AROUND) + 1)
+    shown = range(max(1, line - AROUND), min(len(lines), line + AROUND) + 1)
     return [(number, _printable(lines[number - 1])) for number in shown]
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import MAX_LINE, safe_text
 from diagnosis.base.units import MIB, format_duration, format_size
+from diagnosis.output.against import HEADINGS, against
 from diagnosis.output.source import source_lines
 from diagnosis.report.lost import UNCOUNTED
 from diagnosis.report.site import call_site, short_name
@@ -171,14 +172,11 @@ def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
 
 
 def _against(report: Report, claims: ClaimsWindow) -> Table:
-    truth = report.truth
     table = Table(title="claims against truth", title_justify="left")
-    for name in ("", "it claims", "the kernel knows"):
+    for name in HEADINGS:
         table.add_column(name, no_wrap=True)
-    table.add_row("status", Text(claims.end.status), "leaking" if report.verdict.leak else f"{report.verdict.answer}")
-    table.add_row("resident memory", format_size(claims.end.resident_bytes), format_size(truth.resident_bytes_end))
-    claimed_growth = claims.end.resident_bytes - claims.start.resident_bytes
-    table.add_row("its growth in the window", format_size(claimed_growth), format_size(truth.growth))
+    for row in against(report, claims):
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -13,6 +13,7 @@ from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
 from diagnosis.report.names import explain_site
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
+from diagnosis.report.timeline import timeline
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
 from diagnosis.trace.counts import Counts
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from diagnosis.report.account import Account
     from diagnosis.report.site import CallSite
     from diagnosis.report.summary import Verdict
+    from diagnosis.report.timeline import TimelinePoint
     from diagnosis.report.verdict import Touched
     from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
     from diagnosis.trace.tracer import Tracer
@@ -83,6 +85,7 @@ class Report:
 
     ``account`` is None where the process ended within the window. ``lost`` counts what is missing from the numbers or
     from the stacks, by kind; ``notes`` says each in a line, with a remedy.
+    ``timeline`` has the readings.
     """
 
     target: Target
@@ -94,6 +97,7 @@ class Report:
     lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
+    timeline: tuple[TimelinePoint, ...] = ()
 
     def outstanding_of(self, function: str) -> Counts:
         """What the stacks whose innermost function this is hold together."""
@@ -160,6 +164,7 @@ def build_report(
             *tracer.notes,
         ),
         verdict=verdict,
+        timeline=timeline(window),
     )
 
 
