@@ -96,6 +96,10 @@ map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages,
 reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
 	$(BIN)/python -m infra.reference
 
+.PHONY: pins
+pins: $(VENV)/dev ## Write the digests behind the pinned tags into infra/pins.json (ARGS=--check compares only)
+	$(BIN)/python -m infra.pins $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)

@@ -12,6 +12,7 @@ from infra import versions
 from infra.environments import BY_NAME, CHOICES, recognise
 from infra.references import REGISTRY, REPOSITORY, mirrored
 from infra.registries import RegistryKind, read_registry
+from infra.versions import ThirdParty
 
 if TYPE_CHECKING:
     from infra.environments import Environment
@@ -102,7 +103,7 @@ class LabConfig:
     namespace: str
     registry: Registry
     build: Build
-    mirror: str
+    third_party: ThirdParty
     leak: Leak
     replicas: int
     prometheus: bool
@@ -125,20 +126,21 @@ class LabConfig:
         cluster = _read_cluster(settings, kubeconfig, target)
         environment = cluster.environment if cluster else None
         mirror = settings.text("mirror", REGISTRY, "mirror.example.com")
+        third_party = ThirdParty(mirror, digests=settings.flag("digests"))
         registry = read_registry(settings, environment)
         config = cls(
             cluster=cluster,
             namespace=_read_namespace(settings),
             registry=registry,
-            build=_read_build(settings, environment, mirror, machine or platform.machine()),
-            mirror=mirror,
+            build=_read_build(settings, environment, third_party, machine or platform.machine()),
+            third_party=third_party,
             leak=_read_leak(settings),
             replicas=settings.integer("replicas", 1, 100, "pods"),
             prometheus=settings.flag("prometheus"),
             prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
             grafana=settings.flag("grafana"),
             grafana_admin_password=settings.secret("grafanaAdminPassword"),
-            gadget=_read_gadget(settings, target, registry, mirror),
+            gadget=_read_gadget(settings, target, registry, third_party),
             truth=settings.flag("truth"),
         )
         _require_companions(settings, config)
@@ -146,8 +148,8 @@ class LabConfig:
         return config
 
     def image(self, pin: str) -> str:
-        """A pinned third-party image, from the mirror where there is one."""
-        return mirrored(pin, self.mirror)
+        """A third-party image as this stack names it."""
+        return self.third_party.image(pin)
 
 
 def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) -> Cluster | None:
@@ -186,7 +188,7 @@ def _read_namespace(settings: Settings) -> str:
     return namespace
 
 
-def _read_build(settings: Settings, environment: Environment | None, mirror: str, machine: str) -> Build:
+def _read_build(settings: Settings, environment: Environment | None, third_party: ThirdParty, machine: str) -> Build:
     chosen = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
     usual = environment.platform if environment else ""
     # Always said: without it Docker's provider warns at each update that the image may be for another processor.
@@ -198,7 +200,7 @@ def _read_build(settings: Settings, environment: Environment | None, mirror: str
         )
     return Build(
         name=settings.text("imageName", REPOSITORY, "memleak-demo"),
-        base=mirrored(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie"), mirror),
+        base=third_party.image(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie")),
         network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
         platform=chosen or usual or here,
     )
@@ -225,14 +227,14 @@ def _read_leak(settings: Settings) -> Leak:
     return Leak(speed, chunk * KIB, cap * MIB, (limit or least) * MIB)
 
 
-def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror: str) -> Gadget:
+def _read_gadget(settings: Settings, target: Target, registry: Registry, third_party: ThirdParty) -> Gadget:
     kind = GadgetKind(settings.choice("gadget", tuple(GadgetKind)))
     image = settings.text("gadgetImage", _REFERENCE, "registry.example.com/memleak:v0.1.0")
-    chart = settings.text("gadgetChart") or mirrored(versions.GADGET_CHART, mirror)
+    chart = settings.text("gadgetChart") or mirrored(versions.GADGET_CHART, third_party.mirror)
     if target is Target.DOCKER or kind is GadgetKind.NONE:
         return Gadget(GadgetKind.NONE, "", "")
     if kind is GadgetKind.TRACE_MALLOC:
-        return Gadget(kind, image or mirrored(versions.TRACE_MALLOC_IMAGE, mirror), chart)
+        return Gadget(kind, image or third_party.image(versions.TRACE_MALLOC_IMAGE), chart)
     if not image and registry.kind is RegistryKind.NONE:
         settings.add_error(
             "gadget is memleak and registry is none: Inspektor Gadget pulls its gadgets from a registry:",

@@ -104,6 +104,8 @@ class DockerLab(pulumi.ComponentResource):
     def _pull(self, name: str, image: str) -> pulumi.Output[str]:
         """The image by tag and digest. By its id alone nobody could pull it again once it was pruned."""
         pulled = docker.RemoteImage(name, name=image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self))
+        if "@" in image:
+            return pulled.name
         # An image that was loaded and never pulled has no digest.
         return pulled.repo_digest.apply(lambda digest: with_digest(image, digest or ""))
 

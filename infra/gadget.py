@@ -13,7 +13,7 @@ from infra import versions
 from infra.config import GadgetKind
 from infra.namespace import NamespaceScope, pod_security
 from infra.prometheus_config import GADGET_METRICS_PORT
-from infra.references import split_host
+from infra.references import split_host, split_tag
 
 if TYPE_CHECKING:
     from infra.config import Gadget
@@ -25,7 +25,7 @@ OFFICIAL_GADGETS = "ghcr.io/inspektor-gadget/gadget/*"
 
 @dataclass(frozen=True)
 class InspektorGadgetArgs:
-    """``daemon_image`` is the daemon's repository without a tag: the chart knows the tag that fits it.
+    """``daemon_image`` is the daemon's, as the public chart's version has it. A chart in a folder knows its own tag.
 
     ``official`` is where the stock gadgets are, as a prefix. ``watched`` is the lab's namespace.
     ``insecure_registry`` is a registry without TLS that the daemon may pull from; empty: there is none.
@@ -55,14 +55,13 @@ class InspektorGadget(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         chart = args.gadget.chart
-        public = chart.startswith("oci://")
         # Not deleted with the namespace: its cluster role would stay behind.
         release = helm.v3.Release(
             "gadget",
             name="gadget",
             namespace=space.metadata.name,
             chart=chart,
-            version=versions.GADGET_VERSION if public else None,
+            version=versions.GADGET_VERSION if is_public(chart) else None,
             values=_values(args),
             atomic=True,
             timeout=300,
@@ -93,17 +92,24 @@ class InspektorGadget(pulumi.ComponentResource):
         self.register_outputs({"namespace": space.metadata.name})
 
 
+def is_public(chart: str) -> bool:
+    """Whether the chart is fetched by its version; one in a folder has a version of its own."""
+    return chart.startswith("oci://")
+
+
 def _values(args: InspektorGadgetArgs) -> dict[str, object]:
     oci: dict[str, object] = {}
     if args.insecure_registry:
         oci["insecure-registries"] = [args.insecure_registry]
     if args.gadget.kind is GadgetKind.MEMLEAK:
         # This project signs nothing, so signatures cannot be asked for; what may run is named instead.
-        repository = split_host(args.gadget.image)
-        name = f"{repository[0]}/{repository[1].partition('@')[0].partition(':')[0]}"
-        oci |= {"verify-image": False, "allowed-gadgets": [args.official, f"{name}*"]}
+        own = "/".join(split_host(split_tag(args.gadget.image)[0]))
+        oci |= {"verify-image": False, "allowed-gadgets": [args.official, f"{own}*"]}
+    repository, tag = split_tag(args.daemon_image)
+    # Beside a digest the tag is repeated, for the chart puts a colon between repository and tag.
+    named = {"tag": tag} if "@" in tag and is_public(args.gadget.chart) else {}
     return {
-        "image": {"repository": args.daemon_image, "pullPolicy": "IfNotPresent"},
+        "image": {"repository": repository, **named, "pullPolicy": "IfNotPresent"},
         "config": {
             "gadgetNamespace": NAMESPACE,
             "operator": {

@@ -27,6 +27,16 @@ def split_host(reference: str) -> tuple[str, str]:
     return DOCKER_HUB, reference if slash else f"library/{reference}"
 
 
+def split_tag(reference: str) -> tuple[str, str]:
+    """The repository, and what follows the colon or the @ behind it: a tag, a digest, or both; empty: neither.
+
+    ``a:5000/b:v1@sha256:0`` is ``("a:5000/b", "v1@sha256:0")``.
+    """
+    host, slash, rest = reference.rpartition("/")
+    name = re.split("[:@]", rest, maxsplit=1)[0]
+    return f"{host}{slash}{name}", rest[len(name) + 1 :]
+
+
 def mirrored(reference: str, mirror: str) -> str:
     """The reference under ``mirror``, which carries repositories under their own paths; as it is with no mirror."""
     if not mirror:

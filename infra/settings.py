@@ -31,6 +31,7 @@ DEFAULTS: Mapping[str, str] = {
     "buildNetwork": "",
     "platform": "",
     "mirror": "",
+    "digests": "true",
     "speed": "1",
     "chunkKiB": "64",
     "capMiB": "2000",
