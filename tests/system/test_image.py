@@ -18,6 +18,7 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 from infra import versions
 from infra.commands import DEBUGINFO_FOLDER
 from infra.context import context_files
+from infra.service_env import SERVICE_USER
 from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published, running
 from tests.support.recording import ROOT, record
 
@@ -102,7 +103,7 @@ def test_the_image_is_small_labelled_and_without_a_compiler(image: str, base_ima
     assert labels["org.opencontainers.image.version"] == image.partition(":")[2]
     assert labels["org.opencontainers.image.base.name"] == base_image
     assert labels["org.opencontainers.image.licenses"] == "MIT"
-    assert built["Config"]["User"] == "10001:10001"
+    assert built["Config"]["User"] == f"{SERVICE_USER}:{SERVICE_USER}"
     with running(image, "--entrypoint", "sleep", command=("600",)) as identity:
         for tool in ("gcc", "cc", "ld", "make"):
             found = docker("exec", identity, "sh", "-c", f"command -v {tool}", check=False)
