@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from dataclasses import dataclass
@@ -85,10 +86,14 @@ class Gadget:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where in Kubernetes: the kubeconfig's context, and the kind of cluster behind it."""
+    """Where in Kubernetes: the kubeconfig's context, and the kind of cluster behind it.
+
+    ``nodes`` are the networks, in CIDR notation, in which its nodes and its API server are; empty: not known.
+    """
 
     context: str
     environment: Environment
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class LabConfig:
 def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) -> Cluster | None:
     written = settings.choice("environment", (*CHOICES, *(kind.name for kind in BY_NAME.values() if kind.refusal)))
     asked = settings.text("context")
+    nodes = _read_networks(settings)
     if target is Target.DOCKER:
         return None
     context = asked or kubeconfig.current
@@ -175,7 +181,20 @@ def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) ->
     kind = recognise(context, kubeconfig.servers.get(context, "")) if written == "auto" else BY_NAME[written]
     if kind.refusal:
         settings.add_error(f"context {context!r} is {kind.name}. {kind.refusal}")
-    return Cluster(context, kind)
+    return Cluster(context, kind, nodes)
+
+
+def _read_networks(settings: Settings) -> tuple[str, ...]:
+    networks = []
+    for written in settings.text("nodeNetworks").replace(",", " ").split():
+        try:
+            networks.append(str(ipaddress.ip_network(written)))
+        except ValueError as error:
+            settings.add_error(
+                f"nodeNetworks has {written!r}, which is no network: {error}:",
+                "pulumi config set nodeNetworks 192.0.2.0/24,198.51.100.7/32",
+            )
+    return tuple(networks)
 
 
 def _read_namespace(settings: Settings) -> str:

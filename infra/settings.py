@@ -19,6 +19,7 @@ DEFAULTS: Mapping[str, str] = {
     "target": "kubernetes",
     "environment": "auto",
     "context": "",
+    "nodeNetworks": "",
     "namespace": "memleak-demo",
     "registry": "local",
     "localRegistry": "localhost:5001",

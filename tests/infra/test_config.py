@@ -98,6 +98,11 @@ WRONG = [
     ({"target": "dockr"}, "target is 'dockr'", "pulumi config set target docker"),
     ({"environment": "minkube"}, "environment is 'minkube'", "pulumi config set environment minikube"),
     ({"context": "kind-labs"}, "context is 'kind-labs'", "pulumi config set context CONTEXT"),
+    (
+        {"nodeNetworks": "192.0.2.10/24"},
+        "nodeNetworks has '192.0.2.10/24', which is no network: 192.0.2.10/24 has host bits set",
+        "pulumi config set nodeNetworks ",
+    ),
     ({"namespace": "Memleak_Demo"}, "namespace is 'Memleak_Demo'", "pulumi config set namespace memleak-demo"),
     ({"namespace": "kube-system"}, "namespace is 'kube-system'", "pulumi config set namespace memleak-demo"),
     ({"registry": "dockrhub"}, "registry is 'dockrhub'", "pulumi config set registry dockerhub"),

@@ -170,7 +170,9 @@ def test_selectors_and_ports_meet_pods(case: Case, recorded: Record) -> None:
                 assert named[port["targetPort"]] == port["port"]
     for policy in recording.of_kind("NetworkPolicy"):
         selector = policy.inputs["spec"]["podSelector"].get("matchLabels", {})
-        assert policy.object_name == "deny-all" or selector == {"app.kubernetes.io/name": policy.object_name}
+        assert policy.object_name in {"deny-all", "gadget"} or selector == {
+            "app.kubernetes.io/name": policy.object_name
+        }
         assert any(selector.items() <= found.items() for found in labels.values())
 
 
