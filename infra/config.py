@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from infra import versions
 from infra.environments import BY_NAME, CHOICES, recognise
-from infra.references import REGISTRY, REPOSITORY, mirrored
-from infra.registries import RegistryKind, read_registry
+from infra.gadgets import read_gadget
+from infra.references import REFERENCE, REGISTRY, REPOSITORY
+from infra.registries import read_registry
 from infra.versions import ThirdParty
 
 if TYPE_CHECKING:
     from infra.environments import Environment
+    from infra.gadgets import Gadget
     from infra.kubeconfig import Kubeconfig
     from infra.registries import Registry
     from infra.settings import Secret, Settings
@@ -28,7 +29,6 @@ HEADROOM_MIB: Final = 512
 MOST_MIB: Final = 65536
 
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 # What `uname -m` and other systems call the two processors.
 _PLATFORMS = {
@@ -45,14 +45,6 @@ class Target(StrEnum):
 
     KUBERNETES = "kubernetes"
     DOCKER = "docker"
-
-
-class GadgetKind(StrEnum):
-    """The gadget that Inspektor Gadget runs."""
-
-    TRACE_MALLOC = "trace_malloc"
-    MEMLEAK = "memleak"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -73,15 +65,6 @@ class Build:
     base: str
     network: str
     platform: str
-
-
-@dataclass(frozen=True)
-class Gadget:
-    """Inspektor Gadget's part. ``image`` and ``chart`` are empty with kind none."""
-
-    kind: GadgetKind
-    image: str
-    chart: str
 
 
 @dataclass(frozen=True)
@@ -145,7 +128,7 @@ class LabConfig:
             prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
             grafana=settings.flag("grafana"),
             grafana_admin_password=settings.secret("grafanaAdminPassword"),
-            gadget=_read_gadget(settings, target, registry, third_party),
+            gadget=read_gadget(settings, registry, third_party, in_cluster=cluster is not None),
             truth=settings.flag("truth"),
         )
         _require_companions(settings, config)
@@ -219,7 +202,7 @@ def _read_build(settings: Settings, environment: Environment | None, third_party
         )
     return Build(
         name=settings.text("imageName", REPOSITORY, "memleak-demo"),
-        base=third_party.image(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie")),
+        base=third_party.image(settings.text("baseImage", REFERENCE, "python:3.13-slim-trixie")),
         network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
         platform=chosen or usual or here,
     )
@@ -244,22 +227,6 @@ def _read_leak(settings: Settings) -> Leak:
             f"pulumi config set capMiB {max(0, limit - HEADROOM_MIB)}    # or a smaller leak",
         )
     return Leak(speed, chunk * KIB, cap * MIB, (limit or least) * MIB)
-
-
-def _read_gadget(settings: Settings, target: Target, registry: Registry, third_party: ThirdParty) -> Gadget:
-    kind = GadgetKind(settings.choice("gadget", tuple(GadgetKind)))
-    image = settings.text("gadgetImage", _REFERENCE, "registry.example.com/memleak:v0.1.0")
-    chart = settings.text("gadgetChart") or mirrored(versions.GADGET_CHART, third_party.mirror)
-    if target is Target.DOCKER or kind is GadgetKind.NONE:
-        return Gadget(GadgetKind.NONE, "", "")
-    if kind is GadgetKind.TRACE_MALLOC:
-        return Gadget(kind, image or third_party.image(versions.TRACE_MALLOC_IMAGE), chart)
-    if not image and registry.kind is RegistryKind.NONE:
-        settings.add_error(
-            "gadget is memleak and registry is none: Inspektor Gadget pulls its gadgets from a registry:",
-            "pulumi config set gadgetImage HOST/PATH/memleak:TAG",
-        )
-    return Gadget(kind, image or f"{registry.pods}/memleak:{versions.MEMLEAK_GADGET_TAG}", chart)
 
 
 def _require_companions(settings: Settings, config: LabConfig) -> None:

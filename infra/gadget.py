@@ -10,35 +10,32 @@ import pulumi
 from pulumi_kubernetes import core, helm, meta, networking
 
 from infra import flows, versions
-from infra.config import GadgetKind
+from infra.gadgets import GadgetKind
 from infra.namespace import NamespaceScope, pod_security
 from infra.pods import PART_OF
 from infra.prometheus_config import GADGET_METRICS_PORT
 from infra.references import split_host, split_tag
 
 if TYPE_CHECKING:
-    from infra.config import Gadget
     from infra.environments import Environment
+    from infra.gadgets import Gadget
 
 # The daemon finds its own ConfigMaps by this name: the chart's gadgetNamespace.
 NAMESPACE = "gadget"
 HTTP, HTTPS, REGISTRY = 80, 443, 5000
-OFFICIAL_GADGETS = "ghcr.io/inspektor-gadget/gadget/*"
 
 
 @dataclass(frozen=True)
 class InspektorGadgetArgs:
     """``daemon_image`` is the daemon's, as the public chart's version has it. A chart in a folder knows its own tag.
 
-    ``official`` is where the stock gadgets are, as a prefix. ``watched`` is the lab's namespace.
-    ``insecure_registry`` is a registry without TLS that the daemon may pull from; empty: there is none. ``nodes`` are
-    the networks of the nodes and the API server; empty: not known. ``scraped_from_outside``: a Prometheus of another
-    namespace than the lab's reads the metrics.
+    ``watched`` is the lab's namespace. ``insecure_registry`` is a registry without TLS that the daemon may pull from;
+    empty: there is none. ``nodes`` are the networks of the nodes and the API server; empty: not known.
+    ``scraped_from_outside``: a Prometheus of another namespace than the lab's reads the metrics.
     """
 
     gadget: Gadget
     daemon_image: str
-    official: str
     watched: str
     insecure_registry: str
     environment: Environment
@@ -143,9 +140,12 @@ def _values(args: InspektorGadgetArgs) -> dict[str, object]:
     if args.insecure_registry:
         oci["insecure-registries"] = [args.insecure_registry]
     if args.gadget.kind is GadgetKind.MEMLEAK:
-        # This project signs nothing, so signatures cannot be asked for; what may run is named instead.
-        own = "/".join(split_host(split_tag(args.gadget.image)[0]))
-        oci |= {"verify-image": False, "allowed-gadgets": [args.official, f"{own}*"]}
+        if args.gadget.public_key:
+            oci["public-keys"] = [versions.GADGET_PUBLIC_KEY, args.gadget.public_key]
+        else:
+            # The daemon verifies either all gadgets or none. So where this project's is not signed, it alone may run,
+            # under just this name: an asterisk would admit what is named alike.
+            oci |= {"verify-image": False, "allowed-gadgets": [args.gadget.image]}
     repository, tag = split_tag(args.daemon_image)
     # Beside a digest the tag is repeated, for the chart puts a colon between repository and tag.
     named = {"tag": tag} if "@" in tag and is_public(args.gadget.chart) else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra import gadget, versions
-from infra.config import GadgetKind
 from infra.gadget import InspektorGadget, InspektorGadgetArgs
+from infra.gadgets import GadgetKind
 from infra.grafana import Dashboards, DashboardsArgs, Grafana, GrafanaArgs
 from infra.leaker import Leaker, LeakerArgs
 from infra.monitoring import monitoring
@@ -90,7 +90,6 @@ def _declare_gadget(
         InspektorGadgetArgs(
             config.gadget,
             config.image(versions.GADGET_IMAGE),
-            config.image(gadget.OFFICIAL_GADGETS),
             config.namespace,
             insecure(config.gadget.image) if own else "",
             cluster.environment,

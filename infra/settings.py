@@ -43,6 +43,7 @@ DEFAULTS: Mapping[str, str] = {
     "grafana": "true",
     "gadget": "trace_malloc",
     "gadgetImage": "",
+    "gadgetPublicKey": "",
     "gadgetChart": "",
     "grafanaAdminPassword": "",
     "truth": "false",

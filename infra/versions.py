@@ -28,6 +28,13 @@ GADGET_VERSION = "0.55.1"
 GADGET_CHART = "oci://ghcr.io/inspektor-gadget/inspektor-gadget/charts/gadget"
 GADGET_IMAGE = f"ghcr.io/inspektor-gadget/inspektor-gadget:v{GADGET_VERSION}"
 TRACE_MALLOC_IMAGE = f"ghcr.io/inspektor-gadget/gadget/trace_malloc:v{GADGET_VERSION}"
+# The key that signs the stock gadgets: the chart's default, which a list of one's own replaces.
+GADGET_PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEoDOC0gYSxZTopenGmX3ZFvQ1DSfh
+Ir4EKRt5jC+mXaJ7c7J+oREskYMn/SfZdRHNSOjLTZUMDm60zpXGhkFecg==
+-----END PUBLIC KEY-----
+"""
 # The checksums of a release's archives: its digest is that of all of them.
 GADGET_CHECKSUMS = (
     f"https://github.com/inspektor-gadget/inspektor-gadget/releases/download/v{GADGET_VERSION}/SHA256SUMS"
