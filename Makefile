@@ -100,6 +100,10 @@ vendor: $(VENV)/dev ## Fetch the HTML report's libraries anew by npm (ARGS=--che
 reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
 	$(BIN)/python -m infra.reference
 
+.PHONY: pins
+pins: $(VENV)/dev ## Write the digests behind the pinned tags into infra/pins.json (ARGS=--check compares only)
+	$(BIN)/python -m infra.pins $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)

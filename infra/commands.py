@@ -13,7 +13,6 @@ FIELDS = "proc.comm,operation,size,ustack.symbols"
 TRACE_SECONDS = 30
 
 _CPU = "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')"
-_RELEASES = f"https://github.com/inspektor-gadget/inspektor-gadget/releases/download/v{versions.GADGET_VERSION}"
 # The pods of the Deployment that leaks: those of its peers have the same name and another instance.
 LEAKING = "app.kubernetes.io/name=leaker,app.kubernetes.io/instance=leaker"
 # From a pod or container that shares the node's processes: the leaker, by its pid or by its container's id, which the
@@ -175,5 +174,13 @@ def _with_symbols(copy: str, run: str, fields: str) -> str:
 
 
 def _install(program: str) -> str:
-    archive = f"{program}-linux-{_CPU}-v{versions.GADGET_VERSION}.tar.gz"
-    return f"curl -fsSL {_RELEASES}/{archive} | sudo tar -C /usr/local/bin -xzf - {program}"
+    """The release's checksums are those of its archives, and `make pins` has noted theirs."""
+    folder, sums = versions.GADGET_CHECKSUMS.rsplit("/", 1)
+    known = versions.DOWNLOAD_SUMS.get(versions.GADGET_CHECKSUMS)
+    check = f"echo '{known}  {sums}' | sha256sum --check --quiet && " if known else ""
+    return (
+        f'(cd "$(mktemp -d)" && archive={program}-linux-{_CPU}-v{versions.GADGET_VERSION}.tar.gz && '
+        f'curl -fsSL --remote-name-all {folder}/{sums} "{folder}/$archive" && {check}'
+        f'grep " [*]\\{{0,1\\}}$archive$" {sums} | sha256sum --check --quiet && '
+        f'sudo tar -C /usr/local/bin -xzf "$archive" {program})'
+    )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from infra import versions
 from infra.environments import BY_NAME, CHOICES, recognise
-from infra.references import REGISTRY, REPOSITORY, mirrored
-from infra.registries import RegistryKind, read_registry
+from infra.gadgets import read_gadget
+from infra.references import REFERENCE, REGISTRY, REPOSITORY
+from infra.registries import read_registry
+from infra.versions import ThirdParty
 
 if TYPE_CHECKING:
     from infra.environments import Environment
+    from infra.gadgets import Gadget
     from infra.kubeconfig import Kubeconfig
     from infra.registries import Registry
     from infra.settings import Secret, Settings
@@ -26,7 +29,6 @@ HEADROOM_MIB: Final = 512
 MOST_MIB: Final = 65536
 
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 # What `uname -m` and other systems call the two processors.
 _PLATFORMS = {
@@ -43,14 +45,6 @@ class Target(StrEnum):
 
     KUBERNETES = "kubernetes"
     DOCKER = "docker"
-
-
-class GadgetKind(StrEnum):
-    """The gadget that Inspektor Gadget runs."""
-
-    TRACE_MALLOC = "trace_malloc"
-    MEMLEAK = "memleak"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -74,20 +68,15 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Gadget:
-    """Inspektor Gadget's part. ``image`` and ``chart`` are empty with kind none."""
-
-    kind: GadgetKind
-    image: str
-    chart: str
-
-
-@dataclass(frozen=True)
 class Cluster:
-    """Where in Kubernetes: the kubeconfig's context, and the kind of cluster behind it."""
+    """Where in Kubernetes: the kubeconfig's context, and the kind of cluster behind it.
+
+    ``nodes`` are the networks, in CIDR notation, in which its nodes and its API server are; empty: not known.
+    """
 
     context: str
     environment: Environment
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ class LabConfig:
     namespace: str
     registry: Registry
     build: Build
-    mirror: str
+    third_party: ThirdParty
     leak: Leak
     replicas: int
     prometheus: bool
@@ -125,20 +114,21 @@ class LabConfig:
         cluster = _read_cluster(settings, kubeconfig, target)
         environment = cluster.environment if cluster else None
         mirror = settings.text("mirror", REGISTRY, "mirror.example.com")
+        third_party = ThirdParty(mirror, digests=settings.flag("digests"))
         registry = read_registry(settings, environment)
         config = cls(
             cluster=cluster,
             namespace=_read_namespace(settings),
             registry=registry,
-            build=_read_build(settings, environment, mirror, machine or platform.machine()),
-            mirror=mirror,
+            build=_read_build(settings, environment, third_party, machine or platform.machine()),
+            third_party=third_party,
             leak=_read_leak(settings),
             replicas=settings.integer("replicas", 1, 100, "pods"),
             prometheus=settings.flag("prometheus"),
             prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
             grafana=settings.flag("grafana"),
             grafana_admin_password=settings.secret("grafanaAdminPassword"),
-            gadget=_read_gadget(settings, target, registry, mirror),
+            gadget=read_gadget(settings, registry, third_party, in_cluster=cluster is not None),
             truth=settings.flag("truth"),
         )
         _require_companions(settings, config)
@@ -146,13 +136,14 @@ class LabConfig:
         return config
 
     def image(self, pin: str) -> str:
-        """A pinned third-party image, from the mirror where there is one."""
-        return mirrored(pin, self.mirror)
+        """A third-party image as this stack names it."""
+        return self.third_party.image(pin)
 
 
 def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) -> Cluster | None:
     written = settings.choice("environment", (*CHOICES, *(kind.name for kind in BY_NAME.values() if kind.refusal)))
     asked = settings.text("context")
+    nodes = _read_networks(settings)
     if target is Target.DOCKER:
         return None
     context = asked or kubeconfig.current
@@ -173,7 +164,20 @@ def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) ->
     kind = recognise(context, kubeconfig.servers.get(context, "")) if written == "auto" else BY_NAME[written]
     if kind.refusal:
         settings.add_error(f"context {context!r} is {kind.name}. {kind.refusal}")
-    return Cluster(context, kind)
+    return Cluster(context, kind, nodes)
+
+
+def _read_networks(settings: Settings) -> tuple[str, ...]:
+    networks = []
+    for written in settings.text("nodeNetworks").replace(",", " ").split():
+        try:
+            networks.append(str(ipaddress.ip_network(written)))
+        except ValueError as error:
+            settings.add_error(
+                f"nodeNetworks has {written!r}, which is no network: {error}:",
+                "pulumi config set nodeNetworks 192.0.2.0/24,198.51.100.7/32",
+            )
+    return tuple(networks)
 
 
 def _read_namespace(settings: Settings) -> str:
@@ -186,7 +190,7 @@ def _read_namespace(settings: Settings) -> str:
     return namespace
 
 
-def _read_build(settings: Settings, environment: Environment | None, mirror: str, machine: str) -> Build:
+def _read_build(settings: Settings, environment: Environment | None, third_party: ThirdParty, machine: str) -> Build:
     chosen = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
     usual = environment.platform if environment else ""
     # Always said: without it Docker's provider warns at each update that the image may be for another processor.
@@ -198,7 +202,7 @@ def _read_build(settings: Settings, environment: Environment | None, mirror: str
         )
     return Build(
         name=settings.text("imageName", REPOSITORY, "memleak-demo"),
-        base=mirrored(settings.text("baseImage", _REFERENCE, "python:3.13-slim-trixie"), mirror),
+        base=third_party.image(settings.text("baseImage", REFERENCE, "python:3.13-slim-trixie")),
         network=settings.text("buildNetwork", re.compile(r"[A-Za-z0-9][\w.:-]*"), "host"),
         platform=chosen or usual or here,
     )
@@ -223,22 +227,6 @@ def _read_leak(settings: Settings) -> Leak:
             f"pulumi config set capMiB {max(0, limit - HEADROOM_MIB)}    # or a smaller leak",
         )
     return Leak(speed, chunk * KIB, cap * MIB, (limit or least) * MIB)
-
-
-def _read_gadget(settings: Settings, target: Target, registry: Registry, mirror: str) -> Gadget:
-    kind = GadgetKind(settings.choice("gadget", tuple(GadgetKind)))
-    image = settings.text("gadgetImage", _REFERENCE, "registry.example.com/memleak:v0.1.0")
-    chart = settings.text("gadgetChart") or mirrored(versions.GADGET_CHART, mirror)
-    if target is Target.DOCKER or kind is GadgetKind.NONE:
-        return Gadget(GadgetKind.NONE, "", "")
-    if kind is GadgetKind.TRACE_MALLOC:
-        return Gadget(kind, image or mirrored(versions.TRACE_MALLOC_IMAGE, mirror), chart)
-    if not image and registry.kind is RegistryKind.NONE:
-        settings.add_error(
-            "gadget is memleak and registry is none: Inspektor Gadget pulls its gadgets from a registry:",
-            "pulumi config set gadgetImage HOST/PATH/memleak:TAG",
-        )
-    return Gadget(kind, image or f"{registry.pods}/memleak:{versions.MEMLEAK_GADGET_TAG}", chart)
 
 
 def _require_companions(settings: Settings, config: LabConfig) -> None:

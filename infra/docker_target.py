@@ -10,12 +10,18 @@ import pulumi_docker as docker
 
 from grafana import provisioning
 from infra import grafana, prometheus, versions
-from infra.environments import NOBODY
 from infra.monitoring import monitoring
-from infra.pods import PART_OF, checksum
+from infra.pods import PART_OF, THIRD_PARTY_USER, checksum
 from infra.prometheus_config import docker_jobs, prometheus_files
 from infra.references import with_digest
-from infra.service_env import HTTP_PORT, METRICS_PORT, VISITORS_COMMAND, leaker_variables, visitors_variables
+from infra.service_env import (
+    HTTP_PORT,
+    METRICS_PORT,
+    SERVICE_USER,
+    VISITORS_COMMAND,
+    leaker_variables,
+    visitors_variables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +69,7 @@ class _Part:
     name: str
     image: pulumi.Input[str]
     memory_bytes: int
+    user: int = THIRD_PARTY_USER
     variables: Sequence[pulumi.Input[str]] = ()
     command: Sequence[str] = ()
     entrypoint: Sequence[str] = ()
@@ -104,6 +111,8 @@ class DockerLab(pulumi.ComponentResource):
     def _pull(self, name: str, image: str) -> pulumi.Output[str]:
         """The image by tag and digest. By its id alone nobody could pull it again once it was pruned."""
         pulled = docker.RemoteImage(name, name=image, keep_locally=True, opts=pulumi.ResourceOptions(parent=self))
+        if "@" in image:
+            return pulled.name
         # An image that was loaded and never pulled has no digest.
         return pulled.repo_digest.apply(lambda digest: with_digest(image, digest or ""))
 
@@ -133,8 +142,8 @@ class DockerLab(pulumi.ComponentResource):
                 docker.ContainerMountArgs(type="bind", target=target, source=str(source), read_only=True)
                 for target, source in folders.items()
             ],
-            tmpfs=dict.fromkeys(part.writable, f"rw,noexec,nosuid,nodev,size=512m,uid={NOBODY},gid={NOBODY}"),
-            user=f"{NOBODY}:{NOBODY}",
+            tmpfs=dict.fromkeys(part.writable, f"rw,noexec,nosuid,nodev,size=512m,uid={part.user},gid={part.user}"),
+            user=f"{part.user}:{part.user}",
             read_only=True,
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
             security_opts=["no-new-privileges:true"],
@@ -202,6 +211,7 @@ def _leaker(args: DockerLabArgs) -> _Part:
         "leaker",
         args.image.local,
         args.leak.memory_limit_bytes,
+        SERVICE_USER,
         variables=[f"{name}={value}" for name, value in sorted(leaker_variables(args.leak).items())],
         ports={HTTP_PORT: HTTP_PORT, METRICS_PORT: METRICS_PORT},
         healthcheck=_healthcheck("python", "-c", _ASK_HEALTH, interval="10s", retries=3),
@@ -213,6 +223,7 @@ def _visitors(args: DockerLabArgs, leaker: docker.Container) -> _Part:
         "visitors",
         args.image.local,
         128 * MIB,
+        SERVICE_USER,
         variables=[
             pulumi.Output.format("{0}={1}", name, value) for name, value in sorted(visitors_variables("leaker").items())
         ],

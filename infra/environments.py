@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-NOBODY: Final = 65534
-
 
 @dataclass(frozen=True)
 class Environment:
@@ -18,7 +16,7 @@ class Environment:
     ``{image}`` and ``{name}`` (the context's name as ``name_of`` strips it); empty text: the nodes share the daemon;
     None: there is no such way. ``pull_registry`` and ``pod_registry`` are the names of the registry that ``local``
     pushes to, as nodes and as pods know it; empty: the push name. ``platform`` is the nodes' usual one; empty: that
-    of the machine that builds. ``user`` is the pods' uid; None: the cluster assigns one. ``refusal`` says why eBPF
+    of the machine that builds. ``assigns_users``: the cluster chooses the pods' uids. ``refusal`` says why eBPF
     cannot run there at all.
     """
 
@@ -31,7 +29,7 @@ class Environment:
     pod_registry: str = ""
     shares_this_machine: bool = False
     platform: str = ""
-    user: int | None = NOBODY
+    assigns_users: bool = False
     dns_namespace: str = "kube-system"
     dns_ports: tuple[int, ...] = (53,)
     client: str = "kubectl"
@@ -107,7 +105,7 @@ ENVIRONMENTS: Final[tuple[Environment, ...]] = (
         server=r"//api\.[^/]*:6443$",
         platform="linux/amd64",
         # The restricted SCC refuses any uid outside the range that it gives to the namespace.
-        user=None,
+        assigns_users=True,
         dns_namespace="openshift-dns",
         dns_ports=(53, 5353),
         client="oc",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # A node-local DNS cache answers on a link-local address of the node, which no pod selector finds.
 NODE_LOCAL_DNS = "169.254.0.0/16"
-EVERYWHERE = "0.0.0.0/0"
-EVERYWHERE_V6 = "::/0"
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+API_SERVER_PORTS = (443, 6443, 8443)
 
 
 def pods(name: str) -> networking.v1.NetworkPolicyPeerArgs:
@@ -30,6 +30,13 @@ def namespace(name: str) -> networking.v1.NetworkPolicyPeerArgs:
     return networking.v1.NetworkPolicyPeerArgs(namespace_selector=_match({"kubernetes.io/metadata.name": name}))
 
 
+def pods_of(name: str, part: str) -> networking.v1.NetworkPolicyPeerArgs:
+    """The pods of one part, in another namespace."""
+    return networking.v1.NetworkPolicyPeerArgs(
+        namespace_selector=_match({"kubernetes.io/metadata.name": name}), pod_selector=_match(selector(part))
+    )
+
+
 def any_namespace() -> networking.v1.NetworkPolicyPeerArgs:
     """Every pod of the cluster."""
     return networking.v1.NetworkPolicyPeerArgs(namespace_selector=meta.v1.LabelSelectorArgs())
@@ -38,6 +45,16 @@ def any_namespace() -> networking.v1.NetworkPolicyPeerArgs:
 def addresses(*blocks: str) -> list[networking.v1.NetworkPolicyPeerArgs]:
     """Addresses by CIDR: for peers that are no pods, such as nodes and the API server."""
     return [networking.v1.NetworkPolicyPeerArgs(ip_block=networking.v1.IPBlockArgs(cidr=block)) for block in blocks]
+
+
+def everywhere() -> list[networking.v1.NetworkPolicyPeerArgs]:
+    """Every address."""
+    return addresses(*EVERYWHERE)
+
+
+def nodes(networks: Sequence[str]) -> list[networking.v1.NetworkPolicyPeerArgs]:
+    """The nodes and the API server, by their networks; empty: where they are is not known, so everywhere."""
+    return addresses(*networks) if networks else everywhere()
 
 
 def ports(*numbers: int, protocols: Sequence[str] = ("TCP",)) -> list[networking.v1.NetworkPolicyPortArgs]:
@@ -74,15 +91,18 @@ class Flow:
 
 
 def policy_spec(
-    name: str,
+    name: str | None,
     incoming: Sequence[Flow] = (),
     outgoing: Sequence[Flow] = (),
     names: Environment | None = None,
 ) -> networking.v1.NetworkPolicySpecArgs:
-    """What the pods of one part may receive and send; ``names``: they also ask this environment's DNS."""
+    """What the pods of one part may receive and send; ``names``: they also ask this environment's DNS.
+
+    ``name`` is the part's; None: every pod of the namespace.
+    """
     allowed_out = [*([dns(names)] if names else []), *(flow.outgoing() for flow in outgoing)]
     return networking.v1.NetworkPolicySpecArgs(
-        pod_selector=_match(selector(name)),
+        pod_selector=_match(selector(name)) if name else meta.v1.LabelSelectorArgs(),
         policy_types=["Ingress", "Egress"],
         # The API server stores no empty list: one that is declared is a difference for ever.
         ingress=[flow.incoming() for flow in incoming] or None,

@@ -7,35 +7,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import core, helm, meta
+from pulumi_kubernetes import core, helm, meta, networking
 
-from infra import versions
-from infra.config import GadgetKind
+from infra import flows, versions
+from infra.gadgets import GadgetKind
 from infra.namespace import NamespaceScope, pod_security
+from infra.pods import PART_OF
 from infra.prometheus_config import GADGET_METRICS_PORT
-from infra.references import split_host
+from infra.references import split_host, split_tag
 
 if TYPE_CHECKING:
-    from infra.config import Gadget
+    from infra.environments import Environment
+    from infra.gadgets import Gadget
 
 # The daemon finds its own ConfigMaps by this name: the chart's gadgetNamespace.
 NAMESPACE = "gadget"
-OFFICIAL_GADGETS = "ghcr.io/inspektor-gadget/gadget/*"
+HTTP, HTTPS, REGISTRY = 80, 443, 5000
 
 
 @dataclass(frozen=True)
 class InspektorGadgetArgs:
-    """``daemon_image`` is the daemon's repository without a tag: the chart knows the tag that fits it.
+    """``daemon_image`` is the daemon's, as the public chart's version has it. A chart in a folder knows its own tag.
 
-    ``official`` is where the stock gadgets are, as a prefix. ``watched`` is the lab's namespace.
-    ``insecure_registry`` is a registry without TLS that the daemon may pull from; empty: there is none.
+    ``watched`` is the lab's namespace. ``insecure_registry`` is a registry without TLS that the daemon may pull from;
+    empty: there is none. ``nodes`` are the networks of the nodes and the API server; empty: not known.
+    ``scraped_from_outside``: a Prometheus of another namespace than the lab's reads the metrics.
     """
 
     gadget: Gadget
     daemon_image: str
-    official: str
     watched: str
     insecure_registry: str
+    environment: Environment
+    nodes: tuple[str, ...]
+    scraped_from_outside: bool
 
 
 class InspektorGadget(pulumi.ComponentResource):
@@ -54,19 +59,26 @@ class InspektorGadget(pulumi.ComponentResource):
             metadata=meta.v1.ObjectMetaArgs(name=NAMESPACE, labels=pod_security("privileged")),
             opts=pulumi.ResourceOptions(parent=self),
         )
+        policy = networking.v1.NetworkPolicy(
+            "gadget-policy",
+            metadata=meta.v1.ObjectMetaArgs(
+                name=NAMESPACE, namespace=space.metadata.name, labels={"app.kubernetes.io/part-of": PART_OF}
+            ),
+            spec=_policy(args),
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=space),
+        )
         chart = args.gadget.chart
-        public = chart.startswith("oci://")
         # Not deleted with the namespace: its cluster role would stay behind.
         release = helm.v3.Release(
             "gadget",
             name="gadget",
             namespace=space.metadata.name,
             chart=chart,
-            version=versions.GADGET_VERSION if public else None,
+            version=versions.GADGET_VERSION if is_public(chart) else None,
             values=_values(args),
             atomic=True,
             timeout=300,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
         )
         self.scope = NamespaceScope(space.metadata.name, space, release, ())
         parameters = _parameters(args)
@@ -93,17 +105,52 @@ class InspektorGadget(pulumi.ComponentResource):
         self.register_outputs({"namespace": space.metadata.name})
 
 
+def _policy(args: InspektorGadgetArgs) -> networking.v1.NetworkPolicySpecArgs:
+    """Only the metrics are reached, and only by Prometheus; clients come by the API server, which no policy stops.
+
+    The daemon reaches the API server, names, and the registry that its gadget is pulled from, wherever that is.
+    """
+    metrics = flows.any_namespace() if args.scraped_from_outside else flows.pods_of(args.watched, "prometheus")
+    return flows.policy_spec(
+        None,
+        incoming=[flows.Flow([metrics], flows.ports(GADGET_METRICS_PORT))],
+        outgoing=[
+            flows.Flow(flows.nodes(args.nodes), flows.ports(*flows.API_SERVER_PORTS)),
+            flows.Flow(flows.everywhere(), flows.ports(*_registry_ports(args))),
+        ],
+        names=args.environment,
+    )
+
+
+def _registry_ports(args: InspektorGadgetArgs) -> tuple[int, ...]:
+    port = split_host(args.gadget.image)[0].partition(":")[2]
+    if not args.insecure_registry:
+        return (int(port or HTTPS),)
+    # Behind a Service's port it is the pod's own that a policy sees.
+    return tuple(sorted({int(port or HTTP), REGISTRY}))
+
+
+def is_public(chart: str) -> bool:
+    """Whether the chart is fetched by its version; one in a folder has a version of its own."""
+    return chart.startswith("oci://")
+
+
 def _values(args: InspektorGadgetArgs) -> dict[str, object]:
     oci: dict[str, object] = {}
     if args.insecure_registry:
         oci["insecure-registries"] = [args.insecure_registry]
     if args.gadget.kind is GadgetKind.MEMLEAK:
-        # This project signs nothing, so signatures cannot be asked for; what may run is named instead.
-        repository = split_host(args.gadget.image)
-        name = f"{repository[0]}/{repository[1].partition('@')[0].partition(':')[0]}"
-        oci |= {"verify-image": False, "allowed-gadgets": [args.official, f"{name}*"]}
+        if args.gadget.public_key:
+            oci["public-keys"] = [versions.GADGET_PUBLIC_KEY, args.gadget.public_key]
+        else:
+            # The daemon verifies either all gadgets or none. So where this project's is not signed, it alone may run,
+            # under just this name: an asterisk would admit what is named alike.
+            oci |= {"verify-image": False, "allowed-gadgets": [args.gadget.image]}
+    repository, tag = split_tag(args.daemon_image)
+    # Beside a digest the tag is repeated, for the chart puts a colon between repository and tag.
+    named = {"tag": tag} if "@" in tag and is_public(args.gadget.chart) else {}
     return {
-        "image": {"repository": args.daemon_image, "pullPolicy": "IfNotPresent"},
+        "image": {"repository": repository, **named, "pullPolicy": "IfNotPresent"},
         "config": {
             "gadgetNamespace": NAMESPACE,
             "operator": {

@@ -162,9 +162,7 @@ def _to_prometheus(args: GrafanaArgs) -> flows.Flow:
     port = url.port or (443 if url.scheme == "https" else 80)
     if args.in_namespace:
         return flows.Flow([flows.pods("prometheus")], flows.ports(port))
-    return flows.Flow(
-        [flows.any_namespace(), *flows.addresses(flows.EVERYWHERE, flows.EVERYWHERE_V6)], flows.ports(port)
-    )
+    return flows.Flow([flows.any_namespace(), *flows.everywhere()], flows.ports(port))
 
 
 def _pod(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra import gadget, versions
-from infra.config import GadgetKind
 from infra.gadget import InspektorGadget, InspektorGadgetArgs
+from infra.gadgets import GadgetKind
 from infra.grafana import Dashboards, DashboardsArgs, Grafana, GrafanaArgs
 from infra.leaker import Leaker, LeakerArgs
 from infra.monitoring import monitoring
@@ -44,7 +44,7 @@ def declare_in_cluster(
         provider_options,
     )
     Visitors("visitors", VisitorsArgs(scope, image, environment, platform, leaker.host), provider_options)
-    gadgets = _declare_gadget(config, provider_options)
+    gadgets = _declare_gadget(config, cluster, provider_options)
     shown, prometheus_url = monitoring(config), config.prometheus_url
     if config.prometheus:
         prometheus_url = Prometheus(
@@ -56,6 +56,7 @@ def declare_in_cluster(
                 config.image(versions.PROMETHEUS_IMAGE),
                 gadgets.scope if gadgets else None,
                 gadget.NAMESPACE,
+                cluster.nodes,
                 shown,
             ),
             provider_options,
@@ -78,7 +79,9 @@ def declare_in_cluster(
         )
 
 
-def _declare_gadget(config: LabConfig, provider_options: pulumi.ResourceOptions) -> InspektorGadget | None:
+def _declare_gadget(
+    config: LabConfig, cluster: Cluster, provider_options: pulumi.ResourceOptions
+) -> InspektorGadget | None:
     if config.gadget.kind is GadgetKind.NONE:
         return None
     own = config.gadget.kind is GadgetKind.MEMLEAK
@@ -87,9 +90,11 @@ def _declare_gadget(config: LabConfig, provider_options: pulumi.ResourceOptions)
         InspektorGadgetArgs(
             config.gadget,
             config.image(versions.GADGET_IMAGE),
-            config.image(gadget.OFFICIAL_GADGETS),
             config.namespace,
             insecure(config.gadget.image) if own else "",
+            cluster.environment,
+            cluster.nodes,
+            scraped_from_outside=not config.prometheus,
         ),
         provider_options,
     )

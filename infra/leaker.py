@@ -10,7 +10,7 @@ from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
 from infra.config import MIB
-from infra.service_env import HTTP_PORT, METRICS_PORT, leaker_variables
+from infra.service_env import HTTP_PORT, METRICS_PORT, SERVICE_USER, leaker_variables
 
 if TYPE_CHECKING:
     from infra.config import Leak
@@ -140,7 +140,7 @@ def _pod(args: LeakerArgs, leak: Leak, request_mib: int) -> core.v1.PodSpecArgs:
     )
     return core.v1.PodSpecArgs(
         containers=[container],
-        security_context=pods.restricted_pod(args.environment),
+        security_context=pods.restricted_pod(args.environment, SERVICE_USER),
         node_selector=pods.node_selector(args.platform),
         image_pull_secrets=list(args.scope.pull_secrets) or None,
         automount_service_account_token=False,

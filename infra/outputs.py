@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import commands, grafana, prometheus, versions
-from infra.config import GadgetKind
 from infra.docker_target import PROMETHEUS_HOST_PORT
+from infra.gadgets import GadgetKind
 from infra.service_env import HTTP_PORT, LEDGER_PORT, METRICS_PORT
 
 if TYPE_CHECKING:

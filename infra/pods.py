@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from infra.environments import Environment
 
 PART_OF = "memleak-lab"
+# What the images of Prometheus and Grafana can run as: the former's own user, which is nobody.
+THIRD_PARTY_USER = 65534
 SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}
 
 
@@ -40,13 +42,14 @@ def checksum(texts: Mapping[str, str]) -> dict[str, str]:
     return {"memleak-lab/checksum": digest.hexdigest()[:16]}
 
 
-def restricted_pod(environment: Environment) -> core.v1.PodSecurityContextArgs:
+def restricted_pod(environment: Environment, user: int = THIRD_PARTY_USER) -> core.v1.PodSecurityContextArgs:
     """A pod's security context that Pod Security's "restricted" profile admits."""
+    number = None if environment.assigns_users else user
     return core.v1.PodSecurityContextArgs(
         run_as_non_root=True,
-        run_as_user=environment.user,
-        run_as_group=environment.user,
-        fs_group=environment.user,
+        run_as_user=number,
+        run_as_group=number,
+        fs_group=number,
         seccomp_profile=core.v1.SeccompProfileArgs(type="RuntimeDefault"),
     )
 

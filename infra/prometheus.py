@@ -30,7 +30,6 @@ RETENTION = ("--storage.tsdb.retention.time=12h", "--storage.tsdb.retention.size
 VOLUME_LIMIT = "1Gi"
 CONFIG_FOLDER = "/etc/prometheus"
 DATA_FOLDER = "/prometheus"
-API_SERVER_PORTS = (443, 6443, 8443)
 
 
 def arguments() -> list[str]:
@@ -45,7 +44,10 @@ def arguments() -> list[str]:
 
 @dataclass(frozen=True)
 class PrometheusArgs:
-    """``namespace`` is the name of ``scope``. ``gadget`` is Inspektor Gadget's place, where that is declared."""
+    """``namespace`` is the name of ``scope``. ``gadget`` is Inspektor Gadget's place, where that is declared.
+
+    ``nodes`` are the networks of the nodes and the API server, in CIDR notation; empty: not known.
+    """
 
     scope: NamespaceScope
     namespace: str
@@ -53,6 +55,7 @@ class PrometheusArgs:
     image: str
     gadget: NamespaceScope | None
     gadget_namespace: str
+    nodes: tuple[str, ...]
     monitoring: Monitoring
 
 
@@ -168,9 +171,7 @@ def _outgoing(args: PrometheusArgs) -> list[flows.Flow]:
     to = [
         flows.Flow([flows.pods("leaker")], flows.ports(METRICS_PORT)),
         # Kubelets and the API server are on the nodes' network, where no selector finds them.
-        flows.Flow(
-            flows.addresses(flows.EVERYWHERE, flows.EVERYWHERE_V6), flows.ports(KUBELET_PORT, *API_SERVER_PORTS)
-        ),
+        flows.Flow(flows.nodes(args.nodes), flows.ports(KUBELET_PORT, *flows.API_SERVER_PORTS)),
     ]
     if args.gadget:
         to.append(flows.Flow([flows.namespace(args.gadget_namespace)], flows.ports(GADGET_METRICS_PORT)))

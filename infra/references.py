@@ -9,11 +9,19 @@ DOCKER_HUB = "docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+# What a reference is made of; Docker and registries say more of what is wrong with one.
+REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 # A host is told from a repository's first part by a dot, a port, or the name localhost: Docker's own rule.
 REGISTRY = re.compile(
     rf"(?:localhost(?::\d{{1,5}})?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d{{1,5}})?|[A-Za-z0-9-]+:\d{{1,5}})"
     rf"(?:/{_COMPONENT})*"
 )
+
+
+def has_host(reference: str) -> bool:
+    """Whether the reference names its registry, as Docker tells one from a repository's first part."""
+    first, slash, _ = reference.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
 
 def split_host(reference: str) -> tuple[str, str]:
@@ -22,9 +30,19 @@ def split_host(reference: str) -> tuple[str, str]:
     ``python:3.13`` is ``("docker.io", "library/python:3.13")``.
     """
     first, slash, rest = reference.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if has_host(reference):
         return first, rest
     return DOCKER_HUB, reference if slash else f"library/{reference}"
+
+
+def split_tag(reference: str) -> tuple[str, str]:
+    """The repository, and what follows the colon or the @ behind it: a tag, a digest, or both; empty: neither.
+
+    ``a:5000/b:v1@sha256:0`` is ``("a:5000/b", "v1@sha256:0")``.
+    """
+    host, slash, rest = reference.rpartition("/")
+    name = re.split("[:@]", rest, maxsplit=1)[0]
+    return f"{host}{slash}{name}", rest[len(name) + 1 :]
 
 
 def mirrored(reference: str, mirror: str) -> str:

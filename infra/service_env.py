@@ -9,6 +9,8 @@ import pulumi
 if TYPE_CHECKING:
     from infra.config import Leak
 
+# The user of the image, of its pods and of its containers: the number in service/Dockerfile, and no other service's.
+SERVICE_USER = 10001
 HTTP_PORT = 8080
 METRICS_PORT = 9090
 LEDGER_PORT = 9091

@@ -9,7 +9,7 @@ import pulumi
 from pulumi_kubernetes import apps, core, networking
 
 from infra import flows, pods
-from infra.service_env import HTTP_PORT, VISITORS_COMMAND, visitors_variables
+from infra.service_env import HTTP_PORT, SERVICE_USER, VISITORS_COMMAND, visitors_variables
 
 if TYPE_CHECKING:
     from infra.environments import Environment
@@ -68,7 +68,7 @@ def _pod(args: VisitorsArgs) -> core.v1.PodSpecArgs:
     )
     return core.v1.PodSpecArgs(
         containers=[container],
-        security_context=pods.restricted_pod(args.environment),
+        security_context=pods.restricted_pod(args.environment, SERVICE_USER),
         node_selector=pods.node_selector(args.platform),
         image_pull_secrets=list(args.scope.pull_secrets) or None,
         automount_service_account_token=False,

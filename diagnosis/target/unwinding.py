@@ -1,7 +1,6 @@
 """Unwind tables of a process: the call frame information of all that it has mapped, kept up to date.
 
-The parser reads it from the files; heap_trace makes rows of it and walks by them. Here is what neither knows: which
-files are mapped where, and where a program begins.
+The parser makes rows of the files; heap_trace walks by them. Here is what neither knows: which files are mapped where.
 """
 
 from __future__ import annotations
@@ -13,35 +12,28 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heap_trace import TraceError
-from heap_trace.unwind import Capacity, Code, Ending, Module, ObjectRows, RuleKind
+from heap_trace.unwind import Capacity, Ending, Module
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import open_regular, shared_parser
-from diagnosis.target.parser.answers import unwind_facts_of
+from diagnosis.target.parser.answers import unwind_rows_of
 from diagnosis.target.parser.client import Budget, ParserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from heap_trace.unwind import Table, UnwindTables
+    from heap_trace.unwind import ObjectRows, Table, UnwindTables
 
     from diagnosis.target.mapping import Mapping
     from diagnosis.target.parser.client import Parser
-    from diagnosis.target.parser.facts import Segment, UnwindFacts
+    from diagnosis.target.parser.facts import Segment
     from diagnosis.target.process import Process
 
 PAGE = mmap.PAGESIZE
 
-# How far the entry code of a program goes that has no call frame information. It is a dozen instructions.
-ENTRY_BYTES = 48
-
 # Executable mappings that the eBPF program can look through: UNWIND_MAX_MODULES of native/trace/src/unwind.h.
 MAX_MODULES = 4096
-
-# Rows have addresses of 32 bits.
-MAX_ADDRESS = 1 << 32
 
 # Room for what a process loads later: libraries of a million rows, and the rules that they bring.
 SPARE = Capacity(rows=1 << 20, chunks=1 << 16, rules=1 << 13)
@@ -92,28 +84,8 @@ def read_table(path: Path, parser: Parser | None = None, budget: Budget | None =
         answer = (parser or shared_parser()).ask("cfi", files=[descriptor], budget=budget)
     finally:
         os.close(descriptor)
-    facts = unwind_facts_of(answer)
-    if not facts.segments:
-        return None
-    try:
-        rows = ObjectRows(answer.payload, [*_returned_to(facts), *_entry(facts)])
-    except TraceError:
-        return None
-    return ObjectTable(rows, Layout(facts.segments)) if rows.chunks else None
-
-
-def _entry(facts: UnwindFacts) -> Iterator[Code]:
-    start = facts.entry - facts.base
-    if 0 < start < MAX_ADDRESS:
-        yield Code(start, start + ENTRY_BYTES, RuleKind.START, fills_gap=True)
-
-
-def _returned_to(facts: UnwindFacts) -> Iterator[Code]:
-    for code in facts.returned_to:
-        start = code.address - facts.base
-        if 0 < start < MAX_ADDRESS:
-            # A return address is looked up by the byte before it.
-            yield Code(start - 1, start + code.size, RuleKind.SIGNAL if code.is_signal else RuleKind.START)
+    segments, rows = unwind_rows_of(answer)
+    return ObjectTable(rows, Layout(segments)) if rows and rows.chunks else None
 
 
 class ProcessTables:

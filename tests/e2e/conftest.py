@@ -8,6 +8,7 @@ LAB_TEST_CONTEXT        the kubeconfig's context; default: the current one
 LAB_TEST_REGISTRY       the registry that both Docker and the nodes reach; default: localhost:5001
 LAB_TEST_BUILD_NETWORK  the network of the image's build, for example host; default: Docker's own choice
 LAB_TEST_BASE_IMAGE     the image to build on; default: the stack's default
+LAB_TEST_DIGESTS        false names third-party images by tag alone; default: true
 LAB_TEST_GRAFANA        false leaves Grafana out; default: true
 LAB_TEST_CHART          Inspektor Gadget's chart, for example the public one; default: a folder chart of the tests' own
 """

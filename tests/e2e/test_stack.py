@@ -40,6 +40,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         "imageName": NAMESPACE,
         "buildNetwork": switch("BUILD_NETWORK", ""),
         "baseImage": switch("BASE_IMAGE", ""),
+        "digests": switch("DIGESTS", ""),
         "grafana": str(WITH_GRAFANA).lower(),
         "gadget": "none",
         "gadgetChart": switch("CHART", str(CHART)),

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heap_trace import TraceError
-from heap_trace.unwind import ObjectRows
+from heap_trace.unwind import Capacity, Module, ObjectRows, UnwindTables
 
 from diagnosis.base.text import safe_text
-from diagnosis.target.parser.answers import names_of, object_of, places_of, probes_of, symbols_of, unwind_facts_of
+from diagnosis.target.parser.answers import names_of, object_of, places_of, probes_of, symbols_of, unwind_rows_of
 from diagnosis.target.parser.client import Budget, Parser, ParserError
 from diagnosis.target.parser.facts import Wanted
 from tests.hostile.mutants import PERF_MAP, SYMBOLS, elf_seeds, in_headers, mutate
@@ -84,6 +84,15 @@ def peak(parser: Parser) -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM")), 0)
 
 
+def look_up(rows: ObjectRows, address: int) -> None:
+    """Put rows into a table of a process, as a trace does, and find an address in both."""
+    tables = UnwindTables.private(Capacity(rows=1 << 12, chunks=1 << 12, rules=1 << 8))
+    where = tables.add(rows)
+    if where:
+        tables.set_modules([Module(0, 1 << 32, table=where)])
+        assert tables.find(address) == rows.find(address)
+
+
 class Fuzzer:
     """Puts mutants to one parser.
 
@@ -120,7 +129,7 @@ class Fuzzer:
         addresses = [0x1100, 0x1150, 0x11C0, self._rng.randrange(1 << 13)]
         lookup = {"id": number, "addresses": addresses}
         tally.ask(lambda: places_of(ask("lookup", lookup, budget=budget), len(addresses)))
-        tally.ask(lambda: unwind_facts_of(ask("cfi", files=files, budget=budget)))
+        tally.ask(lambda: unwind_rows_of(ask("cfi", files=files, budget=budget)))
         tables = {"names": ["fill", "malloc_twice"], "ends": ["lloc"], "variables": ["environ"]}
         tally.ask(lambda: symbols_of(ask("symbols", tables, files=files, budget=budget)))
         functions = [
@@ -139,18 +148,20 @@ class Fuzzer:
         tally.ask(lambda: probes_of(ask("probes", probes, files=files, budget=budget), len(functions)))
 
     def call_frames(self, seeds: list[bytes], count: int) -> Iterator[Tally]:
-        """Mutated texts of call frame information, which the tracer itself makes rows of; the tally after each."""
+        """Mutated unwind rows, the one answer that the tracer reads with C, put into a table; the tally after each."""
         tally = Tally(self._parser)
-        texts = []
+        answers = []
         for seed in seeds:
             descriptor = os.memfd_create("seed")
             os.write(descriptor, seed)
-            texts.append(self._parser.ask("cfi", files=[descriptor], budget=self._budget).payload)
+            answers.append(self._parser.ask("cfi", files=[descriptor], budget=self._budget))
             os.close(descriptor)
         for _ in range(count):
+            answer = self._rng.choice(answers)
+            number = self._rng.choice((answer.fields["rows"],) * 8 + NUMBERS)
             try:
-                rows = ObjectRows(mutate(self._rng.choice(texts), self._rng))
-                rows.find(self._rng.randrange(1 << 32))
+                rows = ObjectRows.unpack(mutate(answer.payload, self._rng), number % (1 << 63))
+                look_up(rows, self._rng.randrange(1 << 32))
                 tally.answers += 1
             except TraceError:
                 tally.refusals += 1

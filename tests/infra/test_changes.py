@@ -141,6 +141,7 @@ def test_parts_can_be_left_out(recorded: Record) -> None:
         "inspektor-gadget",
         "gadget",
         "gadget-namespace",
+        "gadget-policy",
         "gadget-instance",
         "prometheus-gadget",
     }

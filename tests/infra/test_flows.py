@@ -53,10 +53,11 @@ NEEDED = {
     ("prometheus", "node", 10250),
     ("prometheus", "node", 6443),
     ("prometheus", "node", 443),
+    ("prometheus", "node", 8443),
     *((name, "dns", 53) for name in ("visitors", "prometheus", "grafana")),
     *((name, "node-local dns", 53) for name in ("visitors", "prometheus", "grafana")),
 }
-PORTS = (22, 53, 80, 443, 2224, 3000, 6443, 8080, 9090, 9091, 10250)
+PORTS = (22, 53, 80, 443, 2224, 3000, 5000, 6443, 8080, 8443, 9090, 9091, 10250)
 
 
 def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
@@ -114,6 +115,49 @@ def test_what_is_needed_passes_and_nothing_else_in_the_namespace(recorded: Recor
     wide = {flow for flow in flows - NEEDED if flow[0] == "prometheus" and flow[2] in {443, 6443, 8443, 10250}}
     assert flows - NEEDED - wide == set()
     assert not {flow for flow in wide if flow[1] in PARTS}, "the parts' own fences hold in any case"
+
+
+def test_where_the_nodes_are_known_prometheus_reaches_these_and_no_other_address(recorded: Record) -> None:
+    assert _flows(recorded("kind", nodeNetworks="192.0.2.0/24, 2001:db8::/64")) == NEEDED
+
+
+def _of_the_gadget(recording: Recording) -> set[tuple[str, str, int]]:
+    return {
+        (source, target, port)
+        for source, target, port in product(EVERYONE, EVERYONE, PORTS)
+        if source != target
+        and "gadget" in {source, target}
+        and _passes(recording, EVERYONE[source], EVERYONE[target], port)
+    }
+
+
+def test_the_gadgets_metrics_are_read_by_prometheus_and_nothing_else_of_it_by_anybody(recorded: Record) -> None:
+    reached = {flow for flow in _of_the_gadget(recorded("kind")) if flow[1] == "gadget"}
+    assert reached == {("prometheus", "gadget", 2224)}
+    without = {
+        flow for flow in _of_the_gadget(recorded("kind", prometheus=False, grafana=False)) if flow[1] == "gadget"
+    }
+    assert without == {
+        (source, "gadget", 2224) for source in OUTSIDE if source not in {"gadget", "node", "node-local dns"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "registry"),
+    [
+        ({}, 443),
+        ({"gadget": "memleak"}, 5000),
+        ({"gadget": "memleak", "gadgetImage": "registry.example.com:8080/memleak:v1"}, 8080),
+    ],
+)
+def test_the_gadget_reaches_the_api_server_names_and_its_registry(
+    settings: dict[str, object], registry: int, recorded: Record
+) -> None:
+    flows = _of_the_gadget(recorded("kind", nodeNetworks="192.0.2.10/32", **settings))
+    out = {(target, port) for source, target, port in flows if source == "gadget"}
+    assert out >= {("node", 443), ("node", 6443), ("node", 8443), ("dns", 53), ("node", registry)}
+    assert {port for target, port in out if target == "stranger"} == {registry}
+    assert not {target for target, _ in out} & set(PARTS)
 
 
 def test_the_leaker_speaks_to_nobody(recorded: Record) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 
+from infra.pods import THIRD_PARTY_USER
+from infra.service_env import SERVICE_USER
 from tests.infra.cases import ALL, IN_CLUSTER, MIRROR, PASSWORD, Case
-from tests.support.recording import SECRET_SIGNATURE, text_of
+from tests.support.recording import ROOT, SECRET_SIGNATURE, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,9 +99,11 @@ def test_pods_run_as_restricted_as_the_namespace_demands(case: Case, recorded: R
         profile = "privileged" if namespace.object_name == "gadget" else "restricted"
         for mode in ("enforce", "audit", "warn"):
             assert namespace.inputs["metadata"]["labels"][f"pod-security.kubernetes.io/{mode}"] == profile
-    user = {} if case.environment == "openshift" else {"runAsUser": 65534, "runAsGroup": 65534, "fsGroup": 65534}
     for deployment in recording.of_kind("Deployment"):
         pod = _pod(deployment)
+        number = 65534 if deployment.object_name in {"prometheus", "grafana"} else 10001
+        chosen = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), number)
+        user = {} if case.environment == "openshift" else chosen
         assert pod["securityContext"] == {
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -166,7 +170,9 @@ def test_selectors_and_ports_meet_pods(case: Case, recorded: Record) -> None:
                 assert named[port["targetPort"]] == port["port"]
     for policy in recording.of_kind("NetworkPolicy"):
         selector = policy.inputs["spec"]["podSelector"].get("matchLabels", {})
-        assert policy.object_name == "deny-all" or selector == {"app.kubernetes.io/name": policy.object_name}
+        assert policy.object_name in {"deny-all", "gadget"} or selector == {
+            "app.kubernetes.io/name": policy.object_name
+        }
         assert any(selector.items() <= found.items() for found in labels.values())
 
 
@@ -233,6 +239,12 @@ def test_two_runs_declare_the_same(case: Case, recorded: Record, recorded_afresh
     first = recorded(case.environment, **case.settings)
     second = recorded_afresh(case.environment, **case.settings)
     assert first.comparable() == second.comparable()
+
+
+def test_the_image_and_whoever_runs_it_agree_on_the_services_user() -> None:
+    (user,) = re.findall(r"^USER (.*)$", (ROOT / "service" / "Dockerfile").read_text(), re.MULTILINE)
+    assert user == f"{SERVICE_USER}:{SERVICE_USER}"
+    assert SERVICE_USER != THIRD_PARTY_USER
 
 
 def _pod(deployment: Declared) -> dict[str, Any]:

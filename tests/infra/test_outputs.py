@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra import versions
 from tests.infra.cases import ALL
 from tests.infra.conftest import CLUSTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.infra.cases import Case
     from tests.infra.conftest import Record
@@ -122,10 +124,23 @@ def test_the_labs_own_gadget_comes_from_where_pods_can_pull(
     (release,) = recording.of_type("kubernetes:helm.sh/v3:Release")
     oci = release.inputs["values"]["config"]["operator"]["oci"]
     assert oci["verify-image"] is False
-    repository = image.rpartition(":")[0]
-    assert oci["allowed-gadgets"] == ["ghcr.io/inspektor-gadget/gadget/*", f"{repository}*"]
+    assert oci["allowed-gadgets"] == [image], "what nobody signed is this one, and nothing that is named alike"
+    assert "public-keys" not in oci
     insecure = [image.partition("/")[0]] if "docker.io" not in image else None
     assert oci.get("insecure-registries") == insecure
+
+
+def test_a_public_key_has_every_gadget_verified_the_stock_ones_by_their_own(recorded: Record, tmp_path: Path) -> None:
+    subprocess.run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-out", tmp_path / "key"], check=True)
+    made = subprocess.run(
+        ["openssl", "ec", "-in", tmp_path / "key", "-pubout"], capture_output=True, text=True, check=True
+    )
+    (release,) = recorded("kind", gadget="memleak", gadgetPublicKey=made.stdout).of_type(
+        "kubernetes:helm.sh/v3:Release"
+    )
+    oci = release.inputs["values"]["config"]["operator"]["oci"]
+    assert oci["public-keys"] == [versions.GADGET_PUBLIC_KEY, made.stdout]
+    assert not oci.keys() & {"verify-image", "allowed-gadgets"}, "the chart verifies unless it is told not to"
 
 
 def test_stock_gadgets_stay_verified(recorded: Record) -> None:

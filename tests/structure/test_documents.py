@@ -93,7 +93,7 @@ RULES: dict[str, Callable[[list[str]], None]] = {
     "memleak-lab": memleak_lab_has,
     "python3": file_is_there,
     **dict.fromkeys(
-        ("git", "cd", "kubectl", "of_pod", "of_pod()", "minikube", "az", "aws", "docker", "gcloud"), anything
+        ("git", "cd", "kubectl", "of_pod", "of_pod()", "minikube", "az", "aws", "docker", "gcloud", "cosign"), anything
     ),
     **dict.fromkeys(("ig", "flamegraph.pl", "cut", "apt-get", "memleak-bpfcc", "perf"), anything),
     **dict.fromkeys(("for", "do", "done", "cp", "ls", "tail", "mktemp", "}"), anything),

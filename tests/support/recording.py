@@ -122,8 +122,9 @@ class _Cloud(mocks.Mocks):
             repository = state["imageName"].rpartition(":")[0]
             state["repoDigest"] = identity if state.get("skipPush") else f"{repository}@{identity}"
         if args.typ == "docker:index/remoteImage:RemoteImage":
-            digest = hashlib.sha256(state["name"].encode()).hexdigest()
-            state["repoDigest"] = f"{state['name'].rpartition(':')[0]}@sha256:{digest}"
+            name, _, asked = state["name"].partition("@")
+            digest = asked or f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+            state["repoDigest"] = f"{name.rpartition(':')[0]}@{digest}"
         return f"{args.name}-id", state
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], None]:

@@ -18,6 +18,7 @@ from elftools.elf.sections import NoteSection, SymbolTableSection
 from infra import versions
 from infra.commands import DEBUGINFO_FOLDER
 from infra.context import context_files
+from infra.service_env import SERVICE_USER
 from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published, running
 from tests.support.recording import ROOT, record
 
@@ -53,7 +54,8 @@ READ_LEDGER = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:909
 def containers(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> dict[str, dict[str, Any]]:
     """The containers as the program declares them, at a speed at which a test sees the leak."""
     directory = tmp_path_factory.mktemp("program")
-    settings = {"target": "docker", "speed": 60, "baseImage": base_image}
+    # Without a way out the daemon was given its images by their tags.
+    settings = {"digests": False, "target": "docker", "speed": 60, "baseImage": base_image}
     recording = record(settings, kubeconfig=directory / "none", directory=directory)
     return {one.name: one.inputs for one in recording.of_type("docker:index/container:Container")}
 
@@ -101,7 +103,7 @@ def test_the_image_is_small_labelled_and_without_a_compiler(image: str, base_ima
     assert labels["org.opencontainers.image.version"] == image.partition(":")[2]
     assert labels["org.opencontainers.image.base.name"] == base_image
     assert labels["org.opencontainers.image.licenses"] == "MIT"
-    assert built["Config"]["User"] == "10001:10001"
+    assert built["Config"]["User"] == f"{SERVICE_USER}:{SERVICE_USER}"
     with running(image, "--entrypoint", "sleep", command=("600",)) as identity:
         for tool in ("gcc", "cc", "ld", "make"):
             found = docker("exec", identity, "sh", "-c", f"command -v {tool}", check=False)

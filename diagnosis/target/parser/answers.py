@@ -7,9 +7,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from heap_trace import TraceError
+from heap_trace.unwind import ObjectRows
+
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.client import ParserError
-from diagnosis.target.parser.facts import CODE_BYTES, ElfObject, Export, Placement, ReturnedTo, Segment, UnwindFacts
+from diagnosis.target.parser.facts import CODE_BYTES, ElfObject, Export, Placement, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 MAX_SEGMENTS = 256
 MAX_EXPORTS = 1 << 20
 MAX_FRAMES = 64
-MAX_RETURNED_TO = 64
 MAX_FUNCTIONS = 4096
 MAX_EXITS = 5000
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
@@ -87,23 +89,20 @@ def _segments(answer: Message) -> tuple[Segment, ...]:
     )
 
 
-def unwind_facts_of(answer: Message) -> UnwindFacts:
-    """What comes with call frame information, which is the payload: it is text, and read as any text can be.
+def unwind_rows_of(answer: Message) -> tuple[tuple[Segment, ...], ObjectRows | None]:
+    """An object's segments, and its unwind rows, which are the payload; None where it has none.
 
     Raises:
         ParserError: the answer is none.
     """
-    fields = answer.fields
-    return UnwindFacts(
-        segments=_segments(answer),
-        entry=_number(fields.get("entry")),
-        returned_to=tuple(
-            ReturnedTo(
-                _number(_is(dict, each).get("address")), _number(each.get("size")), _is(bool, each.get("is_signal"))
-            )
-            for each in _items(fields.get("returned_to"), MAX_RETURNED_TO)
-        ),
-    )
+    count = _number(answer.fields.get("rows"))
+    segments = _segments(answer)
+    if not count or not segments:
+        return segments, None
+    try:
+        return segments, ObjectRows.unpack(answer.payload, count)
+    except TraceError:
+        raise ParserError("the parser gave a wrong answer", lost=True) from None
 
 
 def placement_of(answer: Message, size: int) -> Placement:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import capstone
 import pycxxfilt
 from elftools.common.exceptions import ELFError
+from heap_trace import TraceError
 from symbolic._lowlevel import ffi
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
@@ -30,6 +31,7 @@ from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.probing import find_symbols, look_at_functions
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
 from diagnosis.target.parser.unwind_facts import read_unwind_facts
+from diagnosis.target.parser.unwind_rows import make_rows
 from diagnosis.target.placement import place
 
 if TYPE_CHECKING:
@@ -218,14 +220,19 @@ class Worker:
         return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
 
     def _cfi(self, message: Message) -> Message:
-        """All call frame information of an object, as symbolic writes it, and what else unwinding needs."""
+        """An object's segments, and the unwind rows of all its call frame information."""
         (descriptor,) = message.descriptors
-        facts = asdict(read_unwind_facts(descriptor))
+        facts = read_unwind_facts(descriptor)
         memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
         text = next(Archive.from_bytes(memory).iter_objects()).make_cficache().open_stream().read(MAX_PAYLOAD + 1)
         if len(text) > MAX_PAYLOAD:
             raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
-        return Message(facts, text)
+        segments = [asdict(segment) for segment in facts.segments]
+        try:
+            rows = make_rows(text, facts) if segments else None
+        except TraceError:
+            rows = None  # more code than a table can hold
+        return Message({"segments": segments, "rows": len(rows) if rows else 0}, rows.pack() if rows else b"")
 
 
 def warm_up() -> None:

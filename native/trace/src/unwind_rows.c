@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Compilers align functions by 16 bytes: a smaller gap is padding, which is never called from, and needs no row. */
 #define PADDING 15
@@ -132,6 +133,66 @@ int unwind_rows_parse(struct unwind_rows **result, const char *text, size_t size
 	}
 	*result = parser.rows;
 	return 0;
+}
+
+size_t unwind_rows_packed_size(const struct unwind_rows *rows)
+{
+	return rows->n_rows * sizeof(*rows->rows) + rows->n_rules * sizeof(*rows->rules);
+}
+
+void unwind_rows_pack(const struct unwind_rows *rows, char *bytes)
+{
+	memcpy(bytes, rows->rows, rows->n_rows * sizeof(*rows->rows));
+	memcpy(bytes + rows->n_rows * sizeof(*rows->rows), rows->rules, rows->n_rules * sizeof(*rows->rules));
+}
+
+/* What the table of a process and the walk by it rely on: rule 0 is none, and holds before and behind all code. */
+static int are_sound(const struct unwind_rows *rows)
+{
+	const struct unwind_rule *none = &rows->rules[0];
+
+	if (none->kind != UNWIND_NONE || none->cfa || none->ra || none->fp)
+		return 0;
+	if (rows->rows[0].address || rows->rows[0].rule || rows->rows[rows->n_rows - 1].rule)
+		return 0;
+	for (size_t i = 0; i < rows->n_rows; i++)
+		if (rows->rows[i].rule >= rows->n_rules || (i && rows->rows[i].address <= rows->rows[i - 1].address))
+			return 0;
+	for (size_t i = 0; i < rows->n_rules; i++)
+		if (rows->rules[i].kind < UNWIND_NONE || rows->rules[i].kind > UNWIND_OTHER)
+			return 0;
+	return 1;
+}
+
+int unwind_rows_unpack(struct unwind_rows **result, const char *bytes, size_t size, size_t n_rows)
+{
+	struct unwind_rows *rows = calloc(1, sizeof(*rows));
+
+	if (!rows)
+		return trace_fail(-ENOMEM, "no memory for unwind rows");
+	if (!n_rows || n_rows > size / sizeof(*rows->rows))
+		goto unsound;
+	size_t of_rows = n_rows * sizeof(*rows->rows), of_rules = size - of_rows;
+
+	if (!of_rules || of_rules % sizeof(*rows->rules) || of_rules / sizeof(*rows->rules) > UNWIND_MAX_RULES)
+		goto unsound;
+	rows->n_rows = n_rows;
+	rows->n_rules = of_rules / sizeof(*rows->rules);
+	rows->rows = malloc(of_rows);
+	rows->rules = malloc(of_rules);
+	if (!rows->rows || !rows->rules) {
+		unwind_rows_free(rows);
+		return trace_fail(-ENOMEM, "no memory for %zu unwind rows", n_rows);
+	}
+	memcpy(rows->rows, bytes, of_rows);
+	memcpy(rows->rules, bytes + of_rows, of_rules);
+	if (!are_sound(rows))
+		goto unsound;
+	*result = rows;
+	return 0;
+unsound:
+	unwind_rows_free(rows);
+	return trace_fail(-EINVAL, "these are no unwind rows");
 }
 
 void unwind_rows_free(struct unwind_rows *rows)

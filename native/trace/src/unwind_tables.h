@@ -31,6 +31,15 @@ int unwind_rows_parse(struct unwind_rows **rows, const char *text, size_t size, 
 		      size_t n_ranges);
 void unwind_rows_free(struct unwind_rows *rows);
 
+/*
+ * The same as bytes of fixed size, from one process of this machine to another: the rows by address, then their rules.
+ * `unwind_rows_unpack` trusts none of them. -EINVAL: they are not of that size, rows are not in order, the first is not
+ * at 0, there is code before the first or behind the last one, or a row or a rule is none that a table can hold.
+ */
+size_t unwind_rows_packed_size(const struct unwind_rows *rows);
+void unwind_rows_pack(const struct unwind_rows *rows, char *bytes);
+int unwind_rows_unpack(struct unwind_rows **rows, const char *bytes, size_t size, size_t n_rows);
+
 /* What they will take in the maps. */
 size_t unwind_rows_count(const struct unwind_rows *rows);
 size_t unwind_rows_chunks(const struct unwind_rows *rows);

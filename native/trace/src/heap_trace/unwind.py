@@ -158,8 +158,31 @@ class ObjectRows:
         ]
         native = ffi.new("struct unwind_range[]", ranges)
         check(lib.unwind_rows_parse(made, ffi.from_buffer(text), len(text), native, len(ranges)))
-        self.native = ffi.gc(made[0], lib.unwind_rows_free)
+        self._own(made[0])
+
+    def _own(self, native: object) -> None:
+        self.native = ffi.gc(native, lib.unwind_rows_free)
         self.chunks = int(lib.unwind_rows_chunks(self.native))
+
+    def pack(self) -> bytes:
+        """The rows, `len` of them, and their rules: bytes of fixed size for another process of this machine."""
+        size = lib.unwind_rows_packed_size(self.native)
+        packed = ffi.new("char[]", size)
+        lib.unwind_rows_pack(self.native, packed)
+        return bytes(ffi.buffer(packed, size))
+
+    @classmethod
+    def unpack(cls, packed: bytes, count: int) -> Self:
+        """``count`` rows and their rules, of a process that is not trusted: nothing is read but numbers.
+
+        Raises:
+            TraceError: they are none, or there is no memory.
+        """
+        made = ffi.new("struct unwind_rows **")
+        check(lib.unwind_rows_unpack(made, ffi.from_buffer(packed), len(packed), count))
+        rows = cls.__new__(cls)
+        rows._own(made[0])  # noqa: SLF001 - its own class's
+        return rows
 
     def __len__(self) -> int:
         return int(lib.unwind_rows_count(self.native))
