@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 READ_SECONDS = 5.0
 POLL_SECONDS = 0.005
 
-# The file that a program maps, as scenarios/ledger.h declares it: a header, then a ring of idle intervals.
+# The file that a program maps, as scenarios/service.c declares it: a header, then a ring of idle intervals.
 _HEADER = struct.Struct("<8Q")
 _SEQUENCE = struct.Struct("<Q")
 _INTERVAL = struct.Struct("<4Q")

@@ -45,7 +45,7 @@ PODS = 10
 COMPILE_SECONDS = 120.0
 
 # What every program shares, the sources that are extensions of Python, and the script that runs these.
-_COMMON = ("ledger.c", "ledger.h")
+_COMMON = ("service.c", "service.h")
 _MODULES = frozenset({"quotes.c"})
 SCRIPT = f"{NEUTRAL_NAME}.py"
 
@@ -100,7 +100,7 @@ _ALL = (
     Scenario(CATALOG_CACHE, 1, "leak", "catalog_cache_insert", "catalog_cache_refresh", "", "heap"),
     Scenario("error-path", 1, "leak", "order_parse", "order_accept", "orders.c", "heap"),
     Scenario("append-only-index", 2, "leak", "postings_append", "index_add", "search.c", "heap"),
-    Scenario("reference-counts", 3, "leak", "quote_render", "", "quotes.c", "heap"),
+    Scenario("reference-counts", 3, "leak", "quote_new", "quotes_update", "quotes.c", "heap"),
     Scenario("warm-cache", 2, "no leak", "", "", "sessions.c", "heap"),
     Scenario("fragmentation", 3, "no leak", "", "", "reports.c", "allocator"),
     Scenario("unjoined-threads", 2, "growing", "mail_start", "", "mailer.c", "stacks"),
@@ -144,7 +144,7 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES) -> list[str
     _own(scenario)
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / NEUTRAL_NAME
-    inputs = [str(sources / scenario.source), str(sources / "ledger.c")]
+    inputs = [str(sources / scenario.source), str(sources / "service.c")]
     flags = [*FLAGS, f"-ffile-prefix-map={sources}=."]
     if not _is_module(scenario):
         _run(["cc", *flags, *inputs, "-o", str(program)], "gcc libc6-dev")
