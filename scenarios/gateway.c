@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS_PER_SECOND 25
+#define ROUNDS_PER_SECOND 20
 #define CLIENTS_PER_ROUND 8
-#define BUFFER_BYTES 16000
+#define BUFFER_BYTES 8000
 
 enum ending { GOODBYE, HUNG_UP };
 

@@ -31,7 +31,7 @@ KEEP_FRAME static void mail_start(void)
 
 	if (pthread_create(&thread, &attributes, mail_send, NULL))
 		service_out_of_memory();
-	ledger_taken(STACK_BYTES);
+	ledger_taken(STACK_BYTES); /* until the thread is joined, or ends detached */
 	KEEP_CALL();
 }
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS_PER_SECOND 100
-#define ORDERS_PER_ROUND 8
+#define ROUNDS_PER_SECOND 20
+#define ORDERS_PER_ROUND 40
 #define NOTE_BYTES 2000
 #define MOST_ITEMS 7
 

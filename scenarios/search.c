@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EDITS_PER_SECOND 100
+#define ROUNDS_PER_SECOND 20
+#define EDITS_PER_ROUND 5
 #define DOCUMENTS 256
 #define WORDS 64
 #define WORDS_PER_DOCUMENT 16
-#define POSTINGS_PER_STEP 32
+#define POSTINGS_PER_STEP 16
 
 struct posting {
 	uint32_t document, version;
@@ -45,31 +46,36 @@ KEEP_FRAME static void postings_append(struct postings *postings, const struct p
 	KEEP_CALL();
 }
 
+/* A document keeps its words. */
+static struct postings *word_of(uint32_t document, uint32_t position)
+{
+	return &words[(document * 2654435761U >> position) % WORDS];
+}
+
 KEEP_FRAME static void index_add(uint32_t document, uint32_t version)
 {
 	struct posting posting = {.document = document, .version = version};
 
 	memset(posting.excerpt, 'e', sizeof(posting.excerpt));
-	/* A document keeps its words: every fourth one, from its number on. */
-	for (uint32_t word = 0; word < WORDS_PER_DOCUMENT; word++) {
-		struct postings *postings = &words[(document + word * (WORDS / WORDS_PER_DOCUMENT)) % WORDS];
-
-		postings_append(postings, &posting);
-	}
+	for (uint32_t position = 0; position < WORDS_PER_DOCUMENT; position++)
+		postings_append(word_of(document, position), &posting);
 	KEEP_CALL();
 }
 
 int main(int argc, char **argv)
 {
-	/* What the documents need: a posting for each word of each, with the same number for all words. */
-	const size_t needed = (size_t)DOCUMENTS * WORDS_PER_DOCUMENT * sizeof(struct posting);
+	size_t needed = 0;
 
 	service_open(argc, argv);
 	for (uint32_t document = 0; document < DOCUMENTS; document++)
 		index_add(document, 1);
-	for (uint32_t edit = 0;; edit++) {
-		service_wait(EDITS_PER_SECOND);
-		index_add(edit % DOCUMENTS, 2 + edit / DOCUMENTS);
+	/* As many documents as now, with as many words: the index needs no more than this later on. */
+	for (int word = 0; word < WORDS; word++)
+		needed += words[word].size * sizeof(struct posting);
+	for (uint32_t edits = 0;;) {
+		service_wait(ROUNDS_PER_SECOND);
+		for (int i = 0; i < EDITS_PER_ROUND; i++, edits++)
+			index_add(edits % DOCUMENTS, 2 + edits / DOCUMENTS);
 		service_done(needed, WORDS, 1);
 	}
 }

@@ -33,7 +33,7 @@ struct ledger {
 
 static struct ledger *ledger;
 static double speed;
-static uint64_t held_blocks;
+static int64_t held_bytes, held_blocks; /* below 0 where something was freed twice */
 static uint64_t due_ns;
 
 static uint64_t now_ns(void)
@@ -78,11 +78,16 @@ void service_wait(unsigned per_second)
 	atomic_fetch_add(&ledger->sequence, 1);
 }
 
+static uint64_t not_below_0(int64_t count)
+{
+	return count > 0 ? (uint64_t)count : 0;
+}
+
 void service_done(size_t in_use_bytes, size_t in_use_blocks, int settled)
 {
-	/* Less is held than is in use where something was freed too early: nothing leaked then. */
-	ledger->leaked = ledger->held > in_use_bytes ? ledger->held - in_use_bytes : 0;
-	ledger->blocks = held_blocks > in_use_blocks ? held_blocks - in_use_blocks : 0;
+	ledger->held = not_below_0(held_bytes);
+	ledger->leaked = not_below_0(held_bytes - (int64_t)in_use_bytes);
+	ledger->blocks = not_below_0(held_blocks - (int64_t)in_use_blocks);
 	ledger->rounds++;
 	ledger->settled = (uint64_t)settled;
 	ledger->idle[ledger->n_idle % IDLE_KEPT] = (struct idle){
@@ -96,13 +101,13 @@ void service_done(size_t in_use_bytes, size_t in_use_blocks, int settled)
 
 void ledger_taken(size_t bytes)
 {
-	ledger->held += bytes;
+	held_bytes += (int64_t)bytes;
 	held_blocks++;
 }
 
 void ledger_freed(size_t bytes)
 {
-	ledger->held -= bytes;
+	held_bytes -= (int64_t)bytes;
 	held_blocks--;
 }
 

@@ -10,7 +10,8 @@
  *		service_done(in_use, blocks, 1);    // what of it the service still needs
  *	}
  *
- * What is held and not in use is what leaked. One thread calls these functions.
+ * What is held and not in use is what leaked. One thread at a time calls these functions. A change of the source keeps
+ * `ledger_taken` and `ledger_freed` beside what they count, or the ledger is wrong from then on.
  */
 #pragma once
 

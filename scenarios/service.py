@@ -5,7 +5,7 @@ import sys
 
 import quotes
 
-ROUNDS_PER_SECOND = 50
+ROUNDS_PER_SECOND = 20
 SYMBOLS = ("ASH", "BRS", "CLY", "COP", "GLS", "IRN", "LIN", "OAK")
 
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS_PER_SECOND 100
-#define USERS_PER_ROUND 4
+#define ROUNDS_PER_SECOND 20
+#define USERS_PER_ROUND 20
 #define SESSIONS 3000
 #define CART_BYTES 8000
 
