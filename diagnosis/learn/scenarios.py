@@ -56,7 +56,6 @@ FLAGS = (
     "-g",
     "-Wall",
     "-Wextra",
-    "-Werror",
     "-fno-omit-frame-pointer",
     "-fno-optimize-sibling-calls",
     "-pthread",
@@ -135,8 +134,14 @@ def apply_fix(scenario: Scenario, sources: Path) -> None:
     _run(["patch", "--batch", "--forward", "-p1", "-d", str(sources), "-i", str(scenario.fix)], "patch")
 
 
-def build(scenario: Scenario, folder: Path, sources: Path = SOURCES) -> list[str]:
+def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags: Sequence[str] = ()) -> list[str]:
     """Compile a scenario's program into ``folder``; returns the command that runs it there, without its arguments.
+
+    Args:
+        scenario: which.
+        folder: where to.
+        sources: what it is built from: the shipped sources, or an edited copy of them.
+        extra_flags: of the compiler.
 
     Raises:
         LabError: the compiler is missing, or does not take the source: the text holds what it said.
@@ -145,9 +150,10 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES) -> list[str
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / NEUTRAL_NAME
     inputs = [str(sources / scenario.source), str(sources / "service.c")]
-    flags = [*FLAGS, f"-ffile-prefix-map={sources}=."]
+    flags = [*FLAGS, *extra_flags, f"-ffile-prefix-map={sources}=."]
     if not _is_module(scenario):
         _run(["cc", *flags, *inputs, "-o", str(program)], "gcc libc6-dev")
+        program.chmod(0o755)  # whatever the umask is: another user runs it
         return [str(program)]
     include = sysconfig.get_path("include")
     module = folder / f"{Path(scenario.source).stem}.so"
@@ -157,10 +163,20 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES) -> list[str
     )
     script = folder / SCRIPT
     shutil.copyfile(sources / SCRIPT, script)
+    module.chmod(0o755)
+    script.chmod(0o644)
     return [sys.executable, str(script)]
 
 
-def start(scenario: Scenario, folder: Path, speed: float = 1.0, sources: Path = SOURCES) -> Running:
+def start(
+    scenario: Scenario,
+    folder: Path,
+    speed: float = 1.0,
+    sources: Path = SOURCES,
+    *,
+    pods: int = PODS,
+    seed: int | None = None,
+) -> Running:
     """Build a scenario and start it as the unprivileged user, at ``speed`` times its own pace.
 
     Args:
@@ -168,13 +184,16 @@ def start(scenario: Scenario, folder: Path, speed: float = 1.0, sources: Path = 
         folder: a working folder: the program, its ledger. What is in it already is overwritten.
         speed: above 0.
         sources: what it is built from: the shipped sources, or an edited copy of them.
+        pods: how many, of a scenario of several equal services.
+        seed: which of them leaks: the same for the same seed.
 
     Raises:
         LabError: it cannot be built or does not start.
     """
+    folder = folder.resolve()
     command = build(scenario, folder, sources)
-    count = PODS if scenario.kind == "pods" else 1
-    selected = random.randrange(count) if count > 1 else 0  # noqa: S311 - which pod leaks
+    count = pods if scenario.kind == "pods" else 1
+    selected = random.Random(seed).randrange(count)  # noqa: S311 - which pod leaks
     return Running(command, folder, speed, count, selected)
 
 
