@@ -1,0 +1,224 @@
+"""The scenarios: small services, each with growth of its own kind, to be told apart by what `trace` says of them.
+
+Each is a program in ``scenarios/`` that counts itself what it holds and what it leaked, in a file that it maps. Neither
+its name, nor its arguments, environment or folder say which scenario it is.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.child import PROJECT
+from diagnosis.learn.running import Ledger, Running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "SCENARIOS",
+    "Ledger",
+    "Running",
+    "Scenario",
+    "apply_fix",
+    "build",
+    "choose",
+    "copy_sources",
+    "start",
+]
+
+SOURCES = PROJECT / "scenarios"
+FIXES = SOURCES / "fixes"
+
+# What every scenario's program is called where it runs.
+NEUTRAL_NAME = "service"
+
+PODS = 10
+
+COMPILE_SECONDS = 120.0
+
+# What every program shares, the sources that are extensions of Python, and the script that runs these.
+_COMMON = ("service.c", "service.h")
+_MODULES = frozenset({"quotes.c"})
+SCRIPT = f"{NEUTRAL_NAME}.py"
+
+# As native/leak is compiled: names, lines and frames for every tool.
+FLAGS = (
+    "-std=gnu17",
+    "-O2",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-fno-omit-frame-pointer",
+    "-fno-optimize-sibling-calls",
+    "-pthread",
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario, and what `trace` must answer.
+
+    Attributes:
+        name: what it is called in the catalog and the messages.
+        difficulty: 1 to 3.
+        answer: the verdict's value: leak, growing or no leak.
+        function: the function to name; "" where there is none.
+        caller: who calls it; "" where there is none, or it does not matter.
+        source: the file to fix, relative to scenarios/; "" for the lab's own service.
+        kind: heap, stacks, shared, mappings, allocator or pods.
+        trace_options: what `trace` needs beside --pid.
+    """
+
+    name: str
+    difficulty: int
+    answer: str
+    function: str
+    caller: str
+    source: str
+    kind: str
+    trace_options: tuple[str, ...] = ("--duration", "8s")
+
+    @property
+    def fix(self) -> Path | None:
+        """The patch that ends the leak; None where there is none to end, and for the lab's own service."""
+        path = FIXES / f"{self.name}.patch"
+        return path if path.exists() else None
+
+
+CATALOG_CACHE = "catalog-cache"
+
+_ALL = (
+    Scenario(CATALOG_CACHE, 1, "leak", "catalog_cache_insert", "catalog_cache_refresh", "", "heap"),
+    Scenario("error-path", 1, "leak", "order_parse", "order_accept", "orders.c", "heap"),
+    Scenario("append-only-index", 2, "leak", "postings_append", "index_add", "search.c", "heap"),
+    Scenario("reference-counts", 3, "leak", "quote_new", "quotes_update", "quotes.c", "heap"),
+    Scenario("warm-cache", 2, "no leak", "", "", "sessions.c", "heap"),
+    Scenario("fragmentation", 3, "no leak", "", "", "reports.c", "allocator"),
+    Scenario("unjoined-threads", 2, "growing", "mail_start", "", "mailer.c", "stacks"),
+    Scenario("shared-memory", 3, "growing", "frame_share", "", "frames.c", "shared"),
+    Scenario("ten-pods", 2, "leak", "client_open", "gateway_accept", "gateway.c", "pods"),
+)
+SCENARIOS: dict[str, Scenario] = {each.name: each for each in _ALL}
+
+
+def choose(seed: int | None = None) -> Scenario:
+    """One of the scenarios at random: the same for the same seed."""
+    return random.Random(seed).choice(_ALL)  # noqa: S311 - a choice of exercise
+
+
+def copy_sources(scenario: Scenario, folder: Path) -> Path:
+    """Copy what a scenario is built from into ``folder``, to be edited there; returns the file to fix."""
+    _own(scenario)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _needed(scenario):
+        shutil.copyfile(SOURCES / name, folder / name)
+    return folder / scenario.source
+
+
+def apply_fix(scenario: Scenario, sources: Path) -> None:
+    """Apply the scenario's patch to a copy of its sources.
+
+    Raises:
+        LabError: there is no patch, or it does not fit what was edited.
+    """
+    if scenario.fix is None:
+        raise LabError("this scenario has nothing to fix", "it does not leak")
+    _run(["patch", "--batch", "--forward", "-p1", "-d", str(sources), "-i", str(scenario.fix)], "patch")
+
+
+def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags: Sequence[str] = ()) -> list[str]:
+    """Compile a scenario's program into ``folder``; returns the command that runs it there, without its arguments.
+
+    Args:
+        scenario: which.
+        folder: where to.
+        sources: what it is built from: the shipped sources, or an edited copy of them.
+        extra_flags: of the compiler.
+
+    Raises:
+        LabError: the compiler is missing, or does not take the source: the text holds what it said.
+    """
+    _own(scenario)
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / NEUTRAL_NAME
+    inputs = [str(sources / scenario.source), str(sources / "service.c")]
+    flags = [*FLAGS, *extra_flags, f"-ffile-prefix-map={sources}=."]
+    if not _is_module(scenario):
+        _run(["cc", *flags, *inputs, "-o", str(program)], "gcc libc6-dev")
+        program.chmod(0o755)  # whatever the umask is: another user runs it
+        return [str(program)]
+    include = sysconfig.get_path("include")
+    module = folder / f"{Path(scenario.source).stem}.so"
+    # The interpreter's headers are not held to this project's warnings.
+    _run(
+        ["cc", *flags, "-fPIC", "-shared", "-isystem", include, *inputs, "-o", str(module)], "gcc libc6-dev python3-dev"
+    )
+    script = folder / SCRIPT
+    shutil.copyfile(sources / SCRIPT, script)
+    module.chmod(0o755)
+    script.chmod(0o644)
+    return [sys.executable, str(script)]
+
+
+def start(
+    scenario: Scenario,
+    folder: Path,
+    speed: float = 1.0,
+    sources: Path = SOURCES,
+    *,
+    pods: int = PODS,
+    seed: int | None = None,
+) -> Running:
+    """Build a scenario and start it as the unprivileged user, at ``speed`` times its own pace.
+
+    Args:
+        scenario: which.
+        folder: a working folder: the program, its ledger. What is in it already is overwritten.
+        speed: above 0.
+        sources: what it is built from: the shipped sources, or an edited copy of them.
+        pods: how many, of a scenario of several equal services.
+        seed: which of them leaks: the same for the same seed.
+
+    Raises:
+        LabError: it cannot be built or does not start.
+    """
+    folder = folder.resolve()
+    command = build(scenario, folder, sources)
+    count = pods if scenario.kind == "pods" else 1
+    selected = random.Random(seed).randrange(count)  # noqa: S311 - which pod leaks
+    return Running(command, folder, speed, count, selected)
+
+
+# --- parts ---
+
+
+def _is_module(scenario: Scenario) -> bool:
+    return scenario.source in _MODULES
+
+
+def _needed(scenario: Scenario) -> tuple[str, ...]:
+    return (scenario.source, *_COMMON, *([SCRIPT] if _is_module(scenario) else []))
+
+
+def _own(scenario: Scenario) -> None:
+    if not scenario.source:
+        raise ValueError(f"{scenario.name} is the lab's own service: memleak-lab run starts it")
+
+
+def _run(command: Sequence[str], packages: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_SECONDS)
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]} is not installed", f"sudo apt-get install {packages}") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{command[0]} did not end in {COMPILE_SECONDS:g} s", "try it again") from error
+    if done.returncode:
+        raise LabError(f"{command[0]} does not take the source", (done.stderr or done.stdout).strip())
