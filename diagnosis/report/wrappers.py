@@ -85,6 +85,9 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 
+# What calls C for Python's ctypes and cffi.
+_RUNTIME_OF_PYTHON = re.compile(r"libffi[.-]")
+
 # Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0.
 _CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\])+$")
 
@@ -107,9 +110,15 @@ def takes_for_its_caller(frame: Frame) -> bool:
 
 
 def first_own(frames: Sequence[Frame]) -> int:
-    """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such."""
+    """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such.
+
+    Where Python functions are named, the interpreter itself takes memory on their behalf.
+    """
+    runs_python = any(frame.python for frame in frames)
     for i, frame in enumerate(frames):
-        if not takes_for_its_caller(frame):
+        if runs_python and (frame.interpreter or _RUNTIME_OF_PYTHON.match(frame.module)):
+            continue
+        if frame.python or not takes_for_its_caller(frame):
             # A program that begins without a function of its own has nothing that can be changed.
             return 0 if frame.function == "_start" else i
     return 0
