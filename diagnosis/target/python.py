@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from heap_trace.python import NOWHERE, PythonFrames
@@ -19,7 +19,9 @@ from diagnosis.target.objects import find_symbols, read_object, shared_parser
 from diagnosis.target.unwinding import Layout
 
 if TYPE_CHECKING:
-    from diagnosis.target.mapping import Mapping
+    from collections.abc import Mapping
+
+    from diagnosis.target.mapping import Mapping as MappedFile
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.process import Process
 
@@ -98,12 +100,12 @@ def find_python(process: Process, parser: Parser | None = None) -> FoundPython:
     return FoundPython(reason=reason)
 
 
-def _candidates(process: Process) -> list[Mapping]:
+def _candidates(process: Process) -> list[MappedFile]:
     files = {each.file: each for each in reversed(process.code_maps()) if each.path.startswith("/")}
     return [each for each in files.values() if _INTERPRETER.fullmatch(each.name)]
 
 
-def _in_file(process: Process, mapping: Mapping, parser: Parser) -> FoundPython:
+def _in_file(process: Process, mapping: MappedFile, parser: Parser) -> FoundPython:
     path = process.open_path(mapping)
     symbols = find_symbols(path, (), (RUNTIME, VERSION), parser).variables
     if RUNTIME not in symbols:  # a launcher whose interpreter is a library, or a static build without exports
@@ -129,28 +131,34 @@ def _in_file(process: Process, mapping: Mapping, parser: Parser) -> FoundPython:
 def _by_version(process: Process, memory: int, runtime: int, version: int | None) -> FoundPython:
     if version is None:
         return FoundPython(reason=f"this Python is older than 3.11: frames of {SUPPORTED} are known")
-    major, minor = version >> 24 & 0xFF, version >> 16 & 0xFF
-    name = f"{major}.{minor}.{version >> 8 & 0xFF}"
-    if (major, minor) in _TABLE:
-        frames, code = _TABLE[major, minor]
-        found = Interpreter(name, _at(frames, runtime), code)
-    elif (major, minor) in _PUBLISHED:
-        names = _PUBLISHED[major, minor]
+    minor = version >> 24 & 0xFF, version >> 16 & 0xFF
+    name = f"{minor[0]}.{minor[1]}.{version >> 8 & 0xFF}"
+    if minor in _TABLE:
+        frames, code = _TABLE[minor]
+        found = FoundPython(Interpreter(name, replace(frames, runtime=runtime), code))
+    elif minor in _PUBLISHED:
+        names = _PUBLISHED[minor]
         published = read_memory(memory, runtime, len(COOKIE) + 8 * len(names))
         values = dict(zip(names, struct.unpack_from(f"={len(names)}Q", published, len(COOKIE)), strict=True))
-        if published[: len(COOKIE)] != COOKIE or values["version"] >> 16 != version >> 16:
-            return FoundPython(reason=f"this Python {name} publishes no offsets")
-        if values["free_threaded"]:
-            return FoundPython(reason=f"this Python {name} is built without the interpreter's lock")
-        offsets = [each for field, each in values.items() if field != "version"]
-        if max(offsets) > MAX_OFFSET or max(values[each] for each in _IN_A_FRAME) > MAX_IN_A_FRAME:
-            return FoundPython(reason=f"this Python {name} publishes offsets that cannot be")
-        found = _published(name, runtime, values)
+        refusal = _refusal(published, values, version)
+        found = FoundPython(reason=f"this Python {name} {refusal}") if refusal else _published(name, runtime, values)
     else:
-        return FoundPython(reason=f"this is Python {name}: frames of {SUPPORTED} are known")
-    if not _holds(process, memory, found.frames):
+        found = FoundPython(reason=f"this is Python {name}: frames of {SUPPORTED} are known")
+    if found.interpreter and not _holds(process, memory, found.interpreter.frames):
         return FoundPython(reason=f"this Python {name} has its threads elsewhere: it is built in another way")
-    return FoundPython(found)
+    return found
+
+
+def _refusal(published: bytes, values: Mapping[str, int], version: int) -> str:
+    """Why published offsets cannot be used; "" where they can."""
+    if not published.startswith(COOKIE) or values["version"] >> 16 != version >> 16:
+        return "publishes no offsets"
+    if values["free_threaded"]:
+        return "is built without the interpreter's lock"
+    offsets = [each for field, each in values.items() if field != "version"]
+    if max(offsets) > MAX_OFFSET or max(values[each] for each in _IN_A_FRAME) > MAX_IN_A_FRAME:
+        return "publishes offsets that cannot be"
+    return ""
 
 
 def _holds(process: Process, memory: int, frames: PythonFrames) -> bool:
@@ -191,11 +199,7 @@ def _word(memory: int, address: int) -> int:
     return int(struct.unpack("=Q", read_memory(memory, address, 8))[0])
 
 
-def _at(frames: PythonFrames, runtime: int) -> PythonFrames:
-    return PythonFrames(**{**vars(frames), "runtime": runtime})
-
-
-def _published(version: str, runtime: int, values: dict[str, int]) -> Interpreter:
+def _published(version: str, runtime: int, values: Mapping[str, int]) -> FoundPython:
     frames = PythonFrames(
         runtime=runtime,
         interpreters=values["runtime.interpreters_head"],
@@ -224,10 +228,10 @@ def _published(version: str, runtime: int, values: dict[str, int]) -> Interprete
         bytes_length=values["bytes.ob_size"],
         bytes_start=values["bytes.ob_sval"],
     )
-    return Interpreter(version, frames, code)
+    return FoundPython(Interpreter(version, frames, code))
 
 
-# From the headers of each version, on 64-bit machines: Include/internal/pycore_{runtime,interp,frame}.h, cpython/code.h.
+# From the headers of each version, on 64-bit machines: pycore_runtime.h, pycore_interp.h, pycore_frame.h, code.h.
 _TABLE = {
     (3, 11): (
         PythonFrames(
@@ -263,7 +267,9 @@ _CODE_FIELDS = (
     " code.localsplusnames code.localspluskinds code.co_code_adaptive"
 )
 _DICT_FIELDS = "dict.size dict.ma_keys dict.ma_values float.size float.ob_fval long.size long.lv_tag long.ob_digit"
-_TEXT_FIELDS = "bytes.size bytes.ob_size bytes.ob_sval unicode.size unicode.state unicode.length unicode.asciiobject_size"
+_TEXT_FIELDS = (
+    "bytes.size bytes.ob_size bytes.ob_sval unicode.size unicode.state unicode.length unicode.asciiobject_size"
+)
 _STATE_FIELDS = (
     "interpreter.gc interpreter.imports_modules interpreter.sysdict interpreter.builtins interpreter.ceval_gil"
     " interpreter.gil interpreter.gil_enabled interpreter.gil_locked interpreter.gil_holder"
@@ -279,7 +285,7 @@ _PUBLISHED = {
         f" {_OBJECT_FIELDS} {_DICT_FIELDS} {_TEXT_FIELDS}"
     ).split(),
     (3, 14): (
-        f"{_HEAD} interpreter.threads_main {_STATE_FIELDS} interpreter.code_object_generation interpreter.tlbc_generation"
+        f"{_HEAD} interpreter.threads_main {_STATE_FIELDS} interpreter.code_generation interpreter.tlbc_generation"
         f" {_THREAD_FIELDS} {_FRAME_FIELDS} frame.stackpointer frame.tlbc_index {_CODE_FIELDS} code.co_tlbc"
         f" {_OBJECT_FIELDS} set.size set.used set.table set.mask {_DICT_FIELDS} {_TEXT_FIELDS}"
     ).split(),

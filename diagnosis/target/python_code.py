@@ -79,7 +79,7 @@ class _Code:
 
 
 class CodeReader:
-    """Names the Python functions of one process. To be asked soon: a code object can be freed, and its place used again.
+    """Names the Python functions of one process. To be asked soon: a code object can be freed, and its place reused.
 
     Raises:
         LabError: the process's memory cannot be opened.
@@ -140,10 +140,11 @@ class CodeReader:
     def _head(self, address: int) -> _Head:
         data = read_memory(self._memory, address, self._size)
         layout = self._layout
-        pointers = (
-            int(struct.unpack_from("=Q", data, at)[0]) for at in (layout.qualname, layout.filename, layout.linetable)
-        )
-        return _Head(*pointers, first_line=int(struct.unpack_from("=i", data, layout.first_line)[0]))
+        (qualname,) = struct.unpack_from("=Q", data, layout.qualname)
+        (filename,) = struct.unpack_from("=Q", data, layout.filename)
+        (linetable,) = struct.unpack_from("=Q", data, layout.linetable)
+        (first_line,) = struct.unpack_from("=i", data, layout.first_line)
+        return _Head(qualname, filename, linetable, first_line)
 
     def _read_code(self, head: _Head) -> _Code:
         function = safe_text(self._text(head.qualname)) or UNKNOWN

@@ -58,7 +58,7 @@ PYTHON = "[python]"
 
 
 def _runs(python: Sequence[PythonFrame]) -> Iterator[tuple[PythonFrame, ...]]:
-    """What each native frame of the interpreter runs, innermost first. The last one is not whole where frames were cut."""
+    """What each native frame of the interpreter runs, innermost first. The last is not whole where frames were cut."""
     run: list[PythonFrame] = []
     for frame in python:
         run.append(frame)

@@ -14,8 +14,8 @@ from diagnosis.target.start import START_FUNCTIONS
 class Frame:
     """One frame. ``function``, ``file`` are "" and ``line`` is 0 where the object does not say.
 
-    ``python`` is True for a Python function, whose module is the interpreter that ran it; ``interpreter`` for native code
-    of the interpreter and of the extensions that come with it.
+    ``python`` is True for a Python function, whose module is the interpreter that ran it; ``interpreter`` for native
+    code of the interpreter and of the extensions that come with it.
     """
 
     function: str

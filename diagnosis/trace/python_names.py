@@ -28,7 +28,9 @@ class PythonNames:
     def __init__(self, process: Process) -> None:
         found = find_python(process)
         self.frames: PythonFrames = found.interpreter.frames if found.interpreter else NO_PYTHON
-        self.notes = (f"Python functions are not named: {found.reason}.",) if found.reason else ()
+        self.notes: tuple[str, ...] = ()
+        if found.reason:
+            self.notes = (f"Python functions are not named: {found.reason}.",)
         self._reader = CodeReader(process, found.interpreter.code) if found.interpreter else None
         self._named: dict[int, PythonStack] = {}
 

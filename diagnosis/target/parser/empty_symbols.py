@@ -1,7 +1,7 @@
 """Takes names away that stand for no code, where another function's code lies.
 
 GCC puts the unlikely parts of functions together, and some of them come out empty: NAME.cold, of size 0, at the address
-of the next function's part. symbolic names a function by the symbol at its lowest address, so the whole of that function
+of the next function's part. symbolic names a function by the symbol at its lowest address, so that all of this function
 would have the wrong name: the interpreter of Python 3.12 is ast2obj_expr.cold then.
 """
 
