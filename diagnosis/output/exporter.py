@@ -134,7 +134,9 @@ class TraceCollector(Collector):
 
     def _site(self, stack: int) -> tuple[str, str, str]:
         if stack not in self._sites:
-            frames = self._symbolizer.symbolize(self._tracer.frames(stack)).frames
+            tracer = self._tracer
+            found = self._symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack), tracer.python(stack))
+            frames = found.frames
             site = (*call_site(frames), frames[first_own(frames)].module if frames else "")
             if site not in self._shown and len(self._shown) >= MAX_SITES:
                 site = OTHER

@@ -193,7 +193,8 @@ def print_top(
     now = tracer.snapshot()
     places: defaultdict[str, Counts] = defaultdict(Counts)
     for stack, counts in now.since(first).items():
-        name = short_name(symbolizer.symbolize(tracer.frames(stack)).frames, 3)
+        found = symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack), tracer.python(stack))
+        name = short_name(found.frames, 3)
         places[name] += counts
     console.print(f"after {format_duration(now.seconds - first.seconds)}:", style="bold", highlight=False)
     held = [(name, counts) for name, counts in places.items() if counts.outstanding_bytes > 0]

@@ -128,11 +128,14 @@ def build_report(
     """
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
-    symbolized = {stack: symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack)) for stack in changes}
+
+    def symbolize(stack: int) -> SymbolizedStack:
+        return symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack), tracer.python(stack))
+
+    symbolized = {stack: symbolize(stack) for stack in changes}
 
     def site_of(stack: int) -> CallSite:
-        known = symbolized.get(stack)
-        return call_site((known or symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack))).frames)
+        return call_site((symbolized.get(stack) or symbolize(stack)).frames)
 
     truth = ResidentMemory(
         first.resident.total_bytes,

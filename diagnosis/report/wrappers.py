@@ -89,6 +89,9 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 
+# What calls C for Python's ctypes and cffi.
+_FOREIGN_CALLS = re.compile(r"libffi[.-]")
+
 # Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0.
 _CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\])+$")
 
@@ -110,10 +113,21 @@ def takes_for_its_caller(frame: Frame) -> bool:
     return bare in _NAMES or bare.startswith(_PREFIXES) or bool(_FAMILY.search(_last_part(bare)))
 
 
+def runs_for_python(frame: Frame) -> bool:
+    """True where a frame belongs to Python's interpreter, or to the library by which it calls C."""
+    return frame.interpreter or bool(_FOREIGN_CALLS.match(frame.module))
+
+
 def first_own(frames: Sequence[Frame]) -> int:
-    """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such."""
+    """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such.
+
+    Where Python functions are named, the interpreter itself takes memory on their behalf.
+    """
+    runs_python = any(frame.python for frame in frames)
     for i, frame in enumerate(frames):
-        if not takes_for_its_caller(frame):
+        if runs_python and runs_for_python(frame):
+            continue
+        if frame.python or not takes_for_its_caller(frame):
             # A program that begins without a function of its own has nothing that can be changed.
             return 0 if frame.function == "_start" else i
     return 0

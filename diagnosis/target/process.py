@@ -180,6 +180,25 @@ class Process:
             raise _ended(self.pid)
         return maps
 
+    def open_memory(self) -> int:
+        """A descriptor to read the process's memory by: offsets are addresses.
+
+        Raises:
+            LabError: the process has ended or belongs to another user.
+        """
+        try:
+            return os.open(self._memory / "mem", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise LabError(f"the memory of pid {self.pid} cannot be read", "run this command as root") from error
+        except OSError as error:
+            raise _ended(self.pid) from error
+
+    def thread_ids(self) -> frozenset[int]:
+        """The ids of its threads as they know them themselves: in a container others than here."""
+        found = (read_text(task / "status") for task in (self._root / "task").glob("[0-9]*"))
+        lines = (line for text in found for line in text.split("\n") if line.startswith("NSpid:"))
+        return frozenset(int(line.split()[-1]) for line in lines)
+
     def auxiliary(self, kind: int) -> int:
         """One value of the auxiliary vector (getauxval(3)) that the kernel gave the program; 0 where it has none."""
         data = (self._memory / "auxv").read_bytes()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import MAX_FRAMES, Ending
+from heap_trace import Ending
 
 from diagnosis.base.text import safe_text
-from diagnosis.target.libc import is_c_runtime
 from diagnosis.target.mapped_code import MappedCode
 from diagnosis.target.modules import GeneratedCode, MappedFile, follows_call
 from diagnosis.target.objects import shared_parser
 from diagnosis.target.parser.client import Budget
 from diagnosis.target.parser.names import Demangler
+from diagnosis.target.python import is_interpreter
+from diagnosis.target.python_stack import merge
+from diagnosis.target.stack import Frame, SymbolizedStack
 from diagnosis.target.start import START_FUNCTIONS
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.parser.names import Place
     from diagnosis.target.process import Process
+    from diagnosis.target.python_code import PythonStack
+
+__all__ = ["Frame", "SymbolizedStack", "Symbolizer"]
 
 # Where distributions put the debug information that they strip from a library, by its build id.
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
@@ -40,52 +45,6 @@ ANONYMOUS = "[anonymous]"
 # Held open at a time: a process's limit is often 1,024. Programs have some dozens, the largest some hundreds.
 MAX_FILES = 512
 MAX_PATH = 4_096
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame. ``function``, ``file`` are "" and ``line`` is 0 where the object does not say."""
-
-    function: str
-    module: str
-    file: str
-    line: int
-    offset: int
-
-    @property
-    def name(self) -> str:
-        """The function, or the module and the offset of the return address in its file."""
-        return self.function or f"{self.module or 'unknown'}+{self.offset:#x}"
-
-
-@dataclass(frozen=True)
-class SymbolizedStack:
-    """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken.
-
-    ``ending`` is what the walk itself says of its end: by frame pointers it does not know.
-    """
-
-    frames: tuple[Frame, ...]
-    broken: bool
-    depth: int
-    ending: Ending = Ending.UNKNOWN
-
-    @property
-    def too_deep(self) -> bool:
-        """True where there was no room for the outermost frames."""
-        return self.ending is Ending.TOO_DEEP or (self.depth >= MAX_FRAMES and self.ending is not Ending.START)
-
-    @property
-    def cut_short(self) -> bool:
-        """True where frames are missing before the code that starts a thread, and not for want of room."""
-        if self.ending is not Ending.UNKNOWN:
-            return self.ending not in (Ending.START, Ending.TOO_DEEP)
-        if self.broken or len(self.frames) < 2:
-            return True
-        if self.too_deep:
-            return False
-        outermost = self.frames[-1]
-        return not (outermost.function in START_FUNCTIONS or is_c_runtime(outermost.module))
 
 
 class Symbolizer:
@@ -113,6 +72,8 @@ class Symbolizer:
         self._demangler = Demangler(self._parser, self._budget)
         # Addresses of generated code without a name: its compiler may write one yet.
         self._unnamed: set[int] = set()
+        # Stacks whose Python functions were found, but not where they belong.
+        self._misfits = 0
 
     def refresh(self) -> None:
         """Read what is mapped now. Files that were mapped before stay known: their addresses are in earlier stacks."""
@@ -155,10 +116,14 @@ class Symbolizer:
             found = {file.label: file.lost for file in self._files.values() if file.lost}
             if self._generated.lost:
                 found["the perf map"] = self._generated.lost
+            if self._misfits:
+                found["Python"] = f"in {self._misfits} stacks its functions did not match the native frames"
             return found
 
-    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
-        """A stack of return addresses, innermost first, that ended so.
+    def symbolize(
+        self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN, python: PythonStack | None = None
+    ) -> SymbolizedStack:
+        """A stack of return addresses, innermost first, that ended so, and with these Python functions.
 
         Unwinding by frame pointers is wrong in code that was built without them: it then takes whatever the frame
         register held for a frame. An address where no code is mapped shows that, and the stack is cut there: it is
@@ -167,13 +132,22 @@ class Symbolizer:
         with self._lock:
             self._look_up(addresses)
             frames: list[Frame] = []
+            broken = not addresses
             for i, address in enumerate(addresses):
                 found = self._known[address]
                 if not found:
-                    whole = bool(frames) and self._starts(addresses[i - 1], frames[-1])
-                    return SymbolizedStack(tuple(frames), broken=not whole, depth=len(addresses), ending=ending)
+                    broken = not (frames and self._starts(addresses[i - 1], frames[-1]))
+                    break
                 frames += found
-            return SymbolizedStack(tuple(frames), broken=not addresses, depth=len(addresses), ending=ending)
+            stack = SymbolizedStack(tuple(frames), broken=broken, depth=len(addresses), ending=ending)
+            return self._with_python(stack, python) if python else stack
+
+    def _with_python(self, stack: SymbolizedStack, python: PythonStack) -> SymbolizedStack:
+        merged = merge(stack, python)
+        if merged is None:
+            self._misfits += 1
+            return stack
+        return replace(stack, frames=merged)
 
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
         """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.
@@ -224,8 +198,11 @@ class Symbolizer:
         for file, members in files.items():
             offsets = [_offset(mapping, address) for mapping, address in members]
             places = file.places(offsets)
-            for (_, address), offset, found in zip(members, offsets, self._named(places), strict=True):
-                self._known[address] = [replace(frame, module=file.name, offset=offset) for frame in found]
+            for (mapping, address), offset, found in zip(members, offsets, self._named(places), strict=True):
+                part = is_interpreter(mapping.path)
+                self._known[address] = [
+                    replace(frame, module=file.name, offset=offset, interpreter=part) for frame in found
+                ]
         if generated:
             places = self._generated.places([address for _, address in generated])
             for (mapping, address), found in zip(generated, self._named(places), strict=True):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.members import Members
     from diagnosis.target.process import Process, Resident
+    from diagnosis.target.python_code import PythonStack
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.snapshot import Snapshot, Survivors
 
@@ -126,14 +127,21 @@ class Group:
         del stack
         return Ending.UNKNOWN
 
+    def python(self, stack: int) -> PythonStack | None:
+        """The Python functions of a stack: they are in what `symbolize` gives."""
+        del stack
+        return None
+
     def unwound(self) -> Unwound:
         """What the programs of those that run have unwound so far."""
         each = [traced.tracer.unwound() for traced in self._roster.traced()]
         return Unwound(*(sum(values) for values in zip((0,) * len(fields(Unwound)), *map(astuple, each), strict=True)))
 
-    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
+    def symbolize(
+        self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN, python: PythonStack | None = None
+    ) -> SymbolizedStack:
         """The stack that `frames` gave."""
-        del ending
+        del ending, python
         return self._roster.names.stack(addresses[0])
 
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:

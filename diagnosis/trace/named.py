@@ -52,7 +52,9 @@ class NamedTracer:
         number = self._known.get(stack)
         if number is None:
             frames = self.tracer.frames(stack)
-            number = self._names.number(self.symbolizer.symbolize(frames, self.tracer.ending(stack)))
+            number = self._names.number(
+                self.symbolizer.symbolize(frames, self.tracer.ending(stack), self.tracer.python(stack))
+            )
             if frames:  # else they may come later
                 self._known[stack] = number
         return number

@@ -29,6 +29,7 @@ from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
+from diagnosis.trace.python_names import PythonNames
 from diagnosis.trace.snapshot import NANOSECONDS, Snapshot, Survivors, since_age, with_mapping
 from diagnosis.trace.trial import endangers_filtered
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.process import Process
+    from diagnosis.target.python_code import PythonStack
     from diagnosis.trace.mapped import MappedRange
 
 # The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames: a busy process fills either
@@ -92,7 +94,8 @@ class Tracer:
         self.process = process
         self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
         self._tables = ProcessTables(process) if tracing.unwind is not UnwindMode.OFF else None
-        self._notes: tuple[str, ...] = ()  # of what this trace cannot do
+        self._python = PythonNames(process)
+        self._notes = self._python.notes  # of what this trace cannot do
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
@@ -100,6 +103,7 @@ class Tracer:
         self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
         _refuse_if_endangered(process)
         with ExitStack() as stack:
+            stack.callback(self._python.close)
             stack.enter_context(raised_priority())
             try:
                 self._trace = stack.enter_context(self._open(tracing))
@@ -143,6 +147,7 @@ class Tracer:
                 count_calls=tracing.max_rate is not None,
                 allow_session=tracing.allow_session and self._attachments.allow_session,
                 unwinding=unwinding,
+                python=self._python.frames,
             )
 
         if self._tables is None:
@@ -175,7 +180,9 @@ class Tracer:
 
     def _read_rings(self) -> None:
         self._mapped.apply(self._trace.mappings())
-        self._stacks.update(self._trace.new_stacks())
+        new = self._trace.new_stacks()
+        self._stacks.update(new)
+        self._python.add(new)
 
     def _stop_draining(self) -> None:
         """After this nothing reads the rings any more."""
@@ -254,6 +261,10 @@ class Tracer:
         if found.ending is Ending.NOT_LOADED and self._tables and not self._tables.was_code(found.frames[-1]):
             return Ending.UNREADABLE  # the address was no return address
         return found.ending
+
+    def python(self, stack: int) -> PythonStack | None:
+        """The Python functions of a stack of a snapshot; None where it has none."""
+        return self._python.of(stack)
 
     def unwound(self) -> Unwound:
         """What the program has unwound so far."""

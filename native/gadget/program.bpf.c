@@ -27,6 +27,7 @@ static void describe_stack(struct pt_regs *ctx, const struct heap_frames *stack)
 
 /* The frames that tell stacks apart here; what is printed comes from Inspektor Gadget's own map, with up to 127. */
 #define HEAP_MAX_FRAMES 24
+#define HEAP_MAX_PYTHON 0
 #define HEAP_MAX_BLOCKS (1 << 18)
 #define HEAP_MAX_STACKS (1 << 14)
 #define HEAP_COUNTERS_FLAGS 0 /* before 6.1 a timer's program may use preallocated maps only */

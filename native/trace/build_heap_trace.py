@@ -17,6 +17,7 @@ def declarations(header: str) -> str:
 
 HEADERS = (
     "heap_trace",
+    "python_frames",
     "unwind",
     "unwind_tables",
     "unwind_loader",
@@ -40,6 +41,7 @@ C_SOURCES = (
 
 ffi = FFI()
 ffi.cdef(declarations("heap_trace.h"))
+ffi.cdef(declarations("python_frames.h"))
 ffi.cdef(declarations("unwind.h"))
 ffi.cdef(declarations("unwind_tables.h"))
 ffi.cdef(declarations("unwind_loader.h"))

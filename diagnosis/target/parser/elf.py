@@ -16,6 +16,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from diagnosis.target.parser.bounded_file import BoundedFile
+from diagnosis.target.parser.empty_symbols import hide_empty_functions
 from diagnosis.target.parser.facts import ElfObject, Export, Segment
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ def copy_sections(descriptor: int, wanted: tuple[str, ...], dropped: tuple[str, 
     for section in sections:
         if section.kind == _SHT_STRTAB and _is_wanted(section, wanted):
             _make_text(copy, section.offset, section.size)
+        if section.kind == _SHT_SYMTAB and _is_wanted(section, wanted) and elf.elfclass == 64:
+            hide_empty_functions(copy, section.offset, section.size)
         if section.name.startswith(dropped):
             # No name and no kind: symbolic finds debug information by the name alone.
             header = elf["e_shoff"] + section.number * elf["e_shentsize"]

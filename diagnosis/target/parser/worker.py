@@ -89,10 +89,15 @@ class _Symbols:
             found = cache.lookup(address)  # type: ignore[no-untyped-call] # symbolic types the rest
             if found:
                 return [
-                    ((place.symbol or "")[:MAX_MANGLED], (place.full_path or "")[:MAX_NAME], place.line or 0)
+                    (_whole(place.symbol or "")[:MAX_MANGLED], (place.full_path or "")[:MAX_NAME], place.line or 0)
                     for place in found[:MAX_INLINED]
                 ]
         return []
+
+
+def _whole(symbol: str) -> str:
+    """The function of a part that the compiler put elsewhere: where all of it has the name of that part, too."""
+    return symbol.removesuffix(".cold")
 
 
 def _symcache(descriptor: int, *, debug: bool) -> SymCache:

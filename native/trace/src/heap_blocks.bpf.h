@@ -30,12 +30,15 @@ static __always_inline __u32 take_stack_by_frame_pointers(struct pt_regs *ctx, s
 
 static __always_inline void publish_stack(struct heap_counters *record, struct heap_frames *stack)
 {
-	__u32 depth = stack->depth;
+	__u32 depth = stack->depth, python = stack->python;
 
 	if (depth > HEAP_MAX_FRAMES)
 		depth = HEAP_MAX_FRAMES;
+	if (python > HEAP_MAX_PYTHON)
+		python = HEAP_MAX_PYTHON;
 	/* Another processor may hand the same frames over: the second time says nothing new. */
-	if (bpf_ringbuf_output(&frames, stack, FRAMES_HEADER + depth * sizeof(__u64), BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&frames, stack, FRAMES_HEADER + (depth + 2 * python) * sizeof(__u64),
+			       BPF_RB_NO_WAKEUP))
 		lose(HEAP_LOST_FRAMES); /* until the stack is seen again */
 	else
 		record->published = 1;
@@ -53,9 +56,14 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 	__u64 hash = HEAP_UNKNOWN_STACK;
 	__u32 zero = 0;
 	struct heap_frames *stack = bpf_map_lookup_elem(&scratch, &zero);
-	__u32 depth = stack ? HEAP_TAKE_STACK(ctx, stack) : 0;
+	__u32 depth = 0;
 
 	*stack_hash = HEAP_UNKNOWN_STACK;
+	if (stack) {
+		stack->hash = 0; /* what it becomes is that of the frames of another language */
+		stack->python = stack->python_ending = 0;
+		depth = HEAP_TAKE_STACK(ctx, stack);
+	}
 	if (!stack || !depth) {
 		lose(HEAP_LOST_STACK);
 		return bpf_map_lookup_elem(&counters, &hash);
@@ -66,7 +74,7 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 	 */
 	if (call->cookie & HEAP_EXIT_PROBED && (depth < 2 || stack->frames[1] != call->return_address))
 		stack->frames[0] = call->return_address;
-	hash = depth + ((__u64)stack->ending << 16) + (HEAP_PROCESS() << 20);
+	hash = (depth + ((__u64)stack->ending << 16) + (HEAP_PROCESS() << 20)) ^ stack->hash;
 	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
 		if (i >= depth)
 			break;

@@ -12,13 +12,15 @@
 #include <bpf/bpf_tracing.h>
 
 #include "heap_cookie.h"
+#include "python_frames.bpf.h"
 #include "unwind.bpf.h"
 
 /* A probe on a function's `ret` finds the return address on the stack still. */
 #define AT_EXIT(ctx) (HEAP_COOKIE_KIND(bpf_get_attach_cookie(ctx)) == HEAP_EXIT)
-#define HEAP_TAKE_STACK(ctx, into)                                                \
-	(unwind.mode == UNWIND_OFF ? take_stack_by_frame_pointers(ctx, into)      \
-				   : unwind_stack(ctx, into, AT_EXIT(ctx)))
+#define HEAP_TAKE_STACK(ctx, into)                                                                       \
+	with_python_frames(unwind.mode == UNWIND_OFF ? take_stack_by_frame_pointers(ctx, into)           \
+						     : unwind_stack(ctx, into, AT_EXIT(ctx)),            \
+			   into)
 #define HEAP_GLOBAL_FUNCTIONS
 #include "heap_account.bpf.h"
 

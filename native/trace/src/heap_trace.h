@@ -10,6 +10,11 @@
 #define HEAP_MAX_FRAMES 512
 #endif
 
+/* The frames kept of one stack of Python functions, those between C and Python counted as well. */
+#ifndef HEAP_MAX_PYTHON
+#define HEAP_MAX_PYTHON 256
+#endif
+
 /* What bpf_get_stack gives at most: the kernel's default limit. */
 #define HEAP_KERNEL_FRAMES 127
 
@@ -93,12 +98,29 @@ enum heap_ending {
 	HEAP_END_UNKNOWN,    /* by frame pointers alone: how they end says nothing */
 };
 
-/* The frames of one stack, innermost first: return addresses. Handed over once, when it is seen first. */
+/* How the frames of Python functions ended. */
+enum heap_python_ending {
+	HEAP_PYTHON_NONE, /* no Python, or a thread that runs none */
+	HEAP_PYTHON_WHOLE,
+	HEAP_PYTHON_UNREADABLE,
+	HEAP_PYTHON_TOO_DEEP,
+};
+
+/* 1 << 32, above the offset of the instruction: C called this frame. */
+#define HEAP_PYTHON_CALLED_BY_C 4294967296
+
+/*
+ * The frames of one stack, innermost first: return addresses. After these, two words for each frame of a Python function:
+ * the address of its code object, and how far behind that the instruction is, 32 bits and HEAP_PYTHON_CALLED_BY_C. A
+ * frame without a code object says that C called the one before it. Handed over once, when the stack is seen first.
+ */
 struct heap_frames {
 	unsigned long long hash;
 	unsigned int depth;
-	unsigned int ending; /* enum heap_ending */
-	unsigned long long frames[HEAP_MAX_FRAMES];
+	unsigned int ending;        /* enum heap_ending */
+	unsigned int python;        /* frames of Python functions */
+	unsigned int python_ending; /* enum heap_python_ending */
+	unsigned long long frames[HEAP_MAX_FRAMES + 2 * HEAP_MAX_PYTHON];
 };
 
 /* Frees of blocks that are older than the trace, under the address that the freeing call returns to. */

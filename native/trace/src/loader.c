@@ -79,6 +79,18 @@ static int set_constants(struct bpf_object *object, const struct heap_trace_opti
 	return 0;
 }
 
+static int set_python(struct bpf_object *object, const struct python_settings *python)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata.python");
+	size_t size = 0;
+	struct python_settings *settings = map ? bpf_map__initial_value(map, &size) : NULL;
+
+	if (!settings || size != sizeof(*settings))
+		return -EINVAL;
+	*settings = *python;
+	return 0;
+}
+
 static int load(struct heap_trace *trace, const void *bytes, size_t size, const struct heap_trace_options *options)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "heap_trace");
@@ -103,6 +115,8 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	if (trace->uses_session)
 		bpf_program__set_expected_attach_type(trace->session, (enum bpf_attach_type)SESSION_ATTACH_TYPE);
 	error = set_constants(trace->object, options, preempt_control);
+	if (!error)
+		error = set_python(trace->object, &options->python);
 	if (error)
 		return trace_fail(error, "the eBPF object has no settings");
 	error = unwind_set_options(trace->object, &options->unwind);

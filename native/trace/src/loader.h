@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "python_frames.h"
 #include "unwind_loader.h"
 
 struct heap_trace;
@@ -23,6 +24,7 @@ struct heap_trace_options {
 	int count_calls;      /* 1: heap_trace_read_calls tells how many probed calls there were */
 	int allow_session;    /* 0: separate entry and return programs even where the kernel has sessions */
 	struct unwind_options unwind;
+	struct python_settings python; /* all 0: no frames of Python functions */
 };
 
 struct heap_trace_probe {

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from heap_trace._errors import TraceError, check, is_privilege_error
 from heap_trace._handle import KernelHandle, TraceClosedError
 from heap_trace._heap_trace import ffi, lib
+from heap_trace.python import NO_PYTHON, PythonFrames
 from heap_trace.records import (
     Counters,
     Lost,
     MappingEvent,
     MappingKind,
     Older,
+    PythonCall,
+    PythonEnding,
     SizeClass,
     Stack,
     Survivors,
@@ -45,6 +48,9 @@ __all__ = [
     "MappingKind",
     "Older",
     "Probe",
+    "PythonCall",
+    "PythonEnding",
+    "PythonFrames",
     "Signature",
     "SizeClass",
     "Stack",
@@ -76,6 +82,7 @@ class HeapTrace(KernelHandle):
         count_calls: True for `calls`, at a few ns a call.
         allow_session: False keeps to separate entry and return programs, as on kernels before 6.13.
         unwinding: how stacks are taken. By unwind tables: fill `tables` before the first `attach`.
+        python: where the process's interpreter of Python has its frames, if it is one.
 
     Raises:
         TraceError: the kernel refuses the program; ``errno`` is EPERM where privileges are missing.
@@ -91,6 +98,7 @@ class HeapTrace(KernelHandle):
         count_calls: bool = False,
         allow_session: bool = True,
         unwinding: Unwinding = BY_FRAME_POINTERS,
+        python: PythonFrames = NO_PYTHON,
     ) -> None:
         program = files("heap_trace").joinpath("heap_trace.bpf.o").read_bytes()
         options = ffi.new(
@@ -107,6 +115,7 @@ class HeapTrace(KernelHandle):
                     "memo_sets": unwinding.memo_sets,
                     "capacity": vars(unwinding.capacity),
                 },
+                "python": vars(python),
             },
         )
         trace = ffi.new("struct heap_trace **")

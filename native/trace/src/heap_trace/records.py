@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from heap_trace._heap_trace import lib
 from heap_trace.unwind import Ending
@@ -13,7 +13,7 @@ from heap_trace.unwind import Ending
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FRAMES_HEADER = struct.Struct("=QII")  # struct heap_frames before its frames: hash, depth, ending
+_FRAMES_HEADER = struct.Struct("=QIIII")  # struct heap_frames before its frames
 _WORD = struct.calcsize("=Q")
 
 
@@ -60,12 +60,37 @@ class Counters:
     untracked_bytes: int
 
 
+class PythonEnding(enum.IntEnum):
+    """How the frames of Python functions ended: only WHOLE has all of them."""
+
+    NONE = lib.HEAP_PYTHON_NONE
+    WHOLE = lib.HEAP_PYTHON_WHOLE
+    UNREADABLE = lib.HEAP_PYTHON_UNREADABLE
+    TOO_DEEP = lib.HEAP_PYTHON_TOO_DEEP
+
+
+class PythonCall(NamedTuple):
+    """One Python function that runs.
+
+    Attributes:
+        code: the address of its code object; 0 for a mark that C called the function before it.
+        offset: of the instruction, in bytes from there, 32 bits without a sign.
+        called_by_c: the interpreter runs it in a native frame of its own, and those before it in the same.
+    """
+
+    code: int
+    offset: int
+    called_by_c: bool
+
+
 @dataclass(frozen=True)
 class Stack:
-    """One call stack: return addresses, innermost first, and how it ended."""
+    """One call stack: return addresses, innermost first, and how it ended; the same of Python functions."""
 
     frames: tuple[int, ...]
     ending: Ending
+    python: tuple[PythonCall, ...] = ()
+    python_ending: PythonEnding = PythonEnding.NONE
 
 
 @dataclass(frozen=True)
@@ -115,7 +140,14 @@ def stacks_of(records: bytes) -> Iterator[tuple[int, Stack]]:
     """The stacks of the ring's records, which follow each other, by their hashes."""
     position = 0
     while position < len(records):
-        found, depth, ending = _FRAMES_HEADER.unpack_from(records, position)
+        found, depth, ending, python, python_ending = _FRAMES_HEADER.unpack_from(records, position)
         position += _FRAMES_HEADER.size
-        yield found, Stack(struct.unpack_from(f"={depth}Q", records, position), Ending(ending))
+        frames = struct.unpack_from(f"={depth}Q", records, position)
         position += depth * _WORD
+        words = struct.unpack_from(f"={2 * python}Q", records, position)
+        position += 2 * python * _WORD
+        calls = tuple(
+            PythonCall(code, at & 0xFFFFFFFF, bool(at & lib.HEAP_PYTHON_CALLED_BY_C))
+            for code, at in zip(words[::2], words[1::2], strict=True)
+        )
+        yield found, Stack(frames, Ending(ending), calls, PythonEnding(python_ending))

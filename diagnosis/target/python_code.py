@@ -1,0 +1,214 @@
+"""Reads code objects of Python in a process's memory: their function, file and lines.
+
+All of it is the target's to write, and to change while it is read. Every reading is of a limited size, and every offset
+within what was read is checked; nothing but numbers and text comes out.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from heap_trace import PythonEnding
+
+from diagnosis.base.text import safe_text
+from diagnosis.target.python import read_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from heap_trace import PythonCall, Stack
+
+    from diagnosis.target.process import Process
+    from diagnosis.target.python import CodeLayout
+
+# What a code object that cannot be read is called.
+UNKNOWN = "[unknown Python function]"
+
+MAX_TEXT = 4_096  # characters of a path
+MAX_LINES = 1 << 16  # bytes of a table of lines
+UNIT = 2  # bytes of an instruction
+_ENCODINGS = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
+_BYTE_ORDER = {1: "", 2: "-le", 4: "-le"}
+
+
+@dataclass(frozen=True)
+class PythonFrame:
+    """One Python function that ran. ``line`` is 0 where it has none; ``called_by_c`` ends a native frame's share."""
+
+    function: str
+    file: str
+    line: int
+    called_by_c: bool
+
+
+@dataclass(frozen=True)
+class PythonStack:
+    """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end."""
+
+    frames: tuple[PythonFrame, ...]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What of a code object tells it from another one at its address."""
+
+    qualname: int
+    filename: int
+    linetable: int
+    first_line: int
+
+
+@dataclass(frozen=True)
+class _Code:
+    function: str
+    file: str
+    first_line: int
+    lines: tuple[tuple[int, int], ...]  # the first instruction of each range, in units, and its line
+
+    def line(self, unit: int) -> int:
+        """The line of an instruction."""
+        if unit < 0:
+            return self.first_line  # a function that is about to begin
+        at = bisect.bisect_right(self.lines, (unit, 1 << 62)) - 1
+        return self.lines[at][1] if at >= 0 else self.first_line
+
+
+class CodeReader:
+    """Names the Python functions of one process. To be asked soon: a code object can be freed, and its place reused.
+
+    Raises:
+        LabError: the process's memory cannot be opened.
+    """
+
+    def __init__(self, process: Process, layout: CodeLayout) -> None:
+        self._layout = layout
+        self._memory = process.open_memory()
+        self._size = max(layout.qualname, layout.filename, layout.linetable, layout.first_line) + 8
+        self._codes: dict[tuple[int, _Head], _Code] = {}
+
+    def close(self) -> None:
+        """Close the process's memory. What was named stays so."""
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
+
+    def named(self, stacks: Mapping[int, Stack]) -> dict[int, PythonStack]:
+        """The Python functions of stacks, by the stacks' hashes; nothing for those that have none."""
+        heads: dict[int, _Head | None] = {}  # read once for all of them: they were seen at nearly the same time
+        return {
+            found: PythonStack(self._frames(stack.python, heads), stack.python_ending is PythonEnding.WHOLE)
+            for found, stack in stacks.items()
+            if stack.python
+        }
+
+    def _frames(self, calls: Sequence[PythonCall], heads: dict[int, _Head | None]) -> tuple[PythonFrame, ...]:
+        """The functions of a stack. A mark that C called one is put into that one."""
+        found: list[PythonFrame] = []
+        for call in calls:
+            if call.code:
+                found.append(self._frame(call, heads))
+            elif found:
+                found[-1] = replace(found[-1], called_by_c=True)
+        return tuple(found)
+
+    def _frame(self, call: PythonCall, heads: dict[int, _Head | None]) -> PythonFrame:
+        if call.code not in heads:
+            heads[call.code] = self._known_head(call.code)
+        head = heads[call.code]
+        if head is None:
+            return PythonFrame(UNKNOWN, "", 0, call.called_by_c)
+        code = self._codes[call.code, head]
+        signed = call.offset - (1 << 32) if call.offset >> 31 else call.offset
+        line = code.line((signed - self._layout.instructions) // UNIT)
+        return PythonFrame(code.function, code.file, line, call.called_by_c)
+
+    def _known_head(self, address: int) -> _Head | None:
+        """What tells a code object from others at its address, which is named by then; None where it cannot be read."""
+        try:
+            head = self._head(address)
+            if (address, head) not in self._codes:
+                self._codes[address, head] = self._read_code(head)
+        except (OSError, ValueError):
+            return None
+        return head
+
+    def _head(self, address: int) -> _Head:
+        data = read_memory(self._memory, address, self._size)
+        layout = self._layout
+        (qualname,) = struct.unpack_from("=Q", data, layout.qualname)
+        (filename,) = struct.unpack_from("=Q", data, layout.filename)
+        (linetable,) = struct.unpack_from("=Q", data, layout.linetable)
+        (first_line,) = struct.unpack_from("=i", data, layout.first_line)
+        return _Head(qualname, filename, linetable, first_line)
+
+    def _read_code(self, head: _Head) -> _Code:
+        function = safe_text(self._text(head.qualname)) or UNKNOWN
+        lines = tuple(decode_lines(self._bytes(head.linetable), head.first_line))
+        return _Code(function, safe_text(self._text(head.filename), MAX_TEXT), max(0, head.first_line), lines)
+
+    def _text(self, address: int) -> str:
+        """A string.
+
+        Raises:
+            OSError: it is not mapped.
+            ValueError: it is none, or too long.
+        """
+        layout = self._layout
+        data = read_memory(self._memory, address, layout.wide_bytes)
+        (length,) = struct.unpack_from("=q", data, layout.text_length)
+        (state,) = struct.unpack_from("=I", data, layout.text_state)
+        kind, compact, ascii_only = state >> 2 & 7, state >> 5 & 1, state >> 6 & 1
+        if kind not in _ENCODINGS or not compact or not 0 <= length <= MAX_TEXT:
+            raise ValueError("this is no string")
+        start = address + (layout.ascii_bytes if ascii_only else layout.wide_bytes)
+        return read_memory(self._memory, start, length * kind).decode(_ENCODINGS[kind] + _BYTE_ORDER[kind], "replace")
+
+    def _bytes(self, address: int) -> bytes:
+        layout = self._layout
+        (length,) = struct.unpack("=q", read_memory(self._memory, address + layout.bytes_length, 8))
+        if not 0 <= length <= MAX_LINES:
+            raise ValueError("this is no table of lines")
+        return read_memory(self._memory, address + layout.bytes_start, length)
+
+
+# Kinds of entries in a table of lines: InternalDocs/code_objects.md of CPython.
+_NO_LINE, _LONG, _NO_COLUMN, _ONE_LINE = 15, 14, 13, range(10, 13)
+
+
+def decode_lines(table: bytes, first_line: int) -> Iterator[tuple[int, int]]:
+    """The ranges of a code object's table of lines: the first instruction, in units of 2 bytes, and its line, or 0."""
+    line, unit, at = first_line, 0, 0
+    while at < len(table):
+        head = table[at]
+        at += 1
+        kind, units = head >> 3 & 15, (head & 7) + 1
+        if kind in (_LONG, _NO_COLUMN):
+            value, at = _varint(table, at)
+            line += -(value >> 1) if value & 1 else value >> 1
+            for _ in range(3 if kind == _LONG else 0):
+                _, at = _varint(table, at)
+        elif kind in _ONE_LINE:
+            line += kind - _ONE_LINE.start
+            at += 2
+        elif kind != _NO_LINE:
+            at += 1
+        yield unit, 0 if kind == _NO_LINE else max(0, line)
+        unit += units
+
+
+def _varint(table: bytes, at: int) -> tuple[int, int]:
+    """A number in groups of 6 bits, lowest first, and where it ends."""
+    value = shift = 0
+    while at < len(table) and shift <= 30:
+        byte = table[at]
+        at += 1
+        value |= (byte & 63) << shift
+        shift += 6
+        if not byte & 64:
+            break
+    return value, at

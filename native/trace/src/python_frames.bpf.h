@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * Walks the frames of Python functions that the current thread runs, for a process that is a CPython.
+ *
+ * A thread's state is found by the thread's id in the interpreters' lists, and remembered: the interpreter's own ways
+ * to it, a thread-local variable or a key of the C library, lie elsewhere for each C library and processor, and the
+ * first is empty while a thread has released the interpreter's lock.
+ */
+#ifndef PYTHON_FRAMES_BPF_H
+#define PYTHON_FRAMES_BPF_H
+
+#include <bpf/bpf_core_read.h>
+
+#include "heap_trace.h"
+#include "python_frames.h"
+
+/* Set by the loader before the program is verified. */
+const volatile struct python_settings python SEC(".rodata.python") = {};
+
+#define PYTHON_LEAST_BYTES 72   /* of a frame, where less is mapped than is read: all that is asked of it lies in them */
+#define PYTHON_MAX_THREADS 1024 /* looked through for one thread's state */
+#define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
+#define PYTHON_OWNED_BY_C 3     /* and above: such a frame is no function's, but says that C called the one before it */
+
+struct upid___python {
+	int nr;
+} __attribute__((preserve_access_index));
+
+struct pid___python {
+	unsigned int level;
+	struct upid___python numbers[1];
+} __attribute__((preserve_access_index));
+
+struct task_struct___python {
+	struct pid___python *thread_pid;
+} __attribute__((preserve_access_index));
+
+/* What is known of a thread. */
+struct python_thread {
+	__u64 id;     /* in its own namespace, as the interpreter knows it */
+	__u64 state;  /* 0: it has none */
+	__u64 newest; /* the state of the newest thread when that was found out: another one may be this thread's */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct python_thread);
+} python_threads SEC(".maps");
+
+struct python_walk {
+	__u64 interpreter;
+	__u64 at; /* the state, or the frame, that is looked at */
+	__u64 id;
+	__u64 found;
+	__u64 hash;
+	__u64 word;
+	__u64 frame[PYTHON_FRAME_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct python_walk);
+} python_walks SEC(".maps");
+
+struct python_step {
+	struct python_walk *walk;
+	struct heap_frames *out;
+};
+
+/* The word at an address, 0 where it cannot be read. */
+static __always_inline __u64 python_word(struct python_walk *walk, __u64 at)
+{
+	return bpf_probe_read_user(&walk->word, sizeof(walk->word), (void *)at) ? 0 : walk->word;
+}
+
+static __always_inline __u64 python_thread_id(void)
+{
+	struct task_struct___python *task = (void *)bpf_get_current_task();
+	struct pid___python *pid = BPF_CORE_READ(task, thread_pid);
+	unsigned int level = BPF_CORE_READ(pid, level);
+	int number = 0;
+
+	if (level > 32) /* the kernel's own limit of nesting */
+		return 0;
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      (char *)__builtin_preserve_access_index(&pid->numbers[0]) +
+				      level * bpf_core_type_size(struct upid___python));
+	return (__u64)number;
+}
+
+static int python_look_at_thread(__u32 i, void *context)
+{
+	struct python_walk *walk = ((struct python_step *)context)->walk;
+
+	(void)i;
+	if (!walk->at) {
+		walk->interpreter = walk->interpreter ? python_word(walk, walk->interpreter + python.next_interpreter) : 0;
+		if (!walk->interpreter)
+			return 1;
+		walk->at = python_word(walk, walk->interpreter + python.threads);
+		return 0;
+	}
+	if (python_word(walk, walk->at + python.native_id) == walk->id) {
+		walk->found = walk->at;
+		return 1;
+	}
+	walk->at = python_word(walk, walk->at + python.next_thread);
+	return 0;
+}
+
+/* The state of the current thread; 0 where it has none, or none was found. */
+static __always_inline __u64 python_state(struct python_step *step)
+{
+	struct python_walk *walk = step->walk;
+	struct python_thread *known =
+		bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!known)
+		return 0;
+	if (!known->id)
+		known->id = python_thread_id();
+	if (known->state && python_word(walk, known->state + python.native_id) == known->id)
+		return known->state;
+	walk->interpreter = python_word(walk, python.runtime + python.interpreters);
+	__u64 newest = walk->interpreter ? python_word(walk, walk->interpreter + python.threads) : 0;
+
+	if (!newest)
+		return 0;
+	/* Memory that is used again can be the newest thread's once more, and this one's. */
+	if (!known->state && known->newest == newest && python_word(walk, newest + python.native_id) != known->id)
+		return 0;
+	walk->id = known->id;
+	walk->at = newest;
+	walk->found = 0;
+	bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0);
+	known->state = walk->found;
+	known->newest = newest;
+	return walk->found;
+}
+
+/* Keeps the frame that the walk has come to, and goes one out. 1 ends the loop. */
+static int python_one(__u32 i, void *context)
+{
+	struct python_step *step = context;
+	struct python_walk *walk = step->walk;
+	struct heap_frames *out = step->out;
+	__u32 place = out->depth + 2 * i;
+
+	if (!walk->at) {
+		out->python_ending = HEAP_PYTHON_WHOLE;
+		return 1;
+	}
+	if (i >= HEAP_MAX_PYTHON || place >= HEAP_MAX_FRAMES + 2 * HEAP_MAX_PYTHON - 1)
+		return 1;
+	if (bpf_probe_read_user(walk->frame, sizeof(walk->frame), (void *)walk->at) &&
+	    bpf_probe_read_user(walk->frame, PYTHON_LEAST_BYTES, (void *)walk->at)) {
+		out->python_ending = HEAP_PYTHON_UNREADABLE;
+		return 1;
+	}
+	const unsigned char *bytes = (const unsigned char *)walk->frame;
+	__u64 code = walk->frame[(python.code / 8) & (PYTHON_FRAME_WORDS - 1)] & ~PYTHON_TAG;
+	__u64 at = (__u32)(walk->frame[(python.instruction / 8) & (PYTHON_FRAME_WORDS - 1)] - code);
+
+	if (python.entry == PYTHON_NOWHERE) {
+		if (bytes[python.owner & (sizeof(walk->frame) - 1)] >= PYTHON_OWNED_BY_C) {
+			code = 0; /* whatever else is in it says nothing */
+			at = HEAP_PYTHON_CALLED_BY_C;
+		}
+	} else if (bytes[python.entry & (sizeof(walk->frame) - 1)]) {
+		at |= HEAP_PYTHON_CALLED_BY_C;
+	}
+	out->frames[place] = code;
+	out->frames[place + 1] = at;
+	out->python = i + 1;
+	for (int part = 0; part < 2; part++) {
+		__u64 hash = (walk->hash ^ (part ? at : code)) * 0x9E3779B97F4A7C15ULL; /* as in heap_blocks.bpf.h */
+
+		walk->hash = hash ^ (hash >> 32);
+	}
+	walk->at = walk->frame[(python.previous / 8) & (PYTHON_FRAME_WORDS - 1)];
+	return 0;
+}
+
+/* Adds the frames of Python functions to a stack. A global function: verified once, and by itself. */
+__noinline int python_frames(struct heap_frames *out)
+{
+	__u32 zero = 0;
+	struct python_walk *walk = bpf_map_lookup_elem(&python_walks, &zero);
+
+	if (!walk || !out)
+		return 0;
+	struct python_step step = {.walk = walk, .out = out};
+	__u64 state = python_state(&step);
+
+	if (!state)
+		return 0; /* a thread that runs no Python */
+	walk->at = python_word(walk, state + python.current);
+	if (python.indirect != PYTHON_NOWHERE && walk->at)
+		walk->at = python_word(walk, walk->at + python.indirect);
+	walk->hash = 0;
+	out->python_ending = HEAP_PYTHON_TOO_DEEP;
+	bpf_loop(HEAP_MAX_PYTHON + 1, python_one, &step, 0);
+	out->hash = walk->hash + out->python_ending;
+	return (int)out->python;
+}
+
+static __always_inline __u32 with_python_frames(__u32 depth, struct heap_frames *stack)
+{
+	if (python.runtime && depth)
+		python_frames(stack);
+	return depth;
+}
+
+#endif
