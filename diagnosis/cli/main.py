@@ -13,6 +13,7 @@ import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.formats import emit
+from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
@@ -37,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("learn")(learn_command)
 app.command("run")(run_command)
 app.command("trace")(trace_command)
 app.command("watch")(watch_command)
