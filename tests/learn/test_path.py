@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -89,12 +89,12 @@ def test_a_path_that_was_interrupted_goes_on_where_it_was_left(tmp_path: Path) -
         assert process.stdout
         process.stdin.write("hint\nskip\nskip\n")
         process.stdin.flush()
-        wait_until(lambda: _state(tmp_path).get("current") == 2, "two tasks were skipped")
+        wait_until(lambda: state(tmp_path).get("current") == 2, "two tasks were skipped")
         os.killpg(process.pid, signal.SIGINT)
         out = process.stdout.read()
         assert process.wait(LIMIT_SECONDS) == 130, out
     assert "interrupted: everything it started is gone" in out
-    pid = _state(tmp_path)["pids"][-1]
+    pid = state(tmp_path)["pids"][-1]
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the service is gone")
 
     status, out = learn("learn", "--any-port", "--folder", str(tmp_path))
@@ -104,12 +104,12 @@ def test_a_path_that_was_interrupted_goes_on_where_it_was_left(tmp_path: Path) -
     status, out = learn("learn", "--resume", "--any-port", "--lang", "en", "--folder", str(tmp_path), lines=["tasks"])
     assert status == 0, out
     assert "[>] 3. Find who grows" in out
-    assert _state(tmp_path)["hints"] == {"claims": 1}
+    assert state(tmp_path)["hints"] == {"claims": 1}
 
 
-def _state(folder: Path) -> dict[str, object]:
+def state(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / FILE).read_text())
+        return dict(json.loads((folder / FILE).read_text()))
     except FileNotFoundError:
         return {}
 
