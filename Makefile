@@ -26,6 +26,10 @@ privileges:
 lab: privileges $(VENV)/lab ## The whole lab on this machine: the leak, the claims, the diagnosis, the grade
 	$(SUDO) $(BIN)/memleak-lab run $(ARGS)
 
+.PHONY: learn
+learn: privileges $(VENV)/lab ## Find the leak yourself: tasks, checks, hints, a fix and its proof (ARGS=--resume goes on)
+	$(SUDO) $(BIN)/memleak-lab learn $(ARGS)
+
 # Nothing is installed for the answer. Docker and clusters are asked as the user that one is.
 .PHONY: doctor
 doctor: ## Say what this machine lacks (ARGS="--for docker" or "--for cluster" for those ways to run the lab)

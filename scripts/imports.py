@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 # Each package imports only from itself and from those named before it.
-DIAGNOSIS = ("base", "target", "trace", "report", "faults", "lab", "doctor", "output", "cli")
+DIAGNOSIS = ("base", "target", "trace", "report", "faults", "lab", "doctor", "output", "learn", "cli")
 COMPARISON = ("tools", "loops", "guide")
 
 # What is this project's own, by the name that is imported, and the folder that holds it.

@@ -82,6 +82,7 @@ BOXES = (
     Box("heap_trace", 1, 1),
     Box("diagnosis.target", 1, 2),
     Box("diagnosis.faults", 1, 5),
+    Box("diagnosis.learn", 1, 6),
     Box("comparison", 1, 7),
     Box("diagnosis.base", 2, 0),
     Box("diagnosis.trace", 2, 1),
@@ -112,6 +113,8 @@ FLOWS = (
     Flow("diagnosis.output", "diagnosis.cli", "text, JSON"),
     Flow("diagnosis.output", "Prometheus", "metrics", "HTTP"),
     Flow("diagnosis.doctor", "diagnosis.cli", "what is missing"),
+    Flow("diagnosis.lab", "diagnosis.learn", "service, ledger"),
+    Flow("diagnosis.learn", "diagnosis.cli", "tasks, checks"),
     Flow("diagnosis.lab", "comparison", "ledger, child"),
 )
 

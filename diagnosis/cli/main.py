@@ -2,32 +2,28 @@
 
 import contextlib
 import io
-import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.formats import emit
+from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
-from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, conclude, statuses_text
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, statuses_text
 from diagnosis.cli.trace import trace_command
+from diagnosis.cli.verify import verify_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
-from diagnosis.lab import ledger as ledgers
-from diagnosis.lab.grade import grade_function, grade_rate
 from diagnosis.output.tables import print_checks, report_console
 from diagnosis.target.objects import shared_parser
-
-DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
 app = typer.Typer(
     help="Find a native memory leak with eBPF, and check the diagnosis against exact counts.",
@@ -37,10 +33,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("learn")(learn_command)
 app.command("run")(run_command)
 app.command("trace")(trace_command)
 app.command("watch")(watch_command)
 app.command("report")(report_command)
+app.command("verify")(verify_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,43 +81,6 @@ def doctor(
     print_checks(report_console(), checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WRONG)
-
-
-@app.command()
-def verify(
-    answer: Annotated[str, typer.Argument(help="A report file, or the name of a function.", metavar="ANSWER")],
-    ledger: Annotated[str, typer.Option(help="The service's ledger.", metavar="URL")] = DEFAULT_LEDGER,
-) -> None:
-    """Compare an answer with the leaker's own ledger: right or wrong, and by how much."""
-    client = ledgers.LedgerClient(ledger)
-    try:
-        reading = client.read()
-    finally:
-        client.close()
-    path = Path(answer)
-    if path.suffix == ".json" or os.path.exists(answer):  # noqa: PTH110 - Path.exists raises where a name is too long
-        function, rate = _read_answer(path)
-        conclude(report_console(), grade_rate(function, rate, reading))
-    else:
-        conclude(report_console(), grade_function(answer, reading))
-
-
-def _read_answer(path: Path) -> tuple[str, float]:
-    """The named function and its bytes per minute."""
-    try:
-        report = json.loads(path.read_text())
-        verdict = report["verdict"]
-        function = str(verdict["function"])
-        rates = [
-            float(stack["bytes_per_minute"])
-            for stack in report["stacks"]
-            if stack["frames"] and stack["frames"][0]["function"] == function
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
-    if not function:
-        raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
-    return function, sum(rates)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -25,7 +25,7 @@ STATUSES = {
     EXIT_WRONG: "wrong (run, verify), or something is missing or left (doctor)",
     EXIT_USAGE: "it could not be done, or a file could not be written: standard error has the reason in one line",
     EXIT_FOUND: "trace --fail-on: a leak, or growth, was found",
-    EXIT_NO_GRADE: "run: the diagnosis is there, and its grade is not available",
+    EXIT_NO_GRADE: "run, verify: what was found is there, and a grade of it is not available",
     EXIT_INTERRUPTED: "stopped by Ctrl-C or a signal: everything it started is gone",
 }
 

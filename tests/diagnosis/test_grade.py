@@ -18,7 +18,7 @@ NOTHING = LedgerWindow(0, 0, IdleInterval(0, 9, 0, 0), IdleInterval(0, 9, 0, 0))
 
 
 def frame(function: str) -> Frame:
-    return Frame(function, "catalog.so", "src/catalog.c", 1, 4096)
+    return Frame(function, "catalog.so", "src/catalog_cache.c", 82, 4096)
 
 
 def stack(outstanding: int, allocations: int, *functions: str) -> StackReport:

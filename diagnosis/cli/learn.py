@@ -1,0 +1,105 @@
+"""``memleak-lab learn``: the guided path."""
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from catalog_cache import RANGES
+
+from diagnosis.base.errors import LabError
+from diagnosis.cli.options import require_machine
+from diagnosis.doctor.preflight import Machine
+from diagnosis.lab.unprivileged import User, choose_user
+from diagnosis.learn.bench import AFTER, BEFORE, Bench
+from diagnosis.learn.catalog import SOURCE
+from diagnosis.learn.messages import Messages, choose_language
+from diagnosis.learn.session import Session, learner_console
+from diagnosis.learn.solve import solve
+from diagnosis.learn.state import FILE, State, default_folder, give, read_state
+from diagnosis.learn.tasks import TASKS
+
+SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
+SCENARIO = "catalog-cache"
+
+# The leak comes to its cap after 27 minutes at this speed, and requests slow down from minute 3 on.
+LEARNER_SPEED = 10.0
+# As fast as a trace of five seconds sees well.
+SOLVER_SPEED = 60.0
+
+
+def learn_command(
+    *,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Time runs this many times faster: {SPEEDS}; {LEARNER_SPEED:g} (--solve: {SOLVER_SPEED:g})."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Your files: in XDG_STATE_HOME where none is named.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where you left.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Begin anew: removes the files of the last time.")] = False,
+    solving: Annotated[
+        bool, typer.Option("--solve", help="Do every task by itself, with the learner's commands.")
+    ] = False,
+    any_port: Annotated[
+        bool, typer.Option("--any-port", help="Listen on free ports, and not on 8080, 9090 and 9091.")
+    ] = False,
+    lang: Annotated[
+        str | None, typer.Option(metavar="LANGUAGE", help="en or ko; as LC_ALL, LC_MESSAGES or LANG say otherwise.")
+    ] = None,
+) -> None:
+    """Find the leak yourself: tasks with checks and hints, a fix, and its proof."""
+    machine = Machine()
+    messages = Messages(choose_language(lang, machine.environ))
+    if resume and (new or solving or speed is not None):
+        raise LabError("--resume goes on as it was begun", "leave --new, --solve and --speed out")
+    wanted = speed if speed is not None else SOLVER_SPEED if solving else LEARNER_SPEED
+    low, high, _ = RANGES["speed"]
+    if not low <= wanted <= high:
+        raise LabError(f"--speed is {wanted:g}: it must be from {low:g} to {high:g}", f"try --speed {LEARNER_SPEED:g}")
+    require_machine(machine)
+    user = choose_user(machine.environ, machine.euid)
+    with ExitStack() as stack:
+        if solving and folder is None:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
+        else:
+            place = _folder(folder, user)
+        state = read_state(place, len(TASKS)) if resume else _begin(place, State(SCENARIO, wanted), new=new)
+        bench = stack.enter_context(Bench(state, place, user, fixed_ports=not (any_port or solving)))
+        session = Session(bench, messages, learner_console())
+        if solving:
+            solve(session)
+            session.say("solve.done", "bold green", count=len(TASKS))
+        else:
+            session.run()
+
+
+def _folder(named: Path | None, user: User) -> Path:
+    """The folder of the learner's files, made where it is not there."""
+    folder = named or default_folder(os.environ, user)
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            give(each)
+    except OSError as error:
+        raise LabError(f"--folder {folder}: {error.strerror}", "name another folder: --folder DIR") from error
+    return folder.resolve()
+
+
+def _begin(folder: Path, state: State, *, new: bool) -> State:
+    """A new state; what an earlier one left is removed only where that was asked for."""
+    left = [folder / name for name in (FILE, SOURCE.name, BEFORE, AFTER) if (folder / name).exists()]
+    if left and not new:
+        raise LabError(
+            f"{left[0]} is of an earlier time",
+            f"go on with: memleak-lab learn --resume --folder {folder}; or begin anew, without it: --new",
+        )
+    for path in left:
+        path.unlink()
+    return state

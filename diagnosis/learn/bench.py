@@ -1,0 +1,171 @@
+"""What a learner works on: the service held open, its files, and the rebuilt service after an edit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Self
+
+from catalog_cache import Options
+
+from diagnosis.base.errors import LabError
+from diagnosis.learn.catalog import Build, CatalogService, copy_source
+from diagnosis.learn.state import give, write_state
+from diagnosis.learn.trial import Answers, try_build
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from diagnosis.lab.unprivileged import User
+    from diagnosis.learn.state import State
+    from diagnosis.learn.trial import Trial
+
+__all__ = ["AFTER", "BEFORE", "Bench"]
+
+BEFORE, AFTER = "before.json", "after.json"
+
+# A trace takes a few steps of the leak to call it one, and so many seconds in any case.
+STEPS_OF_A_TRACE = 6
+SHORTEST_TRACE_SECONDS = 5.0
+
+# A service that has used this share of what the leak may take is started anew, as its platform would do it.
+CAP_SHARE = 0.95
+
+
+def own_command() -> str:
+    """How this program is called in another terminal."""
+    sudo = "sudo " if "SUDO_UID" in os.environ else ""
+    command = (
+        "memleak-lab" if shutil.which("memleak-lab") else quote(str(Path(sys.executable).with_name("memleak-lab")))
+    )
+    return sudo + command
+
+
+class Bench:
+    """The running service and the learner's files. Use it as a context manager.
+
+    Args:
+        state: how far the learner has come; the service's pids are noted in it.
+        folder: of the learner's files.
+        user: the user that the service runs as.
+        fixed_ports: take the ports that the documents name, where they are free.
+
+    Raises:
+        LabError: the service does not start, or the learner's source does not compile.
+    """
+
+    def __init__(self, state: State, folder: Path, user: User, *, fixed_ports: bool) -> None:
+        self.state, self.folder = state, folder
+        self.cli = own_command()
+        self._user, self._fixed_ports = user, fixed_ports
+        self._build: Build | None = None
+        if state.fixed_from is not None:
+            self._build = Build(self.source)
+        self.service = self._started()
+
+    @property
+    def source(self) -> Path:
+        """The C file that the learner edits: a copy, made when it is first asked for."""
+        is_new = not (self.folder / "catalog_cache.c").exists()
+        path = copy_source(self.folder)
+        if is_new:
+            give(path)
+        return path
+
+    @property
+    def before(self) -> Path:
+        """Where the capture of the leak is kept."""
+        return self.folder / BEFORE
+
+    @property
+    def after(self) -> Path:
+        """Where the capture of the fixed service is kept."""
+        return self.folder / AFTER
+
+    @property
+    def trace_seconds(self) -> float:
+        """How long a trace has to be to see the leak at this speed."""
+        return max(SHORTEST_TRACE_SECONDS, round(STEPS_OF_A_TRACE * Options().period_seconds / self.state.speed))
+
+    @property
+    def is_built(self) -> bool:
+        """True where the service runs what is in the learner's file now."""
+        return self._build is not None and self._build.text == self.source.read_text()
+
+    def values(self) -> dict[str, object]:
+        """What texts name: addresses, files, commands."""
+        at = self.service.at
+        return {
+            "http": at.http,
+            "metrics": at.metrics,
+            "ledger": at.ledger,
+            "pid": self.service.pid,
+            "folder": self.folder,
+            "source": self.folder / "catalog_cache.c",
+            "before": self.before,
+            "after": self.after,
+            "speed": f"{self.state.speed:g}",
+            "seconds": f"{self.trace_seconds:g}",
+            "cli": self.cli,
+        }
+
+    def rebuild(self) -> Trial:
+        """Compile the learner's file and try what it makes; the service runs it from then on if it answers right.
+
+        Raises:
+            LabError: it does not compile.
+        """
+        build = Build(self.source)
+        try:
+            trial = try_build(build, self._user)
+        except BaseException:
+            build.close()
+            raise
+        if trial.answers is not Answers.RIGHT:
+            build.close()
+            return trial
+        old, self._build = self._build, build
+        self.state.fixed_from = len(self.state.pids)
+        self.restart()
+        if old:
+            old.close()
+        return trial
+
+    def restart(self) -> None:
+        """Start the service anew, as its platform would."""
+        self.service.close()
+        self.service = self._started()
+
+    def ensure(self) -> bool:
+        """Start the service anew where it has ended, or leaked all that it may; True where that was so."""
+        try:
+            reading = self.service.ledger.read()
+            if not self.service.ended() and reading.bytes_live < CAP_SHARE * reading.cap_bytes:
+                return False
+        except LabError:
+            pass
+        self.restart()
+        return True
+
+    def _started(self) -> CatalogService:
+        service = CatalogService(self.state.speed, self._user, self._build, fixed_ports=self._fixed_ports)
+        self.state.pids.append(service.pid)
+        write_state(self.folder, self.state)
+        return service
+
+    def close(self) -> None:
+        """Stop the service; the files stay."""
+        self.service.close()
+        if self._build:
+            self._build.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

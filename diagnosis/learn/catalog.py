@@ -1,0 +1,229 @@
+"""The catalog service as the learner's subject: held open with its visitors, rebuilt from an edited source."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from catalog_cache import Options
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.child import PROJECT, Child
+from diagnosis.lab.claims import ClaimsClient
+from diagnosis.lab.grade import LEAKING_FUNCTION
+from diagnosis.lab.ledger import LedgerClient
+from diagnosis.lab.service_env import service_environ, visitors_environ
+from diagnosis.target.process import Process
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from diagnosis.lab.unprivileged import User
+
+__all__ = ["PATCH", "SOURCE", "Build", "CatalogService", "apply_patch", "copy_source", "leaking_line"]
+
+NATIVE: Final = PROJECT / "native" / "leak"
+SOURCE: Final = NATIVE / "src" / "catalog_cache.c"
+PATCH: Final = Path(__file__).with_name("catalog_cache.patch")
+
+# The ports that the documents name: taken where they are free.
+PORTS: Final = {"LAB_HTTP_PORT": 8080, "LAB_METRICS_PORT": 9090, "LAB_LEDGER_PORT": 9091}
+
+BUILD_SECONDS = 120.0
+# What the compiler says of a source is cut: the first error counts.
+SHOWN_LINES = 12
+
+
+def copy_source(folder: Path) -> Path:
+    """Put the C file into a folder, to be edited there; one that is there already stays."""
+    copy = folder / SOURCE.name
+    if not copy.exists():
+        shutil.copyfile(SOURCE, copy)
+    return copy
+
+
+def apply_patch(source: Path, patch: Path = PATCH) -> None:
+    """Apply a patch to a source.
+
+    Raises:
+        LabError: it does not fit what was edited: nothing is changed then.
+    """
+    command = ["patch", "--batch", "--forward", "--silent", "--reject-file=-", "--dry-run", str(source), str(patch)]
+    try:
+        for each in (command, [word for word in command if word != "--dry-run"]):
+            done = subprocess.run(each, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise LabError(
+                    f"the patch does not fit {source}: it was edited", f"begin with the file as it was: cp {SOURCE} ."
+                )
+    except FileNotFoundError as error:
+        raise LabError("patch is not installed", "sudo apt-get install patch") from error
+
+
+def leaking_line(source: Path = SOURCE) -> int:
+    """The line, from 1, on which the leaking function allocates."""
+    lines = source.read_text().split("\n")
+    start = next(n for n, line in enumerate(lines) if re.match(rf"\S.*\b{LEAKING_FUNCTION}\(", line))
+    return next(n for n, line in enumerate(lines[start:], start + 1) if "malloc(" in line)
+
+
+class Build:
+    """The native package, compiled from an edited source by its own build. Use it as a context manager.
+
+    It lies in a folder that every user can enter, for the service is nobody; the learner's own may be closed.
+
+    Args:
+        source: the edited C file.
+
+    Raises:
+        LabError: the compiler does not take it; the text holds what it said.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.text = source.read_text()
+        self.folder = Path(tempfile.mkdtemp(prefix="memleak-lab-build-"))
+        try:
+            self._compile()
+        except BaseException:
+            self.close()
+            raise
+
+    def _compile(self) -> None:
+        self.folder.chmod(0o755)
+        for name in ("setup.py", "pyproject.toml", "build_catalog_cache.py"):
+            shutil.copyfile(NATIVE / name, self.folder / name)
+        shutil.copytree(NATIVE / "src", self.folder / "src", ignore=shutil.ignore_patterns("*.so", "*.egg-info", "__*"))
+        # As a package has its own modules; __init__ alone begins with two underscores and is wanted.
+        package = Path("src", "catalog_cache", "__init__.py")
+        shutil.copyfile(NATIVE / package, self.folder / package)
+        (self.folder / "src" / SOURCE.name).write_text(self.text)
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=BUILD_SECONDS,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"the compiler did not end in {BUILD_SECONDS:g} s", "try it again") from error
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+            raise LabError(f"{SOURCE.name} does not compile", "\n".join(said[:SHOWN_LINES]))
+        for path in self.folder.rglob("*"):  # whatever root's umask is
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What has a Python find this build, and not the installed one."""
+        return {"PYTHONPATH": os.pathsep.join([str(self.folder / "src"), str(PROJECT)])}
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a service listens: HOST:PORT each, and the ledger's URL."""
+
+    http: str
+    metrics: str
+    ledger: str
+
+
+class CatalogService:
+    """The service and its visitors. Use it as a context manager.
+
+    Args:
+        speed: times its own pace.
+        user: the user that they run as.
+        build: the library that it uses; None for the installed one.
+        fixed_ports: take the ports that the documents name, where they are free.
+        settings: further environment variables.
+        visitors: whether there are any.
+    """
+
+    def __init__(
+        self,
+        speed: float,
+        user: User,
+        build: Build | None = None,
+        *,
+        fixed_ports: bool = False,
+        settings: dict[str, str] | None = None,
+        visitors: bool = True,
+    ) -> None:
+        environ = service_environ(speed=speed, chunk_bytes=Options().chunk_bytes, cap_bytes=Options().cap_bytes)
+        environ |= {name: str(port) for name, port in PORTS.items() if fixed_ports and _is_free(port)}
+        environ |= build.environ if build else {}
+        with ExitStack() as stack:
+            self._service = stack.enter_context(Child("service", environ | (settings or {}), user))
+            event = self._service.first_event()
+            self.at = Addresses(str(event["http"]), str(event["metrics"]), f"http://{event['ledger']}/ledger")
+            self.process = Process(self._service.pid)
+            self.claims = ClaimsClient(self.at.http, self.at.metrics)
+            stack.callback(self.claims.close)
+            self.ledger = LedgerClient(self.at.ledger)
+            stack.callback(self.ledger.close)
+            if visitors:
+                stack.enter_context(Child("service.visitors", visitors_environ(self.at.http), user))
+            self._stack = stack.pop_all()
+
+    @property
+    def pid(self) -> int:
+        """The process that leaks, or did."""
+        return self._service.pid
+
+    def ended(self) -> str:
+        """How it ended: a signal's name, or a status; "" while it runs."""
+        try:
+            self._service.check()
+        except LabError as error:
+            number = re.search(r"status (-?\d+)", error.what)
+            return signal.Signals(-int(number[1])).name if number and int(number[1]) < 0 else error.what
+        return ""
+
+    def close(self) -> None:
+        """Stop both."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,269 @@
+"""The learner's prompt: reads a line, does what it says, keeps how far one has come. Also without a terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from diagnosis.base.errors import LabError
+from diagnosis.learn.catalog import apply_patch
+from diagnosis.learn.state import write_state
+from diagnosis.learn.tasks import FIX, TASKS, check_fix
+from diagnosis.output.comparison import print_comparison
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diagnosis.learn.bench import Bench
+    from diagnosis.learn.messages import Messages
+    from diagnosis.learn.tasks import Outcome, Task
+
+__all__ = ["Session", "learner_console", "read_line"]
+
+# Wider lines are hard to read, and many terminals are no wider.
+WIDTH = 80
+RUNS = "!"
+PROMPT = "learn> "
+
+
+def learner_console() -> Console:
+    """Standard output, at most 80 columns wide; text is printed as it is, without markup."""
+    usual = Console(markup=False, emoji=False, highlight=False)
+    width = min(WIDTH, usual.width) if usual.is_terminal else WIDTH
+    return Console(markup=False, emoji=False, highlight=False, width=width)
+
+
+def read_line(prompt: str) -> str | None:
+    """A line from the terminal, or from what stands in its place; None at its end."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401, PLC0415 - makes input() an editor of lines, and only where there is a terminal
+
+        try:
+            return input(prompt)
+        except EOFError:
+            return None
+    line = sys.stdin.readline()
+    if not line:
+        return None
+    sys.stdout.write(f"{prompt}{line.rstrip()}\n")
+    sys.stdout.flush()
+    return line
+
+
+class Session:
+    """One learner at one prompt.
+
+    Args:
+        bench: the service and the files.
+        messages: the texts.
+        console: where they are printed.
+    """
+
+    def __init__(self, bench: Bench, messages: Messages, console: Console) -> None:
+        self.bench, self.messages, self.console = bench, messages, console
+        self._state = bench.state
+        self._commands: dict[str, Callable[[list[str]], object]] = {
+            "check": self.check,
+            "answer": self.check,
+            "hint": lambda _: self.hint(),
+            "explain": lambda _: self.explain(),
+            "next": lambda _: self.next(skip=False),
+            "skip": lambda _: self.next(skip=True),
+            "task": lambda _: self.show_task(),
+            "tasks": lambda _: self.show_tasks(),
+            "reveal": lambda _: self.reveal(),
+            "fix": lambda _: self.fix(),
+            "rebuild": lambda _: self.rebuild(),
+            "where": lambda _: self.show_addresses(),
+            "help": lambda _: self.say("prompt.help"),
+        }
+
+    @property
+    def task(self) -> Task | None:
+        """The task that is to be done; None where all are."""
+        return TASKS[self._state.current] if self._state.current < len(TASKS) else None
+
+    # --- what is printed ---
+
+    def say(self, key: str, style: str = "", **values: object) -> None:
+        """A message."""
+        self.console.print(Text(self.messages(key, **{**self.bench.values(), **values}), style=style))
+
+    def command(self, line: str) -> None:
+        """A command to paste: never broken into lines."""
+        self.console.print(Text(f"    {line}", style="cyan"), soft_wrap=True)
+
+    def welcome(self) -> None:
+        """The first page."""
+        self.say("prompt.welcome", "bold")
+        self.show_addresses()
+        self.say("prompt.commands")
+        self.show_tasks()
+        self.show_task()
+
+    def show_addresses(self) -> None:
+        """Where the service listens, and where the learner's files are."""
+        self.say("prompt.addresses")
+
+    def show_tasks(self) -> None:
+        """The list of all tasks."""
+        for number, task in enumerate(TASKS):
+            mark = "x" if task.name in self._state.passed else ">" if number == self._state.current else " "
+            self.console.print(Text(f" [{mark}] {number + 1}. {self.messages(f'{task.name}.title')}"))
+
+    def show_task(self) -> None:
+        """The task that is to be done."""
+        if self.task is None:
+            self.say("prompt.finished", "bold green")
+            return
+        self.console.print()
+        number = self._state.current + 1
+        self.console.print(Text(f"{number}/{len(TASKS)} {self.messages(f'{self.task.name}.title')}", style="bold"))
+        self.say(f"{self.task.name}.text")
+
+    # --- what is done ---
+
+    def run(self, read: Callable[[str], str | None] = read_line) -> None:
+        """Read lines until `quit`, the end of the input, or Ctrl-C, which ends the program."""
+        self.welcome()
+        while (line := read(PROMPT)) is not None:
+            if line.strip() in {"quit", "exit"}:
+                break
+            self.do(line.strip())
+        self.say("prompt.bye")
+        self.command(f"{self.bench.cli} learn --resume --folder {self.bench.folder}")
+
+    def do(self, line: str) -> None:
+        """Do what one line says."""
+        if not line:
+            return
+        if self.bench.ensure():
+            self.say("prompt.restarted", "yellow")
+        if line.startswith(RUNS):
+            self._run_command(line[1:].strip())
+            return
+        word, *rest = line.split()
+        action = self._commands.get(word.lower())
+        if action is None:
+            self.say("prompt.unknown", word=word)
+            return
+        action(rest)
+        write_state(self.bench.folder, self._state)
+
+    def check(self, words: list[str]) -> bool:
+        """Check the task that is to be done: True where it is."""
+        task = self.task
+        if task is None:
+            self.show_task()
+            return False
+        try:
+            outcome = task.check(self.bench, words)
+        except LabError as error:
+            self.console.print(Text(str(error), style="red"))
+            return False
+        self._show(task, outcome)
+        if outcome.passed and task.name not in self._state.passed:
+            self._state.passed.append(task.name)
+        write_state(self.bench.folder, self._state)
+        return outcome.passed
+
+    def _show(self, task: Task, outcome: Outcome) -> None:
+        if outcome.captures:
+            print_comparison(self.console, *outcome.captures, 4)
+        if outcome.passed:
+            self.say("prompt.right", "bold green")
+            self.say(f"{task.name}.right", "green", **outcome.values)
+            self.say(f"{task.name}.explain")
+            self.say("prompt.go_on")
+        else:
+            self.say("prompt.not_yet", "bold yellow")
+            self.say(f"{task.name}.{outcome.key}", "yellow", **outcome.values)
+
+    def hint(self) -> None:
+        """The next hint: from a nudge to the command."""
+        task = self.task
+        if task is None:
+            self.show_task()
+            return
+        given = min(self._state.hints.get(task.name, 0) + 1, task.hints)
+        self._state.hints[task.name] = given
+        self.console.print(Text(f"{given}/{task.hints}", style="dim"))
+        self.say(f"{task.name}.hint{given}")
+        if given == task.hints:
+            self.command(task.command(self.bench))
+
+    def explain(self) -> None:
+        """What the task was about; only when it is done."""
+        task = self.task
+        if task is None:
+            self.show_task()
+        elif task.name in {*self._state.passed, *self._state.revealed}:
+            self.say(f"{task.name}.explain")
+        else:
+            self.say("prompt.sealed")
+
+    def reveal(self) -> None:
+        """Unseal the answer."""
+        task = self.task
+        if task is None:
+            self.show_task()
+            return
+        if task.name not in self._state.revealed:
+            self._state.revealed.append(task.name)
+        self.say(f"{task.name}.reveal", "magenta", **task.sealed(self.bench))
+
+    def next(self, *, skip: bool) -> None:
+        """Go on to the next task."""
+        task = self.task
+        if task is not None:
+            if task.name not in self._state.passed and not skip:
+                self.say("prompt.not_done")
+                return
+            self._state.current += 1
+        self.show_task()
+
+    def fix(self) -> None:
+        """Apply the shipped patch to the learner's copy."""
+        if not self._knows():
+            return
+        try:
+            apply_patch(self.bench.source)
+        except LabError as error:
+            self.console.print(Text(str(error), style="red"))
+            return
+        self.say("prompt.patched", "green")
+
+    def rebuild(self) -> None:
+        """Compile the learner's copy, as the check of the fix does, whichever task is to be done."""
+        if self._knows():
+            outcome = check_fix(self.bench, ())
+            style = "green" if outcome.passed else "yellow"
+            self.say(f"fix.{outcome.key}", style, **outcome.values)
+
+    def _knows(self) -> bool:
+        """True where the learner has come to the fix, or the place is known: there is nothing to give away."""
+        known = {*self._state.passed, *self._state.revealed}
+        if "name" in known or self._state.current >= FIX:
+            return True
+        self.say("prompt.too_early")
+        return False
+
+    def _run_command(self, line: str) -> None:
+        """Run a command of the machine, as a shell would; Ctrl-C ends it, and not the session."""
+        if not line:
+            self.say("prompt.unknown", word=RUNS)
+            return
+        self.console.file.flush()
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            subprocess.run([os.environ.get("SHELL", "/bin/sh"), "-c", line], check=False, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            self.console.print(Text(str(error), style="red"))
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,121 @@
+"""How far a learner has come, in a file: it survives Ctrl-C, and `--resume` goes on from it. No answer is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diagnosis.lab.unprivileged import User
+
+__all__ = ["FILE", "State", "default_folder", "give", "read_state", "write_state"]
+
+SCHEMA = "memleak-lab/learn/1"
+FILE = "learn.json"
+
+
+@dataclass
+class State:
+    """How far one has come.
+
+    Attributes:
+        scenario: by its name in the catalog.
+        speed: of the service.
+        current: the number of the task, from 0.
+        passed: the tasks whose checks held.
+        revealed: those whose answers were asked for.
+        hints: how many were asked for, by task.
+        pids: the service's, in the order of its starts: a capture must be of one of them.
+        fixed_from: the first of ``pids``, by its number, that ran the learner's own build; None before that.
+    """
+
+    scenario: str
+    speed: float
+    current: int = 0
+    passed: list[str] = field(default_factory=list)
+    revealed: list[str] = field(default_factory=list)
+    hints: dict[str, int] = field(default_factory=dict)
+    pids: list[int] = field(default_factory=list)
+    fixed_from: int | None = None
+
+
+def default_folder(environ: Mapping[str, str], user: User) -> Path:
+    """Where the state and the files of a learner are, by the XDG rules; with sudo, in the home of who called it."""
+    state = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # noqa: PTH117 - "" is no path
+        own = pwd.getpwuid(user.uid if environ.get("SUDO_UID") else os.getuid())
+        state = os.path.join(own.pw_dir, ".local", "state")  # noqa: PTH118 - as above
+    return Path(state) / "memleak-lab" / "learn"
+
+
+def give(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Hand a file that root made to who called sudo: it is to be edited without."""
+    uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
+        os.chown(path, int(uid), int(gid), follow_symlinks=False)
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Keep it, at once or not at all.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    path, new = folder / FILE, folder / f"{FILE}.new"
+    try:
+        new.write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
+        give(new)
+        new.replace(path)
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
+
+
+def read_state(folder: Path, tasks: int) -> State:
+    """What was kept.
+
+    Args:
+        folder: where.
+        tasks: how many there are.
+
+    Raises:
+        LabError: there is none, or it is not what `write_state` wrote.
+    """
+    path = folder / FILE
+    anew = f"begin anew: memleak-lab learn --new --folder {folder}"
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise LabError(f"nothing was begun in {folder}", f"memleak-lab learn --folder {folder}") from error
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} cannot be read: {error}", anew) from error
+    try:
+        schema = document.pop("schema")
+        state = State(**document)
+        _check(schema, state, tasks)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LabError(f"{path} is damaged: {type(error).__name__}: {error}", anew) from error
+    return state
+
+
+def _check(schema: object, state: State, tasks: int) -> None:
+    """Raise a ValueError for a value that was never written."""
+    fine = (
+        schema == SCHEMA
+        and isinstance(state.scenario, str)
+        and isinstance(state.speed, (int, float))
+        and isinstance(state.current, int)
+        and 0 <= state.current <= tasks
+        and all(isinstance(name, str) for name in [*state.passed, *state.revealed, *state.hints])
+        and all(isinstance(number, int) for number in [*state.pids, *state.hints.values()])
+        and (state.fixed_from is None or isinstance(state.fixed_from, int))
+    )
+    if not fine:
+        raise ValueError("a value is of the wrong kind")

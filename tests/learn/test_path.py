@@ -1,0 +1,126 @@
+"""The learner's path at its prompt: done as a learner would, sealed before, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from diagnosis.learn.state import FILE
+from diagnosis.learn.tasks import TASKS
+from tests.support.waiting import LIMIT_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
+ANSWERS = ("catalog_cache_insert", "catalog_cache_refresh", "catalog_cache.c:82", "rwlock")
+AT_A_PROMPT = ("learn", "--any-port", "--speed", "60", "--lang", "en")
+
+
+def learn(*arguments: str, lines: Sequence[str] = (), environ: dict[str, str] | None = None) -> tuple[int, str]:
+    """The exit status, and what was printed."""
+    done = subprocess.run(
+        [MEMLEAK_LAB, *arguments],
+        input="".join(f"{line}\n" for line in lines),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+        env={**os.environ, **(environ or {})},
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.ebpf
+def test_the_path_is_done_with_the_commands_of_its_hints_and_each_check_fails_first() -> None:
+    """In Korean, as the environment asks: the way is the same one in each language."""
+    status, out = learn("learn", "--solve", environ={"LC_ALL": "ko_KR.UTF-8"})
+    assert status == 0, out
+    assert f"SOLVED: 과제 {len(TASKS)}개" in out
+    assert out.count("(거절됨. 그래야 합니다)") >= len(TASKS)
+    assert "No leak found" in out, "the second trace's verdict stands beside the first one's"
+
+
+@pytest.mark.ebpf
+def test_nothing_gives_the_answer_away_before_it_is_revealed(tmp_path: Path) -> None:
+    """GIVEN all that a learner can say, up to the task of the name WHEN no answer is known THEN none is read."""
+    words = ["hint", "hint", "hint", "check", "check malloc", "explain", "fix", "rebuild", "tasks", "help", "skip"]
+    before = [task.name for task in TASKS].index("name")
+    lines = words * before + ["hint", "hint", "hint", "check", "check a b c.c:1", "explain", "fix", "rebuild"]
+    status, sealed = learn(*AT_A_PROMPT, "--folder", str(tmp_path), lines=lines)
+    assert status == 0, sealed
+    assert f"{before + 1}/{len(TASKS)}" in sealed
+    files = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert [answer for answer in ANSWERS if answer in sealed + files] == []
+
+    status, opened = learn("learn", "--resume", "--any-port", "--folder", str(tmp_path), lines=["reveal"])
+    assert status == 0, opened
+    assert re.search(r"catalog_cache_insert, called from catalog_cache_refresh, at\s+catalog_cache.c:82", opened)
+
+
+@pytest.mark.ebpf
+def test_every_line_of_the_page_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    _, out = learn(
+        *AT_A_PROMPT, "--folder", str(tmp_path), lines=["help", "hint", "skip", "skip", "skip", "skip", "skip"]
+    )
+    assert [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")] == []
+
+
+@pytest.mark.ebpf
+def test_a_path_that_was_interrupted_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [MEMLEAK_LAB, *AT_A_PROMPT, "--folder", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("hint\nskip\nskip\n")
+        process.stdin.flush()
+        wait_until(lambda: state(tmp_path).get("current") == 2, "two tasks were skipped")
+        os.killpg(process.pid, signal.SIGINT)
+        out = process.stdout.read()
+        assert process.wait(LIMIT_SECONDS) == 130, out
+    assert "interrupted: everything it started is gone" in out
+    pid = state(tmp_path)["pids"][-1]
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the service is gone")
+
+    status, out = learn("learn", "--any-port", "--folder", str(tmp_path))
+    assert status == 2
+    assert f"memleak-lab learn --resume --folder {tmp_path}" in out
+
+    status, out = learn("learn", "--resume", "--any-port", "--lang", "en", "--folder", str(tmp_path), lines=["tasks"])
+    assert status == 0, out
+    assert "[>] 3. Find who grows" in out
+    assert state(tmp_path)["hints"] == {"claims": 1}
+
+
+def state(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / FILE).read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("--resume --speed 5", "--resume goes on as it was begun: leave --new, --solve and --speed out"),
+        ("--speed 5000", "--speed is 5000: it must be from 0.1 to 1000: try --speed 10"),
+        ("--lang fr", "--lang is 'fr': there are en and ko: try --lang en"),
+    ],
+)
+def test_options_that_cannot_be_are_errors_with_their_remedy(arguments: str, error: str) -> None:
+    assert learn("learn", *arguments.split()) == (2, f"memleak-lab: {error}\n")

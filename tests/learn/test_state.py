@@ -1,0 +1,58 @@
+"""How far a learner has come survives the program, and damage to it is an error with its remedy."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.unprivileged import User
+from diagnosis.learn.state import FILE, State, default_folder, read_state, write_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = 8
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    state = State("catalog-cache", 10.0, 3, ["claims"], ["kernel"], {"claims": 2}, [71, 72], 1)
+    write_state(tmp_path, state)
+    assert read_state(tmp_path, TASKS) == state
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "cannot be read"),
+        ("{", "cannot be read"),
+        ("[]", "is damaged"),
+        ("{}", "is damaged"),
+        ('{"schema": "memleak-lab/learn/1"}', "is damaged"),
+        ('{"schema": "another", "scenario": "a", "speed": 1}', "is damaged"),
+        ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "current": 99}', "is damaged"),
+        ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": "fast"}', "is damaged"),
+        ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "passed": 7}', "is damaged"),
+        ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "more": 7}', "is damaged"),
+    ],
+)
+def test_a_damaged_state_is_an_error_with_the_line_that_begins_anew(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(LabError, match=rf"{what}.*memleak-lab learn --new --folder {re.escape(str(tmp_path))}"):
+        read_state(tmp_path, TASKS)
+
+
+def test_nothing_to_resume_is_an_error_with_the_line_that_begins(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=f"nothing was begun .* memleak-lab learn --folder {re.escape(str(tmp_path))}"):
+        read_state(tmp_path, TASKS)
+
+
+def test_the_folder_follows_the_xdg_rules(tmp_path: Path) -> None:
+    user = User("nobody", os.getuid(), os.getgid())
+    assert default_folder({"XDG_STATE_HOME": str(tmp_path)}, user) == tmp_path / "memleak-lab" / "learn"
+    assert default_folder({"XDG_STATE_HOME": "relative"}, user) == default_folder({}, user)
+    assert default_folder({}, user).parts[-4:] == (".local", "state", "memleak-lab", "learn")
