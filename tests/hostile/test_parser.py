@@ -17,7 +17,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import defines, open_regular, read_object
 from diagnosis.target.parser.answers import names_of, object_of, places_of
-from diagnosis.target.parser.client import Budget, Parser, ParserError
+from diagnosis.target.parser.client import ORDINARY_START_SECONDS, SLOWEST_PACE, Budget, Parser, ParserError, pace_of
 from diagnosis.target.parser.confine import Limits
 from diagnosis.target.parser.protocol import LENGTHS, MAX_OBJECT, Message, ProtocolError, receive, send
 from tests.hostile.elf_files import FILES, huge_note
@@ -285,3 +285,17 @@ def test_a_message_arrives_as_it_was_sent() -> None:
         writer.join()
         there.close()
         assert receive(here) is None
+
+
+def test_a_slow_machine_gets_more_time_and_an_ordinary_one_does_not() -> None:
+    assert pace_of(0.12) == 1.0
+    assert pace_of(10 * ORDINARY_START_SECONDS) == pytest.approx(10)
+    assert pace_of(1e9) == SLOWEST_PACE
+
+
+def test_the_pace_is_measured_when_the_parser_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagnosis.target.parser.client.ORDINARY_START_SECONDS", 1e-6)
+    with Parser() as parser:
+        assert parser.pace == 1.0
+        parser.start()
+        assert parser.pace == SLOWEST_PACE

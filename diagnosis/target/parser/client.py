@@ -28,9 +28,18 @@ DEFAULT_LIMITS = Limits()
 START_SECONDS = 60.0
 # How often a request's use of the processor is looked at.
 LOOK_SECONDS = 0.25
+# Processor time that the parser takes to start on an ordinary machine, at the most. A machine on which it takes more, as
+# an emulated one, gets as much more time for each request: what a target chose has no part in the start.
+ORDINARY_START_SECONDS = 0.25
+SLOWEST_PACE = 20.0
 _EXITS = {3: "ran out of memory"}
 # What libraries without exceptions do where there is no memory.
 _SIGNALS = {signal.SIGABRT: "gave up: mostly it is for want of memory"}
+
+
+def pace_of(start_seconds: float) -> float:
+    """How many times longer than on an ordinary machine a request may take, by the processor time of the start."""
+    return min(max(1.0, start_seconds / ORDINARY_START_SECONDS), SLOWEST_PACE)
 
 
 class ParserError(Exception):
@@ -72,7 +81,11 @@ class Parser:
     Requests come from any thread, one after the other.
 
     Args:
-        limits: what it may take.
+        limits: what it may take, on an ordinary machine.
+
+    Attributes:
+        holds: what confines it.
+        pace: how many times longer its requests may take on this machine.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -81,6 +94,7 @@ class Parser:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self.holds: frozenset[str] = frozenset()
+        self.pace = 1.0
         self._budget = Budget()
 
     def start(self) -> frozenset[str]:
@@ -121,7 +135,7 @@ class Parser:
             try:
                 answer = self._exchange(Message({"operation": operation, **(fields or {})}, payload, tuple(files)))
             except ParserError:
-                budget.charge(time.monotonic() - began)
+                budget.charge((time.monotonic() - began) / self.pace)
                 raise
         if "error" in answer.fields:
             raise ParserError(str(answer.fields["error"]), lost=False)
@@ -143,7 +157,7 @@ class Parser:
     def _exchange(self, message: Message) -> Message:
         connection = self._ready()
         try:
-            connection.settimeout(self._limits.seconds)
+            connection.settimeout(self._limits.seconds * self.pace)
             send(connection, message)
             answer = receive(connection, next_wait=self._next_wait())
         except TimeoutError:
@@ -161,10 +175,11 @@ class Parser:
     def _next_wait(self) -> Callable[[], float]:
         """How long to wait at a time. Processor time is looked at, for which nobody else's load counts."""
         began, used = time.monotonic(), self._processor_time()
+        seconds, cpu_seconds = self._limits.seconds * self.pace, self._limits.cpu_seconds * self.pace
 
         def next_wait() -> float:
-            left = self._limits.seconds - (time.monotonic() - began)
-            if left <= 0 or self._processor_time() - used > self._limits.cpu_seconds:
+            left = seconds - (time.monotonic() - began)
+            if left <= 0 or self._processor_time() - used > cpu_seconds:
                 raise TimeoutError
             return min(left, LOOK_SECONDS)
 
@@ -190,6 +205,7 @@ class Parser:
             if hello is None:
                 raise ParserError(f"the parser did not start: it {self._end()}", lost=True)
             self.holds = frozenset(map(str, hello.fields["holds"]))
+            self.pace = pace_of(self._processor_time())
         return self._connection
 
     def _launch(self) -> None:
