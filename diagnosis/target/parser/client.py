@@ -28,8 +28,8 @@ DEFAULT_LIMITS = Limits()
 START_SECONDS = 60.0
 # How often a request's use of the processor is looked at.
 LOOK_SECONDS = 0.25
-# Processor time that the parser takes to start on an ordinary machine, at the most. A machine on which it takes more, as
-# an emulated one, gets as much more time for each request: what a target chose has no part in the start.
+# Processor time that the parser takes to start on an ordinary machine, at the most. Where it takes more, as on an
+# emulated machine, requests may take as many times longer: what a target chose has no part in the start.
 ORDINARY_START_SECONDS = 0.25
 SLOWEST_PACE = 20.0
 _EXITS = {3: "ran out of memory"}
