@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 300
-MODULES = ("*.py", "*.c", "*.h", "*.cpp", "*.bt")
+MODULES = ("*.py", "*.c", "*.h", "*.cpp", "*.bt", "*.js", "*.css", "*.html")
 # Until its split lands.
 LONGER = {"diagnosis/trace/tracer.py": 320}
 

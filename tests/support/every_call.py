@@ -64,9 +64,9 @@ def compile_every_call(folder: Path) -> Path:
 
 
 @contextmanager
-def waiting(program: Path) -> Iterator[subprocess.Popen[str]]:
-    """The program, waiting for the word to begin."""
-    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def waiting(program: Path, *by: str) -> Iterator[subprocess.Popen[str]]:
+    """The program, waiting for the word to begin; perhaps executed by another one."""
+    with subprocess.Popen([*by, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:

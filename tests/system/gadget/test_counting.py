@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +13,11 @@ from comparison.guide.service import Scene, held_service
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from tests.support.every_call import MIB, ON_THE_HEAP, go, waiting
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.ebpf
 
@@ -44,10 +47,21 @@ def test_every_call_of_the_allocator_is_booked_on_the_function_that_made_it(
     } == ON_THE_HEAP
 
 
+def executes(process: subprocess.Popen[str], program: Path) -> bool:
+    """Whether the process has become this program."""
+    return Path(f"/proc/{process.pid}/exe").readlink() == program
+
+
 def test_processes_are_told_apart_and_one_that_ended_is_forgotten(
     every_call: Path, counting: Callable[..., Any]
 ) -> None:
-    with waiting(every_call) as one, waiting(every_call) as other, counting(one.pid, "-a", "-m", "1000") as gadget:
+    """In a mount namespace of their own: what else runs on a busy machine would fill the report."""
+    with ExitStack() as stack:
+        one = stack.enter_context(waiting(every_call, "unshare", "--mount"))
+        wait_until(lambda: executes(one, every_call), "the first one has a mount namespace of its own")
+        other = stack.enter_context(waiting(every_call, "nsenter", f"--mount=/proc/{one.pid}/ns/mnt"))
+        wait_until(lambda: executes(other, every_call), "the other one is in it")
+        gadget = stack.enter_context(counting(one.pid, "-a", "-m", "1000"))
         go(one)
         go(other)
         one.kill()
