@@ -93,8 +93,9 @@ map: $(VENV)/dev ## Draw docs/packages.svg, the data's way through the packages,
 	$(BIN)/python -m scripts.package_map $(ARGS)
 
 .PHONY: reference
-reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
+reference: $(VENV)/dev ## Write the tables of settings, outputs, metrics and options into docs/
 	$(BIN)/python -m infra.reference
+	$(BIN)/python -m scripts.options
 
 .PHONY: pins
 pins: $(VENV)/dev ## Write the digests behind the pinned tags into infra/pins.json (ARGS=--check compares only)

@@ -24,7 +24,7 @@ from diagnosis.base.text import safe_text
 from diagnosis.target.parser.answers import names_of, object_of, places_of, probes_of, symbols_of, unwind_rows_of
 from diagnosis.target.parser.client import Budget, Parser, ParserError
 from diagnosis.target.parser.facts import Wanted
-from tests.hostile.mutants import PERF_MAP, SYMBOLS, elf_seeds, in_headers, mutate
+from tests.hostile.mutants import NUMBERS, PERF_MAP, SYMBOLS, elf_seeds, in_headers, mutate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
