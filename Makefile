@@ -101,8 +101,9 @@ vendor: $(VENV)/dev ## Fetch the HTML report's libraries anew by npm (ARGS=--che
 	$(BIN)/python -m scripts.vendor $(ARGS)
 
 .PHONY: reference
-reference: $(VENV)/dev ## Write the tables of settings, outputs and metrics into docs/
+reference: $(VENV)/dev ## Write the tables of settings, outputs, metrics and options into docs/
 	$(BIN)/python -m infra.reference
+	$(BIN)/python -m scripts.options
 
 .PHONY: pins
 pins: $(VENV)/dev ## Write the digests behind the pinned tags into infra/pins.json (ARGS=--check compares only)

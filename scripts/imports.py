@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "heap_trace": frozenset[str](),
     "catalog_cache": frozenset[str](),
     "grafana": frozenset[str](),
-    "scripts": frozenset[str](),
+    # The parser of the command line, whose options are a page of docs/.
+    "scripts": frozenset({"diagnosis"}),
     "infra": frozenset({"grafana"}),
     "service": frozenset({"catalog_cache"}),
     # Only the leak's options, to check those of `run` before anything starts.

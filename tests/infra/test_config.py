@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from catalog_cache import RANGES
 
-from infra import versions
 from infra.config import LabConfig
 from infra.kubeconfig import Kubeconfig
 from infra.service_env import leaker_variables
@@ -95,7 +94,6 @@ def test_a_machine_of_neither_platform_needs_a_choice() -> None:
     assert LabConfig.read(Settings({"platform": "linux/arm64"}), KIND, "riscv64").build.platform == "linux/arm64"
 
 
-PUBLIC_KEY = versions.GADGET_PUBLIC_KEY
 WRONG = [
     ({"target": "dockr"}, "target is 'dockr'", "pulumi config set target docker"),
     ({"environment": "minkube"}, "environment is 'minkube'", "pulumi config set environment minikube"),
@@ -144,36 +142,6 @@ WRONG = [
         "prometheusUrl is 'p:9090'",
         "pulumi config set prometheusUrl",
     ),
-    (
-        {"gadgetImage": "memleak:v1"},
-        "gadgetImage is 'memleak:v1': it needs a registry's host and a tag",
-        "pulumi config set gadgetImage HOST/PATH/memleak:TAG",
-    ),
-    (
-        {"gadgetImage": "localhost:5001/memleak"},
-        "it needs a registry's host and a tag",
-        "pulumi config set gadgetImage",
-    ),
-    (
-        {"gadgetPublicKey": PUBLIC_KEY},
-        "gadgetPublicKey is set and gadget is trace_malloc",
-        "pulumi config rm gadgetPublicKey",
-    ),
-    (
-        {"gadgetPublicKey": "cosign.pub", "gadget": "memleak"},
-        "gadgetPublicKey is no public key in PEM",
-        "pulumi config set gadgetPublicKey < cosign.pub",
-    ),
-    (
-        {"gadgetPublicKey": PUBLIC_KEY.replace("MFkw", "AAAA"), "gadget": "memleak"},
-        "gadgetPublicKey is no public key in PEM",
-        "pulumi config set gadgetPublicKey < cosign.pub",
-    ),
-    (
-        {"gadgetPublicKey": PUBLIC_KEY.replace("PUBLIC", "ENCRYPTED SIGSTORE PRIVATE"), "gadget": "memleak"},
-        "gadgetPublicKey is a private key, and stands in the stack's file in plain text",
-        "pulumi config rm gadgetPublicKey ",
-    ),
     ({"gadget": "memlek"}, "gadget is 'memlek'", "pulumi config set gadget memleak"),
     (
         {"gadget": "memleak", "registry": "none"},
@@ -203,13 +171,6 @@ def test_a_wrong_setting_is_named_with_the_line_that_mends_it(
     assert error in str(raised.value)
     assert command in str(raised.value)
     assert len(str(raised.value)) < 500, "one setting, one error"
-
-
-def test_what_may_be_a_private_key_is_not_repeated() -> None:
-    for text in (PUBLIC_KEY.replace("PUBLIC", "PRIVATE"), "MFkwEwYHKoZIzj0"):
-        with pytest.raises(ConfigError) as raised:
-            _read({"gadget": "memleak", "gadgetPublicKey": text})
-        assert "MFkwEwYHKoZIzj0" not in str(raised.value)
 
 
 def test_every_complaint_comes_at_once() -> None:
