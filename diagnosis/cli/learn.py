@@ -13,7 +13,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.cli.options import require_machine
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.unprivileged import User, choose_user
-from diagnosis.learn.bench import AFTER, BEFORE, Bench
+from diagnosis.learn.bench import AFTER, BEFORE, CatalogBench
 from diagnosis.learn.catalog import SOURCE
 from diagnosis.learn.messages import Messages, choose_language
 from diagnosis.learn.session import Session, learner_console
@@ -70,8 +70,8 @@ def learn_command(
         else:
             place = _folder(folder, user)
         state = read_state(place, len(TASKS)) if resume else _begin(place, State(SCENARIO, wanted), new=new)
-        bench = stack.enter_context(Bench(state, place, user, fixed_ports=not (any_port or solving)))
-        session = Session(bench, messages, learner_console())
+        bench = stack.enter_context(CatalogBench(state, place, user, fixed_ports=not (any_port or solving)))
+        session = Session(bench, TASKS, messages, learner_console())
         if solving:
             solve(session)
             session.say("solve.done", "bold green", count=len(TASKS))

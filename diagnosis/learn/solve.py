@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB
-from diagnosis.learn.tasks import BLIND
+from diagnosis.learn.checks import BLIND
 from diagnosis.output.document import read_capture
 from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diagnosis.learn.bench import CatalogBench
     from diagnosis.learn.session import Session
-    from diagnosis.learn.tasks import Task
+    from diagnosis.learn.task import Task
 
 __all__ = ["solve"]
 
@@ -37,7 +38,7 @@ WRONG = {
 }
 
 
-def solve(session: Session) -> None:
+def solve(session: Session[CatalogBench]) -> None:
     """Do every task: each check is shown to fail first, then the task is done and its check has to hold.
 
     Raises:
@@ -55,7 +56,7 @@ def solve(session: Session) -> None:
         session.do("next")
 
 
-def _must_fail(session: Session, task: Task) -> None:
+def _must_fail(session: Session[CatalogBench], task: Task[CatalogBench]) -> None:
     for answer in dict.fromkeys(("", WRONG.get(task.name, ""))):
         session.console.print(f"learn> check {answer}".rstrip())
         if session.check(answer.split()):
@@ -63,7 +64,7 @@ def _must_fail(session: Session, task: Task) -> None:
         session.say("solve.fails_first", "dim")
 
 
-def _output(session: Session, task: Task) -> str:
+def _output(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     """Run the command of the last hint, as a learner in another terminal does."""
     command = task.command(session.bench)
     session.console.print(f"$ {command}", soft_wrap=True)
@@ -88,12 +89,12 @@ def _find(pattern: str, output: str) -> re.Match[str]:
     return found
 
 
-def _claims(session: Session, task: Task) -> str:
+def _claims(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     body = json.loads(_output(session, task))
     return f"{body['status']} {body['metrics']['resident_memory_bytes']}"
 
 
-def _kernel(session: Session, task: Task) -> str:
+def _kernel(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     # A service that is as young as this one has nothing to show yet.
     until = time.monotonic() + COMMAND_SECONDS
     while session.bench.service.ledger.read().insert_bytes < ENOUGH_BYTES and time.monotonic() < until:
@@ -101,19 +102,19 @@ def _kernel(session: Session, task: Task) -> str:
     return " ".join(_find(r"^VmRSS:\s+(\d+) (kB)", _output(session, task)).groups())
 
 
-def _grows(session: Session, task: Task) -> str:
+def _grows(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     # Other processes of the machine can grow as well: the service's is the one that the kernel task was about.
     return " ".join(
         _find(rf"^pid ({session.bench.service.pid}) grew by .*\((.*) a minute\)", _output(session, task)).groups()
     )
 
 
-def _trace(session: Session, task: Task) -> str:
+def _trace(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     _output(session, task)
     return ""
 
 
-def _name(session: Session, task: Task) -> str:
+def _name(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     _output(session, task)
     report = read_capture(session.bench.before).report
     frames = report.stacks[0].frames
@@ -121,17 +122,17 @@ def _name(session: Session, task: Task) -> str:
     return f"{report.verdict.function} {report.verdict.caller} {frame.file.rpartition('/')[2]}:{frame.line}"
 
 
-def _why(session: Session, task: Task) -> str:
+def _why(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     _output(session, task)
     return BLIND
 
 
-def _fix(session: Session, task: Task) -> str:
+def _fix(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     session.do(task.command(session.bench))
     return ""
 
 
-_ANSWERS: dict[str, Callable[[Session, Task], str]] = {
+_ANSWERS: dict[str, Callable[[Session[CatalogBench], Task[CatalogBench]], str]] = {
     "claims": _claims,
     "kernel": _kernel,
     "grows": _grows,
