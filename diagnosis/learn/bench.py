@@ -67,6 +67,11 @@ class CatalogBench:
         self.service = self._started()
 
     @property
+    def page_of_texts(self) -> str:
+        """The table of its first page."""
+        return "catalog"
+
+    @property
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
         is_new = not (self.folder / SOURCE.name).exists()
@@ -119,10 +124,6 @@ class CatalogBench:
             LabError: it does not fit what was edited.
         """
         apply_patch(self.source)
-
-    def explanation(self) -> str:
-        """The tasks have said all."""
-        return ""
 
     def rebuild(self) -> Trial:
         """Compile the learner's file and try what it makes; the service runs it from then on if it answers right.

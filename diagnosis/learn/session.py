@@ -59,14 +59,13 @@ class Session(Generic[B]):
 
     Args:
         bench: the service and the files.
-        tasks: in their order.
+        tasks: gives them in their order; there can be more of them later.
         messages: the texts.
         console: where they are printed.
     """
 
-    def __init__(self, bench: B, tasks: Sequence[Task[B]], messages: Messages, console: Console) -> None:
-        self.tasks = tasks
-        self._fix_task = next((task for task in tasks if task.name.endswith("fix")), None)
+    def __init__(self, bench: B, tasks: Callable[[], Sequence[Task[B]]], messages: Messages, console: Console) -> None:
+        self._tasks = tasks
         self.bench, self.messages, self.console = bench, messages, console
         self._state = bench.state
         self._commands: dict[str, Callable[[list[str]], object]] = {
@@ -86,6 +85,15 @@ class Session(Generic[B]):
         }
 
     @property
+    def tasks(self) -> Sequence[Task[B]]:
+        """All tasks that are known by now."""
+        return self._tasks()
+
+    @property
+    def _fix_task(self) -> Task[B] | None:
+        return next((task for task in self.tasks if task.name.endswith("fix")), None)
+
+    @property
     def task(self) -> Task[B] | None:
         """The task that is to be done; None where all are."""
         return self.tasks[self._state.current] if self._state.current < len(self.tasks) else None
@@ -102,7 +110,7 @@ class Session(Generic[B]):
 
     def welcome(self) -> None:
         """The first page."""
-        self.say("prompt.welcome", "bold")
+        self.say(f"{self.bench.page_of_texts}.welcome", "bold")
         self.show_addresses()
         self.say("prompt.commands")
         self.show_tasks()
@@ -110,7 +118,7 @@ class Session(Generic[B]):
 
     def show_addresses(self) -> None:
         """Where the service listens, and where the learner's files are."""
-        self.say("prompt.addresses")
+        self.say(f"{self.bench.page_of_texts}.addresses")
 
     def show_tasks(self) -> None:
         """The list of all tasks."""
@@ -123,6 +131,8 @@ class Session(Generic[B]):
         if self.task is None:
             self.say("prompt.finished", "bold green")
             return
+        if self.task is self._fix_task:
+            _ = self.bench.source  # from now on there is a copy to edit
         self.console.print()
         number = self._state.current + 1
         self.console.print(Text(f"{number}/{len(self.tasks)} {self.messages(f'{self.task.name}.title')}", style="bold"))

@@ -12,16 +12,18 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB
 from diagnosis.learn.checks import BLIND
 from diagnosis.output.document import read_capture
+from diagnosis.report.verdict import Answer
 from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from diagnosis.learn.bench import CatalogBench
+    from diagnosis.learn.case import CaseBench
     from diagnosis.learn.session import Session
-    from diagnosis.learn.task import Task
+    from diagnosis.learn.task import B, Task
 
-__all__ = ["solve"]
+__all__ = ["solve_case", "solve_catalog"]
 
 COMMAND_SECONDS = 180.0
 
@@ -38,7 +40,20 @@ WRONG = {
 }
 
 
-def solve(session: Session[CatalogBench]) -> None:
+def solve_catalog(session: Session[CatalogBench]) -> None:
+    """Do every task on the catalog service: see `_solve`."""
+    _solve(session, _ANSWERS, WRONG)
+
+
+def solve_case(session: Session[CaseBench]) -> None:
+    """Do every task on a scenario: see `_solve`."""
+    leaks = session.bench.scenario.answer != Answer.NO_LEAK
+    _solve(session, _CASE_ANSWERS, {"case_verdict": "no leak" if leaks else "leak main"})
+
+
+def _solve(
+    session: Session[B], answers: Mapping[str, Callable[[Session[B], Task[B]], str]], wrong: Mapping[str, str]
+) -> None:
     """Do every task: each check is shown to fail first, then the task is done and its check has to hold.
 
     Raises:
@@ -46,25 +61,21 @@ def solve(session: Session[CatalogBench]) -> None:
     """
     session.show_task()
     while (task := session.task) is not None:
-        _must_fail(session, task)
+        for refused in dict.fromkeys(("", wrong.get(task.name, ""))):
+            session.console.print(f"learn> check {refused}".rstrip())
+            if session.check(refused.split()):
+                raise LabError(f"the check of {task.name} holds before the task is done, with {refused!r}")
+            session.say("solve.fails_first", "dim")
         for _ in range(task.hints):
             session.do("hint")
-        answer = _ANSWERS[task.name](session, task)
+        answer = answers[task.name](session, task)
         session.console.print(f"learn> check {answer}".rstrip())
         if not session.check(answer.split()):
             raise LabError(f"the check of {task.name} does not hold: {answer}", "the lines above say why")
         session.do("next")
 
 
-def _must_fail(session: Session[CatalogBench], task: Task[CatalogBench]) -> None:
-    for answer in dict.fromkeys(("", WRONG.get(task.name, ""))):
-        session.console.print(f"learn> check {answer}".rstrip())
-        if session.check(answer.split()):
-            raise LabError(f"the check of {task.name} holds before the task is done, with {answer!r}")
-        session.say("solve.fails_first", "dim")
-
-
-def _output(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
+def _output(session: Session[B], task: Task[B]) -> str:
     """Run the command of the last hint, as a learner in another terminal does."""
     command = task.command(session.bench)
     session.console.print(f"$ {command}", soft_wrap=True)
@@ -109,7 +120,7 @@ def _grows(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     )
 
 
-def _trace(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
+def _run(session: Session[B], task: Task[B]) -> str:
     _output(session, task)
     return ""
 
@@ -127,18 +138,30 @@ def _why(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     return BLIND
 
 
-def _fix(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
+def _fix(session: Session[B], task: Task[B]) -> str:
     session.do(task.command(session.bench))
     return ""
 
 
+def _verdict(session: Session[CaseBench], task: Task[CaseBench]) -> str:
+    _output(session, task)
+    verdict = read_capture(session.bench.before).report.verdict
+    return f"{verdict.answer} {verdict.function}".rstrip()
+
+
+_CASE_ANSWERS: dict[str, Callable[[Session[CaseBench], Task[CaseBench]], str]] = {
+    "case_trace": _run,
+    "case_verdict": _verdict,
+    "case_fix": _fix,
+    "case_prove": _run,
+}
 _ANSWERS: dict[str, Callable[[Session[CatalogBench], Task[CatalogBench]], str]] = {
     "claims": _claims,
     "kernel": _kernel,
     "grows": _grows,
-    "trace": _trace,
+    "trace": _run,
     "name": _name,
     "why": _why,
     "fix": _fix,
-    "prove": _trace,
+    "prove": _run,
 }

@@ -34,6 +34,10 @@ class Bench(Protocol):
         """How this program is called in another terminal."""
 
     @property
+    def page_of_texts(self) -> str:
+        """The table of its first page, in the catalogs."""
+
+    @property
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
 
@@ -49,9 +53,6 @@ class Bench(Protocol):
         Raises:
             LabError: it does not fit what was edited.
         """
-
-    def explanation(self) -> str:
-        """What is behind it all, for the last page; "" where the tasks have said it."""
 
 
 B = TypeVar("B", bound=Bench)
