@@ -1,7 +1,10 @@
 """``memleak-lab learn``: the guided path."""
 
 import os
+import secrets
+import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +13,23 @@ import typer
 from catalog_cache import RANGES
 
 from diagnosis.base.errors import LabError
-from diagnosis.cli.options import require_machine
+from diagnosis.cli.options import refuse_together, require_machine
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.unprivileged import User, choose_user
-from diagnosis.learn.bench import AFTER, BEFORE, Bench
+from diagnosis.learn.bench import AFTER, BEFORE, CatalogBench
+from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
 from diagnosis.learn.catalog import SOURCE
 from diagnosis.learn.messages import Messages, choose_language
+from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session, learner_console
-from diagnosis.learn.solve import solve
+from diagnosis.learn.solve import solve_case, solve_catalog
 from diagnosis.learn.state import FILE, State, default_folder, give, read_state
+from diagnosis.learn.task import B
 from diagnosis.learn.tasks import TASKS
 
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
-SCENARIO = "catalog-cache"
+RANDOM = "random"
+SEEDS = 1_000_000
 
 # The leak comes to its cap after 27 minutes at this speed, and requests slow down from minute 3 on.
 LEARNER_SPEED = 10.0
@@ -32,6 +39,13 @@ SOLVER_SPEED = 60.0
 
 def learn_command(
     *,
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; or {RANDOM}, which does not tell which.")
+    ] = CATALOG_CACHE,
+    seed: Annotated[int | None, typer.Option(help="With --scenario random: the same for the same seed.")] = None,
+    difficulty: Annotated[
+        int | None, typer.Option(min=1, max=3, help="With --scenario random: only those that are as difficult.")
+    ] = None,
     speed: Annotated[
         float | None,
         typer.Option(
@@ -69,14 +83,59 @@ def learn_command(
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
         else:
             place = _folder(folder, user)
-        state = read_state(place, len(TASKS)) if resume else _begin(place, State(SCENARIO, wanted), new=new)
-        bench = stack.enter_context(Bench(state, place, user, fixed_ports=not (any_port or solving)))
-        session = Session(bench, messages, learner_console())
-        if solving:
-            solve(session)
-            session.say("solve.done", "bold green", count=len(TASKS))
+        if resume:
+            state = read_state(place, len(TASKS))
         else:
-            session.run()
+            chosen = _choice(scenario, seed, difficulty)
+            own = SOLVER_SPEED if solving else LEARNER_SPEED
+            state = _begin(place, State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0)), new=new)
+        case = _scenario_of(state.scenario)
+        console = learner_console()
+        if not case.source:
+            ports = not (any_port or solving)
+            bench = stack.enter_context(CatalogBench(state, place, user, fixed_ports=ports))
+            session = Session(bench, lambda: TASKS, messages, console)
+            _go(session, solve_catalog if solving else None)
+        else:
+            console.print(messages("prompt.starting"))
+            other = stack.enter_context(CaseBench(case, state, place, messages.language))
+            _go(Session(other, lambda: tasks_of(case, state), messages, console), solve_case if solving else None)
+
+
+def _go(session: Session[B], solver: Callable[[Session[B]], None] | None) -> None:
+    """Let the learner do the tasks, or do them."""
+    if solver is None:
+        session.run()
+        return
+    solver(session)
+    session.say("solve.done", "bold green", count=len(session.tasks))
+
+
+def _choice(scenario: str, seed: int | None, difficulty: int | None) -> str:
+    """What the state keeps of the scenario: its name, or for a random one only what it was drawn from."""
+    if scenario != RANDOM:
+        refuse_together(f"--scenario {scenario}", True, {"--seed": seed is not None, "--difficulty": difficulty})
+        if scenario not in SCENARIOS:
+            raise LabError(
+                f"--scenario is {scenario!r}: there are {', '.join(SCENARIOS)}", f"or a random one: --scenario {RANDOM}"
+            )
+        return scenario
+    drawn = secrets.randbelow(SEEDS) if seed is None else seed
+    return f"{RANDOM}:{drawn}:{difficulty or 0}"
+
+
+def _scenario_of(kept: str) -> Scenario:
+    """The scenario that a state is of."""
+    first, *drawn = kept.split(":")
+    try:
+        if first == RANDOM:
+            seed, difficulty = map(int, drawn)
+            return choose(seed, difficulty or None, own=True)
+        return SCENARIOS[kept]
+    except (KeyError, ValueError, IndexError) as error:
+        raise LabError(
+            f"the state is of {kept!r}, which is no scenario", "begin anew: memleak-lab learn --new"
+        ) from error
 
 
 def _folder(named: Path | None, user: User) -> Path:
@@ -94,12 +153,15 @@ def _folder(named: Path | None, user: User) -> Path:
 
 def _begin(folder: Path, state: State, *, new: bool) -> State:
     """A new state; what an earlier one left is removed only where that was asked for."""
-    left = [folder / name for name in (FILE, SOURCE.name, BEFORE, AFTER) if (folder / name).exists()]
+    left = [folder / name for name in (FILE, SOURCE.name, BEFORE, AFTER, SOURCES) if (folder / name).exists()]
     if left and not new:
         raise LabError(
             f"{left[0]} is of an earlier time",
             f"go on with: memleak-lab learn --resume --folder {folder}; or begin anew, without it: --new",
         )
     for path in left:
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return state

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from catalog_cache import Options
 
 from diagnosis.base.errors import LabError
-from diagnosis.learn.catalog import Build, CatalogService, copy_source
+from diagnosis.learn.catalog import SOURCE, Build, CatalogService, apply_patch, copy_source
 from diagnosis.learn.state import give, write_state
 from diagnosis.learn.trial import Answers, try_build
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diagnosis.learn.state import State
     from diagnosis.learn.trial import Trial
 
-__all__ = ["AFTER", "BEFORE", "Bench"]
+__all__ = ["AFTER", "BEFORE", "CatalogBench"]
 
 BEFORE, AFTER = "before.json", "after.json"
 
@@ -44,7 +44,7 @@ def own_command() -> str:
     return sudo + command
 
 
-class Bench:
+class CatalogBench:
     """The running service and the learner's files. Use it as a context manager.
 
     Args:
@@ -67,9 +67,14 @@ class Bench:
         self.service = self._started()
 
     @property
+    def page_of_texts(self) -> str:
+        """The table of its first page."""
+        return "catalog"
+
+    @property
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
-        is_new = not (self.folder / "catalog_cache.c").exists()
+        is_new = not (self.folder / SOURCE.name).exists()
         path = copy_source(self.folder)
         if is_new:
             give(path)
@@ -104,13 +109,21 @@ class Bench:
             "ledger": at.ledger,
             "pid": self.service.pid,
             "folder": self.folder,
-            "source": self.folder / "catalog_cache.c",
+            "source": self.folder / SOURCE.name,
             "before": self.before,
             "after": self.after,
             "speed": f"{self.state.speed:g}",
             "seconds": f"{self.trace_seconds:g}",
             "cli": self.cli,
         }
+
+    def apply_fix(self) -> None:
+        """Apply the shipped patch to the learner's copy.
+
+        Raises:
+            LabError: it does not fit what was edited.
+        """
+        apply_patch(self.source)
 
     def rebuild(self) -> Trial:
         """Compile the learner's file and try what it makes; the service runs it from then on if it answers right.

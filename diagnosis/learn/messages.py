@@ -66,7 +66,3 @@ class Messages:
             KeyError: there is no such message, or it wants another value.
         """
         return self._texts[key].format(**values)
-
-    def has(self, key: str) -> bool:
-        """True where there is such a message."""
-        return key in self._texts

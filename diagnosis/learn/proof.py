@@ -12,7 +12,7 @@ from diagnosis.report.verdict import Answer
 if TYPE_CHECKING:
     from diagnosis.report.report import Report
 
-__all__ = ["Holds", "Proof", "kept_by", "prove"]
+__all__ = ["Holds", "Proof", "kept_by", "prove", "prove_by_verdict"]
 
 # One revision comes and another goes: what is kept at the end of a window can be off by one of them.
 GONE_SHARE = 0.1
@@ -80,3 +80,14 @@ def prove(before: Report, after: Report, function: str = LEAKING_FUNCTION) -> Pr
     if grown[0] > MEMORY_SHARE * max(grown[1], kept[0] / 60):
         return proof(Holds.MEMORY_GROWS)
     return proof(Holds.YES)
+
+
+def prove_by_verdict(before: Report, after: Report) -> Holds:
+    """The same for any service, whatever it is that grew: memory that no allocator took has no rate of its own."""
+    if before.verdict.answer is Answer.NO_LEAK:
+        return Holds.NO_BEFORE
+    if after.verdict.answer is Answer.NO_LEAK:
+        return Holds.YES
+    if after.verdict.function == before.verdict.function:
+        return Holds.STILL_LEAKS
+    return Holds.ELSEWHERE if after.verdict.answer is Answer.LEAK else Holds.MEMORY_GROWS

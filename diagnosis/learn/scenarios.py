@@ -109,9 +109,16 @@ _ALL = (
 SCENARIOS: dict[str, Scenario] = {each.name: each for each in _ALL}
 
 
-def choose(seed: int | None = None) -> Scenario:
-    """One of the scenarios at random: the same for the same seed."""
-    return random.Random(seed).choice(_ALL)  # noqa: S311 - a choice of exercise
+def choose(seed: int | None = None, difficulty: int | None = None, *, own: bool = False) -> Scenario:
+    """One of the scenarios at random: the same for the same seed.
+
+    Args:
+        seed: of the choice.
+        difficulty: only those that are as difficult, 1 to 3.
+        own: only those with a program of their own: not the lab's service.
+    """
+    among = [each for each in _ALL if difficulty in {None, each.difficulty} and (each.source or not own)]
+    return random.Random(seed).choice(among)  # noqa: S311 - a choice of exercise
 
 
 def copy_sources(scenario: Scenario, folder: Path) -> Path:

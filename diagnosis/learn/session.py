@@ -6,23 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from rich.console import Console
 from rich.text import Text
 
 from diagnosis.base.errors import LabError
-from diagnosis.learn.catalog import apply_patch
 from diagnosis.learn.state import write_state
-from diagnosis.learn.tasks import FIX, TASKS, check_fix
+from diagnosis.learn.task import B
 from diagnosis.output.comparison import print_comparison
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from diagnosis.learn.bench import Bench
     from diagnosis.learn.messages import Messages
-    from diagnosis.learn.tasks import Outcome, Task
+    from diagnosis.learn.task import Outcome, Task
 
 __all__ = ["Session", "learner_console", "read_line"]
 
@@ -56,16 +54,18 @@ def read_line(prompt: str) -> str | None:
     return line
 
 
-class Session:
+class Session(Generic[B]):
     """One learner at one prompt.
 
     Args:
         bench: the service and the files.
+        tasks: gives them in their order; there can be more of them later.
         messages: the texts.
         console: where they are printed.
     """
 
-    def __init__(self, bench: Bench, messages: Messages, console: Console) -> None:
+    def __init__(self, bench: B, tasks: Callable[[], Sequence[Task[B]]], messages: Messages, console: Console) -> None:
+        self._tasks = tasks
         self.bench, self.messages, self.console = bench, messages, console
         self._state = bench.state
         self._commands: dict[str, Callable[[list[str]], object]] = {
@@ -85,9 +85,18 @@ class Session:
         }
 
     @property
-    def task(self) -> Task | None:
+    def tasks(self) -> Sequence[Task[B]]:
+        """All tasks that are known by now."""
+        return self._tasks()
+
+    @property
+    def _fix_task(self) -> Task[B] | None:
+        return next((task for task in self.tasks if task.name.endswith("fix")), None)
+
+    @property
+    def task(self) -> Task[B] | None:
         """The task that is to be done; None where all are."""
-        return TASKS[self._state.current] if self._state.current < len(TASKS) else None
+        return self.tasks[self._state.current] if self._state.current < len(self.tasks) else None
 
     # --- what is printed ---
 
@@ -101,7 +110,7 @@ class Session:
 
     def welcome(self) -> None:
         """The first page."""
-        self.say("prompt.welcome", "bold")
+        self.say(f"{self.bench.page_of_texts}.welcome", "bold")
         self.show_addresses()
         self.say("prompt.commands")
         self.show_tasks()
@@ -109,11 +118,11 @@ class Session:
 
     def show_addresses(self) -> None:
         """Where the service listens, and where the learner's files are."""
-        self.say("prompt.addresses")
+        self.say(f"{self.bench.page_of_texts}.addresses")
 
     def show_tasks(self) -> None:
         """The list of all tasks."""
-        for number, task in enumerate(TASKS):
+        for number, task in enumerate(self.tasks):
             mark = "x" if task.name in self._state.passed else ">" if number == self._state.current else " "
             self.console.print(Text(f" [{mark}] {number + 1}. {self.messages(f'{task.name}.title')}"))
 
@@ -122,9 +131,11 @@ class Session:
         if self.task is None:
             self.say("prompt.finished", "bold green")
             return
+        if self.task is self._fix_task:
+            _ = self.bench.source  # from now on there is a copy to edit
         self.console.print()
         number = self._state.current + 1
-        self.console.print(Text(f"{number}/{len(TASKS)} {self.messages(f'{self.task.name}.title')}", style="bold"))
+        self.console.print(Text(f"{number}/{len(self.tasks)} {self.messages(f'{self.task.name}.title')}", style="bold"))
         self.say(f"{self.task.name}.text")
 
     # --- what is done ---
@@ -173,7 +184,7 @@ class Session:
         write_state(self.bench.folder, self._state)
         return outcome.passed
 
-    def _show(self, task: Task, outcome: Outcome) -> None:
+    def _show(self, task: Task[B], outcome: Outcome) -> None:
         if outcome.captures:
             print_comparison(self.console, *outcome.captures, 4)
         if outcome.passed:
@@ -230,10 +241,10 @@ class Session:
 
     def fix(self) -> None:
         """Apply the shipped patch to the learner's copy."""
-        if not self._knows():
+        if not self._may_fix():
             return
         try:
-            apply_patch(self.bench.source)
+            self.bench.apply_fix()
         except LabError as error:
             self.console.print(Text(str(error), style="red"))
             return
@@ -241,15 +252,15 @@ class Session:
 
     def rebuild(self) -> None:
         """Compile the learner's copy, as the check of the fix does, whichever task is to be done."""
-        if self._knows():
-            outcome = check_fix(self.bench, ())
+        task = self._fix_task
+        if task is not None and self._may_fix():
+            outcome = task.check(self.bench, ())
             style = "green" if outcome.passed else "yellow"
-            self.say(f"fix.{outcome.key}", style, **outcome.values)
+            self.say(f"{task.name}.{outcome.key}", style, **outcome.values)
 
-    def _knows(self) -> bool:
-        """True where the learner has come to the fix, or the place is known: there is nothing to give away."""
-        known = {*self._state.passed, *self._state.revealed}
-        if "name" in known or self._state.current >= FIX:
+    def _may_fix(self) -> bool:
+        """True where the learner has come to the fix: before that, the source would give the answer away."""
+        if self._fix_task is not None and self._state.current >= self.tasks.index(self._fix_task):
             return True
         self.say("prompt.too_early")
         return False

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB
-from diagnosis.learn.tasks import BLIND
+from diagnosis.learn.checks import BLIND
 from diagnosis.output.document import read_capture
+from diagnosis.report.verdict import Answer
 from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from diagnosis.learn.bench import CatalogBench
+    from diagnosis.learn.case import CaseBench
     from diagnosis.learn.session import Session
-    from diagnosis.learn.tasks import Task
+    from diagnosis.learn.task import B, Task
 
-__all__ = ["solve"]
+__all__ = ["solve_case", "solve_catalog"]
 
 COMMAND_SECONDS = 180.0
 
@@ -37,7 +40,20 @@ WRONG = {
 }
 
 
-def solve(session: Session) -> None:
+def solve_catalog(session: Session[CatalogBench]) -> None:
+    """Do every task on the catalog service: see `_solve`."""
+    _solve(session, _ANSWERS, WRONG)
+
+
+def solve_case(session: Session[CaseBench]) -> None:
+    """Do every task on a scenario: see `_solve`."""
+    leaks = session.bench.scenario.answer != Answer.NO_LEAK
+    _solve(session, _CASE_ANSWERS, {"case_verdict": "no leak" if leaks else "leak main"})
+
+
+def _solve(
+    session: Session[B], answers: Mapping[str, Callable[[Session[B], Task[B]], str]], wrong: Mapping[str, str]
+) -> None:
     """Do every task: each check is shown to fail first, then the task is done and its check has to hold.
 
     Raises:
@@ -45,25 +61,21 @@ def solve(session: Session) -> None:
     """
     session.show_task()
     while (task := session.task) is not None:
-        _must_fail(session, task)
+        for refused in dict.fromkeys(("", wrong.get(task.name, ""))):
+            session.console.print(f"learn> check {refused}".rstrip())
+            if session.check(refused.split()):
+                raise LabError(f"the check of {task.name} holds before the task is done, with {refused!r}")
+            session.say("solve.fails_first", "dim")
         for _ in range(task.hints):
             session.do("hint")
-        answer = _ANSWERS[task.name](session, task)
+        answer = answers[task.name](session, task)
         session.console.print(f"learn> check {answer}".rstrip())
         if not session.check(answer.split()):
             raise LabError(f"the check of {task.name} does not hold: {answer}", "the lines above say why")
         session.do("next")
 
 
-def _must_fail(session: Session, task: Task) -> None:
-    for answer in dict.fromkeys(("", WRONG.get(task.name, ""))):
-        session.console.print(f"learn> check {answer}".rstrip())
-        if session.check(answer.split()):
-            raise LabError(f"the check of {task.name} holds before the task is done, with {answer!r}")
-        session.say("solve.fails_first", "dim")
-
-
-def _output(session: Session, task: Task) -> str:
+def _output(session: Session[B], task: Task[B]) -> str:
     """Run the command of the last hint, as a learner in another terminal does."""
     command = task.command(session.bench)
     session.console.print(f"$ {command}", soft_wrap=True)
@@ -88,12 +100,12 @@ def _find(pattern: str, output: str) -> re.Match[str]:
     return found
 
 
-def _claims(session: Session, task: Task) -> str:
+def _claims(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     body = json.loads(_output(session, task))
     return f"{body['status']} {body['metrics']['resident_memory_bytes']}"
 
 
-def _kernel(session: Session, task: Task) -> str:
+def _kernel(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     # A service that is as young as this one has nothing to show yet.
     until = time.monotonic() + COMMAND_SECONDS
     while session.bench.service.ledger.read().insert_bytes < ENOUGH_BYTES and time.monotonic() < until:
@@ -101,19 +113,19 @@ def _kernel(session: Session, task: Task) -> str:
     return " ".join(_find(r"^VmRSS:\s+(\d+) (kB)", _output(session, task)).groups())
 
 
-def _grows(session: Session, task: Task) -> str:
+def _grows(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     # Other processes of the machine can grow as well: the service's is the one that the kernel task was about.
     return " ".join(
         _find(rf"^pid ({session.bench.service.pid}) grew by .*\((.*) a minute\)", _output(session, task)).groups()
     )
 
 
-def _trace(session: Session, task: Task) -> str:
+def _run(session: Session[B], task: Task[B]) -> str:
     _output(session, task)
     return ""
 
 
-def _name(session: Session, task: Task) -> str:
+def _name(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     _output(session, task)
     report = read_capture(session.bench.before).report
     frames = report.stacks[0].frames
@@ -121,23 +133,35 @@ def _name(session: Session, task: Task) -> str:
     return f"{report.verdict.function} {report.verdict.caller} {frame.file.rpartition('/')[2]}:{frame.line}"
 
 
-def _why(session: Session, task: Task) -> str:
+def _why(session: Session[CatalogBench], task: Task[CatalogBench]) -> str:
     _output(session, task)
     return BLIND
 
 
-def _fix(session: Session, task: Task) -> str:
+def _fix(session: Session[B], task: Task[B]) -> str:
     session.do(task.command(session.bench))
     return ""
 
 
-_ANSWERS: dict[str, Callable[[Session, Task], str]] = {
+def _verdict(session: Session[CaseBench], task: Task[CaseBench]) -> str:
+    _output(session, task)
+    verdict = read_capture(session.bench.before).report.verdict
+    return f"{verdict.answer} {verdict.function}".rstrip()
+
+
+_CASE_ANSWERS: dict[str, Callable[[Session[CaseBench], Task[CaseBench]], str]] = {
+    "case_trace": _run,
+    "case_verdict": _verdict,
+    "case_fix": _fix,
+    "case_prove": _run,
+}
+_ANSWERS: dict[str, Callable[[Session[CatalogBench], Task[CatalogBench]], str]] = {
     "claims": _claims,
     "kernel": _kernel,
     "grows": _grows,
-    "trace": _trace,
+    "trace": _run,
     "name": _name,
     "why": _why,
     "fix": _fix,
-    "prove": _trace,
+    "prove": _run,
 }

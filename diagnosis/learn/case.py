@@ -1,0 +1,263 @@
+"""A scenario as the learner's subject: its processes, the learner's copy of its source, and its tasks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from shlex import join, quote
+from typing import TYPE_CHECKING, Self
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import GIB
+from diagnosis.learn.bench import AFTER, BEFORE, own_command
+from diagnosis.learn.captures import capture_of
+from diagnosis.learn.pages import read_pages
+from diagnosis.learn.proof import Holds, prove_by_verdict
+from diagnosis.learn.scenarios import SOURCES as SHIPPED
+from diagnosis.learn.scenarios import apply_fix, copy_sources, start
+from diagnosis.learn.state import give, write_state
+from diagnosis.learn.task import Outcome, Task, no, yes
+from diagnosis.report.verdict import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from diagnosis.learn.running import Running
+    from diagnosis.learn.scenarios import Scenario
+    from diagnosis.learn.state import State
+
+__all__ = ["SOURCES", "CaseBench", "tasks_of"]
+
+# The learner's copies of the sources, in the folder.
+SOURCES = "source"
+
+# What fills a cache until it is in its everyday state takes this long at most, on a busy machine.
+SETTLE_SECONDS = 120.0
+# A service that has leaked this much is started anew, as its platform would do it.
+MOST_LEAKED_BYTES = GIB
+
+
+class CaseBench:
+    """A scenario's running processes and the learner's files. Use it as a context manager.
+
+    Args:
+        scenario: which.
+        state: how far the learner has come; the pid that the answer is about is noted in it.
+        folder: of the learner's files.
+        language: of the scenario's page.
+
+    Raises:
+        LabError: it cannot be built, or does not start.
+    """
+
+    def __init__(self, scenario: Scenario, state: State, folder: Path, language: str) -> None:
+        self.scenario, self.state, self.folder = scenario, state, folder
+        self.cli = own_command()
+        self.page = read_pages(language)[scenario.name]
+        self._built_from = ""
+        self._work: list[Path] = []
+        try:
+            self.running = self._started()
+        except BaseException:
+            self._remove()
+            raise
+
+    @property
+    def page_of_texts(self) -> str:
+        """The table of its first page."""
+        return "case"
+
+    @property
+    def source(self) -> Path:
+        """The C file that the learner edits: a copy, made when it is first asked for."""
+        path = self.folder / SOURCES / self.scenario.source
+        if not path.exists():
+            copy_sources(self.scenario, path.parent)
+            for each in (path.parent, *path.parent.iterdir()):
+                give(each)
+        return path
+
+    @property
+    def before(self) -> Path:
+        """Where the capture of the service is kept."""
+        return self.folder / BEFORE
+
+    @property
+    def after(self) -> Path:
+        """Where the capture of the fixed service is kept."""
+        return self.folder / AFTER
+
+    @property
+    def is_built(self) -> bool:
+        """True where the service runs what is in the learner's file now."""
+        return self.state.fixed_from is not None and self._built_from == self.source.read_text()
+
+    def values(self) -> dict[str, object]:
+        """What texts name."""
+        pids = self.running.pids
+        return {
+            "story": self.page.story,
+            "name": self.page.title,
+            "explanation": self.page.explanation,
+            "howto": self.page.fix,
+            "pids": ", ".join(map(str, pids)),
+            "folder": self.folder,
+            "source": self.folder / SOURCES / self.scenario.source,
+            "before": self.before,
+            "after": self.after,
+            "speed": f"{self.state.speed:g}",
+            "cli": self.cli,
+            "pid": self.running.pid,
+        }
+
+    def trace_command(self, file: Path) -> str:
+        """The command that traces the service into a file."""
+        options = join(self.scenario.trace_options)
+        return f"{self.cli} trace --pid {self.running.pid} {options} --save {quote(str(file))}"
+
+    def apply_fix(self) -> None:
+        """Apply the shipped patch to the learner's copy."""
+        apply_fix(self.scenario, self.source.parent)
+
+    def rebuild(self) -> None:
+        """Compile the learner's file and start the service with it.
+
+        Raises:
+            LabError: it does not compile, or ends.
+        """
+        fixed_from, self.state.fixed_from = self.state.fixed_from, len(self.state.pids)
+        try:
+            running = self._started()
+        except BaseException:
+            self.state.fixed_from = fixed_from
+            raise
+        self.running.stop()
+        self.running = running
+
+    def ensure(self) -> bool:
+        """Start the service anew where it has ended, or leaked all that it may; True where that was so."""
+        try:
+            if self.running.ledger().leaked < MOST_LEAKED_BYTES:
+                return False
+        except LabError:
+            pass
+        self.running.stop()
+        self.running = self._started()
+        return True
+
+    def _started(self) -> Running:
+        work = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
+        self._work.append(work)
+        is_own = self.state.fixed_from is not None
+        if is_own:
+            self._built_from = self.source.read_text()
+        running = start(self.scenario, work, self.state.speed, self.source.parent if is_own else SHIPPED)
+        try:
+            running.settle(SETTLE_SECONDS)
+            self.state.pids.append(running.pid)
+            write_state(self.folder, self.state)
+        except BaseException:
+            running.stop()
+            raise
+        return running
+
+    def _remove(self) -> None:
+        for each in self._work:
+            shutil.rmtree(each, ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop the service; the learner's files stay."""
+        self.running.stop()
+        self._remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_trace(bench: CaseBench, words: Sequence[str]) -> Outcome:
+    """A capture of the process that the answer is about."""
+    del words
+    capture = capture_of(bench.before, bench.state.pids[: bench.state.fixed_from], bench.running.pid)
+    if isinstance(capture, Outcome):
+        pids = {*bench.running.pids}
+        key = "another" if capture.key == "other" and capture.values["pid"] in pids else capture.key
+        return no(key, **capture.values)
+    return yes(seconds=f"{capture.report.window_seconds:.0f}")
+
+
+def check_verdict(bench: CaseBench, words: Sequence[str]) -> Outcome:
+    """The verdict, and the function where there is one."""
+    text = " ".join(words).lower()
+    answer = next((each for each in (Answer.NO_LEAK, Answer.GROWING, Answer.LEAK) if text.startswith(each)), None)
+    if answer is None:
+        return no("incomplete")
+    if answer != bench.scenario.answer:
+        return no("verdict", typed=str(answer))
+    named = [word.strip(",;()") for word in words]
+    if bench.scenario.function and bench.scenario.function not in named:
+        return no("function")
+    return yes(**sealed_verdict(bench))
+
+
+def sealed_verdict(bench: CaseBench) -> Mapping[str, object]:
+    """The scenario's answer."""
+    return {"answer": f"{bench.scenario.answer} {bench.scenario.function}".strip()}
+
+
+def check_fix(bench: CaseBench, words: Sequence[str]) -> Outcome:
+    """Compile the learner's file, and start the service with it."""
+    del words
+    if bench.source.read_text() == (SHIPPED / bench.scenario.source).read_text():
+        return no("unchanged", source=bench.source)
+    try:
+        bench.rebuild()
+    except LabError as error:
+        return no("compiler", error=error)
+    return yes(pid=bench.running.pid)
+
+
+def check_prove(bench: CaseBench, words: Sequence[str]) -> Outcome:
+    """Two captures, before the fix and after it."""
+    del words
+    if not bench.is_built:
+        return no("not_built")
+    fixed = bench.state.fixed_from or 0
+    before = capture_of(bench.before, bench.state.pids[:fixed], bench.running.pid)
+    after = capture_of(bench.after, bench.state.pids[fixed:], bench.running.pid)
+    for each in (before, after):
+        if isinstance(each, Outcome):
+            return each
+    assert not isinstance(before, Outcome)  # noqa: S101 - for the type checker
+    assert not isinstance(after, Outcome)  # noqa: S101
+    holds = prove_by_verdict(before.report, after.report)
+    values = {"verdict": after.report.verdict.summary}
+    key = "right" if holds is Holds.YES else "wrong"
+    return Outcome(passed=holds is Holds.YES, key=key, values=values, captures=(before, after))
+
+
+_TRACE = Task[CaseBench]("case_trace", check_trace, lambda _: {}, lambda bench: bench.trace_command(bench.before), 2)
+_VERDICT = Task[CaseBench](
+    "case_verdict",
+    check_verdict,
+    sealed_verdict,
+    lambda bench: f"{bench.cli} report {quote(str(bench.before))}",
+    2,
+)
+_FIX = Task[CaseBench]("case_fix", check_fix, lambda _: {}, lambda _: "fix", 2)
+_PROVE = Task[CaseBench]("case_prove", check_prove, lambda _: {}, lambda bench: bench.trace_command(bench.after), 1)
+
+
+def tasks_of(scenario: Scenario, state: State) -> tuple[Task[CaseBench], ...]:
+    """The tasks of a scenario. There is something to fix only where something grows that should not.
+
+    That there are more tasks would tell that: they come when the verdict is known, or left.
+    """
+    is_known = state.current > 1 or _VERDICT.name in {*state.passed, *state.revealed}
+    return (_TRACE, _VERDICT, _FIX, _PROVE) if scenario.fix and is_known else (_TRACE, _VERDICT)

@@ -1,0 +1,56 @@
+"""The checks of the tasks that fix the leak and prove it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnosis.base.errors import LabError
+from diagnosis.base.units import format_size
+from diagnosis.learn.captures import capture_of
+from diagnosis.learn.catalog import SOURCE
+from diagnosis.learn.proof import Holds, prove
+from diagnosis.learn.task import Outcome, no, yes
+from diagnosis.learn.trial import Answers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diagnosis.learn.bench import CatalogBench
+
+
+def check_fix(bench: CatalogBench, words: Sequence[str]) -> Outcome:
+    """Compile the learner's file and try it; the service runs it where it answers right."""
+    del words
+    if bench.source.read_text() == SOURCE.read_text():
+        return no("unchanged", source=bench.source)
+    try:
+        trial = bench.rebuild()
+    except LabError as error:
+        return no("compiler", error=error)
+    if trial.answers is not Answers.RIGHT:
+        return no(str(trial.answers), detail=trial.detail, lookups=trial.lookups)
+    return yes(lookups=trial.lookups, pid=bench.service.pid)
+
+
+def check_prove(bench: CatalogBench, words: Sequence[str]) -> Outcome:
+    """Two captures, before the fix and after it."""
+    del words
+    if not bench.is_built:
+        return no("not_built")
+    fixed = bench.state.fixed_from or 0
+    before = capture_of(bench.before, bench.state.pids[:fixed], bench.service.pid)
+    after = capture_of(bench.after, bench.state.pids[fixed:], bench.service.pid)
+    if isinstance(before, Outcome):
+        return before
+    if isinstance(after, Outcome):
+        return after
+    proof = prove(before.report, after.report)
+    values = {
+        "before_rate": format_size(proof.before),
+        "after_rate": format_size(proof.after),
+        "share": f"{proof.share:.0%}",
+        "verdict": proof.verdict,
+    }
+    if proof.holds is Holds.YES:
+        return Outcome(passed=True, key="right", values=values, captures=(before, after))
+    return Outcome(passed=False, key=str(proof.holds).replace(" ", "_"), values=values, captures=(before, after))
