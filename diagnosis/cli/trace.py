@@ -43,6 +43,7 @@ from diagnosis.output.tables import error_console, print_light, print_placements
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.process import Process
+from diagnosis.target.python import find_python
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracing
@@ -172,6 +173,7 @@ def trace_command(
         print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
         if unwind is Unwind.AUTO:
             _explain_tables(report_console(), process)
+        _explain_python(report_console(), process)
         return
     require_machine(Machine())
     if light:
@@ -216,6 +218,14 @@ def _explain_tables(console: Console, process: Process) -> None:
         f"unwind tables of {tables.objects} object files: {used.rows:,} rows, {size}, read in {tables.seconds:.2f} s",
         highlight=False,
     )
+
+
+def _explain_python(console: Console, process: Process) -> None:
+    found = find_python(process)
+    if found.interpreter:
+        console.print(f"Python functions are named: Python {found.interpreter.version}", highlight=False)
+    elif found.reason:
+        console.print(f"Python functions are not named: {found.reason}", highlight=False)
 
 
 def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:
