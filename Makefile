@@ -44,6 +44,12 @@ install: $(VENV)/lab ## Install the command memleak-lab, with a link in PREFIX/b
 chart: $(VENV)/dev ## The lab, with the README's picture drawn anew
 	$(SUDO) $(BIN)/memleak-lab run --chart docs/lab.svg $(ARGS)
 
+.PHONY: picture
+picture: $(VENV)/dev ## The lab, with the README's picture of its HTML report taken anew by headless Chromium
+	mkdir -p build
+	$(SUDO) $(BIN)/memleak-lab run --speed 600 --window 4s --html build/report.html $(ARGS)
+	$(BIN)/python -m scripts.picture build/report.html docs/report.png
+
 # --- in a cluster ---
 
 .PHONY: kind

@@ -1,1 +1,1 @@
-"""A report as tables, JSON, folded stacks or metrics."""
+"""A report as tables, JSON, folded stacks, metrics or an HTML page."""

@@ -37,7 +37,8 @@ def frame(function: str, file: str = "", line: int = 0, module: str = "shop") ->
 
 MAIN = frame("main", "/src/main.c", 8)
 START = frame("__libc_start_main", module="libc.so.6")
-HANDLE = frame("handle_request", "/src/server.py", 40, "server.py")
+HANDLE = replace(frame("handle_request", "/src/server.py", 40, "python"), python=True)
+EVALUATE = replace(frame("_PyEval_EvalFrame", module="python3.13"), interpreter=True)
 INSERT = frame("cache_insert", "/src/cache.c", 82)
 REFRESH = frame("cache_refresh", "/src/cache.c", 109)
 MALLOC = frame("xmalloc", "/src/util.c", 3)
@@ -80,7 +81,7 @@ def report(*stacks: StackReport, verdict: Verdict, notes: tuple[str, ...] = (), 
 ORIGIN = Origin("0.1.0", "6.12.1", "x86_64", "host", 1_800_000_000.0, {"duration": 10.0})
 LEAK = Capture(
     report(
-        stack(32 * MIB, MALLOC, INSERT, REFRESH, HANDLE, MAIN, START),
+        stack(32 * MIB, MALLOC, INSERT, REFRESH, HANDLE, EVALUATE, MAIN, START),
         stack(4 * MIB, frame("render", "/src/page.c", 12), HANDLE, MAIN, START),
         stack(2 * MIB, frame("parse", "/src/parse.c", 5), broken=True),
         stack(0, frame("idle")),

@@ -139,10 +139,22 @@ def test_the_flame_graph_has_every_byte_under_its_callers() -> None:
 
     found = {each["name"]: (callers(number), each) for number, each in enumerate(frames)}
     path, insert = found["cache_insert"]
-    assert path == ["cache_insert", "cache_refresh", "handle_request", "main", "__libc_start_main", "shop"]
+    assert path == [
+        "cache_insert",
+        "cache_refresh",
+        "handle_request",
+        "_PyEval_EvalFrame",
+        "main",
+        "__libc_start_main",
+        "shop",
+    ]
     assert (insert["value"], insert["kind"], insert["places"]) == (32 * MIB, "named", ["cache.c:82"])
-    assert {name: found[name][1]["kind"] for name in ("handle_request", "xmalloc", "render", "__libc_start_main")} == {
+    assert {
+        name: found[name][1]["kind"]
+        for name in ("handle_request", "_PyEval_EvalFrame", "xmalloc", "render", "__libc_start_main")
+    } == {
         "handle_request": "python",
+        "_PyEval_EvalFrame": "passed",
         "xmalloc": "passed",
         "render": "native",
         "__libc_start_main": "passed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.output.html_report.contents import Shown, one_report, two_reports
 from diagnosis.output.html_report.page import render
+from scripts import picture
 from tests.output.reports import (
     CLAIMS,
     EMPTY,
@@ -25,7 +27,7 @@ from tests.output.reports import (
     report,
     stack,
 )
-from tests.support.browser import Browser
+from tests.support.browser import Browser, find_browser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,6 +251,17 @@ def test_text_can_be_read_in_the_light_and_in_the_dark(tmp_path: Path, *, dark: 
         show(browser, tmp_path, one_report(Shown(LEAK, CLAIMS, moments(), RIGHT)))
         assert browser.run("return matchMedia('(prefers-color-scheme: dark)').matches") is dark
         assert browser.run(CONTRASTS) == []
+
+
+def test_the_readme_s_picture_is_taken_of_a_page(tmp_path: Path) -> None:
+    """`make picture`, without the run: a PNG of its size, in which something is drawn."""
+    page, taken = tmp_path / "report.html", tmp_path / "report.png"
+    page.write_text(render(one_report(Shown(LEAK, CLAIMS, moments(), RIGHT))), encoding="utf-8")
+    picture.take(find_browser(), page, taken)
+    content = taken.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (picture.WIDTH, picture.HEIGHT)
+    assert len(content) > 50_000
 
 
 CONTRASTS = """

@@ -86,6 +86,7 @@ def _capture(shown: Shown, label: str) -> dict[str, Any]:
     return {
         "label": label,
         "about": list(_about(shown.capture)),
+        "origin": list(_origin(shown.capture)),
         "verdict": _verdict(report),
         "figures": list(_figures(report)),
         "grade": {"right": shown.grade.right, "available": shown.grade.available, "text": shown.grade.text}
@@ -117,15 +118,24 @@ def _verdict(report: Report) -> dict[str, Any]:
 
 
 def _about(capture: Capture) -> Iterator[tuple[str, str]]:
-    """Where a report comes from, by name."""
+    """What was traced, and when."""
     report, origin = capture.report, capture.origin
-    yield "process", f"{report.target.command} (pid {report.target.pid})"
+    program, _, arguments = report.target.command.partition(" ")
+    yield "process", f"{program.rpartition('/')[2]} {arguments}".rstrip() + f" (pid {report.target.pid})"
     yield "window", f"{format_duration(report.window_seconds)}, {report.readings} readings"
     if origin.started:
         yield "began", datetime.fromtimestamp(origin.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    yield "host", f"{origin.host}, kernel {origin.kernel}, {origin.machine}"
-    options = ", ".join(f"{name} {value}" for name, value in origin.options.items())
-    yield "tool", f"memleak-lab {origin.version}" + (f" ({options})" if options else "")
+
+
+def _origin(capture: Capture) -> Iterator[tuple[str, str]]:
+    """Where a report comes from, in full."""
+    origin = capture.origin
+    yield "command", capture.report.target.command
+    yield "host", origin.host
+    yield "kernel", f"{origin.kernel} {origin.machine}".strip()
+    yield "tool", f"memleak-lab {origin.version}".strip()
+    if origin.options:
+        yield "options", ", ".join(f"{name} {value}" for name, value in origin.options.items())
 
 
 def _figures(report: Report) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diagnosis.output.folded import short_command
-from diagnosis.output.html_report.frames import Kind, kind_of, place_of
+from diagnosis.output.html_report.frames import Kind, kinds_of, place_of
 from diagnosis.report.site import UNKNOWN_STACK
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def flame_tree(report: Report) -> list[dict[str, Any]]:
         if stack.broken or not stack.frames:
             node = node.child(CUT_SHORT if stack.frames else UNKNOWN_STACK, Kind.NONE)
             node.size += stack.outstanding_bytes
-        for frame in reversed(stack.frames):
-            node = node.child(frame.name, kind_of(frame, report.verdict.function), frame.module)
+        kinds = kinds_of(stack.frames, report.verdict.function)
+        for frame, kind in zip(reversed(stack.frames), reversed(kinds), strict=True):
+            node = node.child(frame.name, kind, frame.module)
             node.size += stack.outstanding_bytes
             node.places[place_of(frame)] = None
     if rest := held[MOST_STACKS:]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from diagnosis.report.wrappers import takes_for_its_caller
+from diagnosis.report.wrappers import runs_for_python, takes_for_its_caller
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diagnosis.target.symbols import Frame
 
 
@@ -21,13 +23,22 @@ class Kind(enum.StrEnum):
     NONE = "none"  # no code: a program, what is missing
 
 
-def kind_of(frame: Frame, named: str) -> Kind:
-    """Whose code a frame is, where the verdict names a function."""
-    if named and frame.name == named:
-        return Kind.NAMED
-    if frame.file.endswith((".py", ".pyx")):
-        return Kind.PYTHON
-    return Kind.PASSED if takes_for_its_caller(frame) else Kind.NATIVE
+def kinds_of(frames: Sequence[Frame], named: str) -> list[Kind]:
+    """Whose code each frame of a stack is, where the verdict names a function.
+
+    The interpreter runs for Python where Python's functions are named; in a stack without these it is native code.
+    """
+    runs_python = any(frame.python for frame in frames)
+
+    def kind(frame: Frame) -> Kind:
+        if named and frame.name == named:
+            return Kind.NAMED
+        if frame.python:
+            return Kind.PYTHON
+        passed = takes_for_its_caller(frame) or (runs_python and runs_for_python(frame))
+        return Kind.PASSED if passed else Kind.NATIVE
+
+    return [kind(frame) for frame in frames]
 
 
 def place_of(frame: Frame) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from diagnosis.output.html_report.frames import kind_of, place_of
+from diagnosis.output.html_report.frames import kinds_of, place_of
 from diagnosis.output.source import source_lines
 from diagnosis.report.site import call_site
 from diagnosis.report.wrappers import first_own
@@ -73,7 +73,7 @@ def _stack(stack: StackReport, named: str) -> dict[str, Any]:
         "frees": stack.frees,
         "broken": stack.broken,
         "frames": [
-            {"name": frame.name, "place": place_of(frame), "module": frame.module, "kind": kind_of(frame, named)}
-            for frame in stack.frames
+            {"name": frame.name, "place": place_of(frame), "module": frame.module, "kind": kind}
+            for frame, kind in zip(stack.frames, kinds_of(stack.frames, named), strict=True)
         ],
     }

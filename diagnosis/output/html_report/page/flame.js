@@ -60,8 +60,19 @@ function flameSection(capture, level) {
     .setDetailsHandler((text) => { details.textContent = text || "\u00a0"; })
     .onClick((node) => {
       reset.hidden = !node.parent;
+      if (still) settle();
       reachable();
     });
+
+  // The library lets new frames grow; where nothing was before, or may move, they are there at once.
+  function settle() {
+    d3.select(holder).selectAll("g.frame").each(function (node) {
+      d3.select(this).select("rect").interrupt().attr("width", this.getAttribute("width"));
+      d3.select(this).select("div").interrupt().text(node.data.name);
+    });
+  }
+
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
   // The library draws for pointers; keys and screen readers need a name, and an order.
   function reachable() {
@@ -92,13 +103,12 @@ function flameSection(capture, level) {
 
   let drawn = false;
   redrawn(holder, () => {
-    chart.width(holder.clientWidth);
+    chart.width(holder.clientWidth).transitionDuration(0);
     if (drawn) chart.update();
-    else {
-      d3.select(holder).datum(root).call(chart);
-      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) chart.transitionDuration(ZOOM_MILLISECONDS);
-    }
+    else d3.select(holder).datum(root).call(chart);
     drawn = true;
+    settle();
+    if (!still) chart.transitionDuration(ZOOM_MILLISECONDS);
     reachable();
   });
   return section(level, "Flame graph",

@@ -32,8 +32,8 @@ function gradeLine(grade) {
   return el("p", { class: `grade ${tone}` }, grade.text);
 }
 
-function aboutList(capture) {
-  const rows = capture.about.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
+function aboutList(pairs) {
+  const rows = pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
   return el("dl", { class: "about" }, ...rows);
 }
 
