@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.programs import answer, compile_c, running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 SOURCE = Path(__file__).with_name("programs") / "kinds.c"
@@ -29,19 +33,26 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def trace(kinds: Path, kind: str, *arguments: object, seconds: float = 6) -> dict[str, Any]:
-    """The report of a window of a process of this kind, whose account adds up."""
+def trace(
+    kinds: Path, kind: str, *arguments: object, seconds: float = 6, asked_at: Sequence[float] = ()
+) -> dict[str, Any]:
+    """The report of a window of a process of this kind, whose account adds up.
+
+    Some kinds do what they do when they are asked to: ``asked_at`` are the seconds after the probes were attached.
+    """
     with running(kinds, kind, *map(str, arguments)) as process:
         assert answer(process) == "ready"
-        done = subprocess.run(
-            [MEMLEAK_LAB, "trace", "--pid", str(process.pid), "--duration", f"{seconds}s", "--format", "json"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
+        command = [str(MEMLEAK_LAB), "trace", "--pid", str(process.pid), "--duration", f"{seconds}s", "--format", "json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr
+            attached = tracer.stderr.readline()
+            began = time.monotonic()
+            for moment in asked_at:
+                time.sleep(max(0.0, began + moment - time.monotonic()))
+                assert answer(process, "now") == "done"
+            output, errors = tracer.communicate(timeout=120)
+    assert tracer.returncode == 0, attached + errors
+    report: dict[str, Any] = json.loads(output)
     check_account(report)
     return report
 
@@ -116,7 +127,7 @@ def test_the_function_above_a_wrapper_of_malloc_is_named(kinds: Path) -> None:
 
 
 def test_bursts_are_growth_that_is_named_with_what_would_decide(kinds: Path) -> None:
-    verdict = trace(kinds, "bursts")["verdict"]
+    verdict = trace(kinds, "bursts", asked_at=(1.5, 4))["verdict"]
     assert (verdict["answer"], verdict["function"]) == ("growing", "report_load"), verdict["summary"]
     assert "--duration 30s" in verdict["decides"]
 
