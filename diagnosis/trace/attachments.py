@@ -18,12 +18,35 @@ if TYPE_CHECKING:
 
     from heap_trace import HeapTrace, Signature
 
-    from diagnosis.target.allocator import Allocator
+    from diagnosis.target.allocator import Allocator, Surveys
     from diagnosis.target.process import Process
 
 # Between two looks at what is mapped; and no more of the time than this goes into looking.
 LOOK_SECONDS = 0.25
 _MOST_OF_THE_TIME = 0.02
+
+
+def attach_allocator(
+    trace: HeapTrace, process: Process, allocator: Allocator, *, thread: int | None = None, again: bool = False
+) -> None:
+    """Attach the probes of one allocator in one process.
+
+    Args:
+        trace: whose program they run.
+        process: the only one in which they are.
+        allocator: of that process.
+        thread: the one that the kernel is to find the process's memory by; by default the first one.
+        again: the trace knows where the allocator's code is mapped.
+
+    Raises:
+        LabError: the process has ended.
+        TraceError: the kernel does not take one of them.
+    """
+    if not allocator.probes:
+        return
+    mapped = () if again else process.code_maps()
+    code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
+    trace.attach(thread or process.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
 
 
 class Attachments:
@@ -33,16 +56,25 @@ class Attachments:
         process: whose allocators.
         custom: functions that the user named, by symbol.
         at_entry: place each probe at its function's first instruction.
+        surveys: what is known of files already, and is added to.
 
     Raises:
         LabError: there is no allocator to probe.
     """
 
-    def __init__(self, process: Process, custom: Mapping[str, Signature], *, at_entry: bool) -> None:
+    def __init__(
+        self,
+        process: Process,
+        custom: Mapping[str, Signature],
+        *,
+        at_entry: bool,
+        surveys: Surveys | None = None,
+    ) -> None:
         self._process, self._custom, self._at_entry = process, custom, at_entry
+        self._surveys = surveys
         # Read before: what comes in between is looked at again, which does no harm.
         self._known = process.mapped_code()
-        self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry)
+        self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry, surveys=surveys)
         self.notes: tuple[str, ...] = ()
         self._program = process.program()
         self._thread = process.thread
@@ -67,11 +99,7 @@ class Attachments:
             self._attach(trace, allocator)
 
     def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
-        if not allocator.probes:
-            return
-        mapped = () if again else self._process.code_maps()
-        code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
-        trace.attach(self._thread, str(allocator.path), [placed.probe for placed in allocator.probes], code)
+        attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
 
     def start(self) -> None:
         """Begin to look for what is mapped later, in a thread: to attach a file's probes can take a second."""

@@ -65,6 +65,12 @@ int heap_trace_uses_session(const struct heap_trace *trace);
 void heap_trace_detach(struct heap_trace *trace);
 
 /*
+ * Detaches, and empties all that was counted, for a trace of another process. The one traced before has ended: a thread
+ * of it that is in a call would go on counting. The unwind tables keep what was added.
+ */
+int heap_trace_reset(struct heap_trace *trace);
+
+/*
  * Each sets the arrays and `count`; record i is keys[i] and values[i]. The arrays belong to the trace and live until
  * the same function is called again or the trace is closed.
  */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of the loader share: loader.c opens and closes, attach.c attaches and detaches, readings.c reads. */
+/*
+ * What the parts of the loader share: loader.c opens and closes, attach.c attaches and detaches, readings.c reads,
+ * reset.c empties.
+ */
 #ifndef LOADER_INTERNAL_H
 #define LOADER_INTERNAL_H
 
@@ -12,11 +15,6 @@
 #include <pthread.h>
 
 #define SESSION_ATTACH_TYPE 57 /* BPF_TRACE_UPROBE_SESSION, of kernel 6.13: Debian 12's headers do not know it */
-
-struct bytes {
-	unsigned char *data;
-	size_t size, capacity;
-};
 
 struct heap_trace {
 	struct bpf_object *object;
@@ -38,6 +36,8 @@ struct heap_trace {
 };
 
 int heap_trace_map_fd(const struct heap_trace *trace, const char *name);
+
+int heap_trace_add_catch_alls(struct heap_trace *trace);
 
 /* Opens the two rings: what comes out of them is kept in `mappings` and `frames`. */
 int heap_trace_open_rings(struct heap_trace *trace);

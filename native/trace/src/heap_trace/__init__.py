@@ -120,7 +120,10 @@ class HeapTrace(KernelHandle):
         )
         trace = ffi.new("struct heap_trace **")
         check(lib.heap_trace_open(trace, program, len(program), options))
-        super().__init__(trace[0], lib.heap_trace_close)
+        self._own(trace[0])
+
+    def _own(self, trace: object) -> None:
+        super().__init__(trace, lib.heap_trace_close)
         # One for each buffer of the loader's: a reading of all blocks does not hold up the rings.
         self._maps, self._blocks, self._mapping_ring, self._frame_ring = Lock(), Lock(), Lock(), Lock()
 
@@ -149,6 +152,25 @@ class HeapTrace(KernelHandle):
         """Detach all probes. What was counted can still be read."""
         with self._using() as trace:
             lib.heap_trace_detach(trace)
+
+    def renew(self) -> HeapTrace:
+        """Empty, for a trace of another process: to load the program again takes a third of a second.
+
+        This one is closed by it. The process that it traced must have ended: a thread in a call would go on counting.
+        What was added to the unwind tables is still there.
+
+        Raises:
+            TraceError: the maps cannot be emptied.
+        """
+        renewed = HeapTrace.__new__(HeapTrace)
+        renewed._own(self._give_up())  # noqa: SLF001 - of this class
+        try:
+            with renewed._using() as trace:  # noqa: SLF001
+                check(lib.heap_trace_reset(trace))
+        except TraceError:
+            renewed.close()
+            raise
+        return renewed
 
     @property
     def uses_session(self) -> bool:
