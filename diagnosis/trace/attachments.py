@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import replace
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators, find_more_allocators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from heap_trace import HeapTrace, Signature
 
@@ -28,8 +29,8 @@ _MOST_OF_THE_TIME = 0.02
 
 def attach_allocator(
     trace: HeapTrace, process: Process, allocator: Allocator, *, thread: int | None = None, again: bool = False
-) -> None:
-    """Attach the probes of one allocator in one process.
+) -> int | None:
+    """Attach the probes of one allocator in one process; returns the number to detach them by, None without probes.
 
     Args:
         trace: whose program they run.
@@ -43,10 +44,10 @@ def attach_allocator(
         TraceError: the kernel does not take one of them.
     """
     if not allocator.probes:
-        return
+        return None
     mapped = () if again else process.code_maps()
     code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
-    trace.attach(thread or process.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
+    return trace.attach(thread or process.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
 
 
 class Attachments:
@@ -75,13 +76,24 @@ class Attachments:
         # Read before: what comes in between is looked at again, which does no harm.
         self._known = process.mapped_code()
         self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry, surveys=surveys)
-        self.notes: tuple[str, ...] = ()
+        self._attached: defaultdict[tuple[str, int], list[int]] = defaultdict(list)  # by file
+        self._notes: tuple[str, ...] = ()
+        self._unloaded = 0
+        self._longest_miss = 0.0
         self._program = process.program()
         self._thread = process.thread
         self._trace: HeapTrace | None = None
         self._looking = Lock()
         self._closing = Event()
         self._watcher = Thread(target=self._watch, name="allocators", daemon=True)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a reader of the counts has to know."""
+        if not self._unloaded:
+            return self._notes
+        missed = f"up to {self._longest_miss:.1f}s of the calls of each are not counted"
+        return (*self._notes, f"{self._unloaded} allocators were loaded and unloaded meanwhile: {missed}.")
 
     @property
     def allow_session(self) -> bool:
@@ -99,7 +111,9 @@ class Attachments:
             self._attach(trace, allocator)
 
     def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
-        attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
+        number = attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
+        if number is not None:
+            self._attached[allocator.file].append(number)
 
     def start(self) -> None:
         """Begin to look for what is mapped later, in a thread: to attach a file's probes can take a second."""
@@ -114,27 +128,39 @@ class Attachments:
     def _watch(self) -> None:
         pause = LOOK_SECONDS
         while not self._closing.wait(pause):
-            began = time.monotonic()
+            began = time.thread_time()  # of work: to wait for the kernel takes nothing from the process
             try:
                 self.look()
             except TraceClosedError:
                 return
-            pause = max(LOOK_SECONDS, (time.monotonic() - began) / _MOST_OF_THE_TIME)
+            pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def look(self) -> None:
-        """Attach to the allocators in files that have been mapped since the last look."""
+        """Attach to the allocators in files that were mapped since the last look; detach from what was unmapped."""
         with self._looking, contextlib.suppress(LabError):  # it has ended: its trace is read, and then closed
             if self._process.program() != self._program:
                 return  # what another program maps after an exec is not this trace's
             self._follow_thread()
             began = time.monotonic()
             code = self._process.mapped_code()
-            if not code - self._known:
+            if code == self._known:
                 return
-            found = find_more_allocators(self._process, self._known, self._custom, at_entry=self._at_entry)
-            self._known |= code
+            # First: the kernel keeps a file that has probes, and its number with it.
+            self._detach(self._known - code)
+            found = find_more_allocators(
+                self._process, self._known & code, self._custom, at_entry=self._at_entry, surveys=self._surveys
+            )
+            self._known = code
             for allocator in found:
                 self._attach_late(allocator, began)
+
+    def _detach(self, files: Collection[tuple[str, int]]) -> None:
+        for number in (each for file in files for each in self._attached.pop(file, ())):
+            if self._trace:
+                self._trace.detach_file(number)
+        if gone := [allocator for allocator in self.allocators if allocator.file in files]:
+            self._unloaded += len(gone)
+            self.allocators = tuple(each for each in self.allocators if each not in gone)
 
     def _attach_late(self, allocator: Allocator, began: float) -> None:
         if self._trace is None:
@@ -148,6 +174,7 @@ class Attachments:
             spots = (*spots, f"{allocator.name} was loaded meanwhile, and cannot be traced: {error}")
         else:
             seconds = time.monotonic() - began + LOOK_SECONDS
+            self._longest_miss = max(self._longest_miss, seconds)
             spots = (
                 *spots,
                 f"{allocator.name} was loaded meanwhile: up to {seconds:.1f}s of its calls are not counted",
@@ -167,11 +194,12 @@ class Attachments:
         note = f"The thread that the kernel found pid {self._process.pid} by has ended"
         try:
             # Anew: the paths led through that thread.
-            for allocator in find_allocators(self._process, self._custom, at_entry=self._at_entry):
+            found = find_allocators(self._process, self._custom, at_entry=self._at_entry, surveys=self._surveys)
+            for allocator in found:
                 self._attach(self._trace, allocator, again=True)
         except TraceError as error:
-            self.notes = (*self.notes, f"{note}: from then on calls are not counted ({error}).")
+            self._notes = (*self._notes, f"{note}: from then on calls are not counted ({error}).")
             return
         seconds = time.monotonic() - began + LOOK_SECONDS
         note = f"{note}: up to {seconds:.1f}s of calls are not counted, until the probes were attached by another one."
-        self.notes = (*self.notes, note)
+        self._notes = (*self._notes, note)

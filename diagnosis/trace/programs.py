@@ -29,7 +29,7 @@ MAX_IDLE = 8
 class Program:
     """One loaded program: its trace, its unwind tables (None: by frame pointers), and what a reader has to know.
 
-    ``python`` is in the program's constants: it serves a process whose interpreter lies at the same place, as forks' do.
+    ``python`` is among the program's constants: another process has to have its interpreter at the same place, as forks do.
     """
 
     trace: HeapTrace

@@ -206,6 +206,5 @@ void heap_trace_close(struct heap_trace *trace)
 	bpf_object__close(trace->object);
 	pthread_mutex_destroy(&trace->attachments);
 	free(trace->links);
-	free(trace->link_fds);
 	free(trace);
 }

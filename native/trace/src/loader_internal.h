@@ -16,16 +16,24 @@
 
 #define SESSION_ATTACH_TYPE 57 /* BPF_TRACE_UPROBE_SESSION, of kernel 6.13: Debian 12's headers do not know it */
 
+/* One of a file's links: of a type that this libbpf knows, or a descriptor. */
+struct heap_link {
+	uint32_t attachment;
+	int fd;
+	struct bpf_link *link;
+};
+
 struct heap_trace {
 	struct bpf_object *object;
 	struct bpf_program *session, *entry, *exit;
 	struct bpf_link *signals;
 	struct ring_buffer *mapping_ring, *frame_ring;
 	pthread_mutex_t attachments; /* guards what is attached: a watchdog detaches beside whatever else goes on */
-	struct bpf_link **links;
-	int *link_fds; /* of links that this libbpf has no type for */
-	size_t n_links, n_link_fds;
-	uint32_t n_probes, n_code_ranges;
+	struct heap_link *links;
+	size_t n_links;
+	uint32_t last_attachment;
+	/* By which attachment each number and each place is taken; 0: by none. */
+	uint32_t probe_owners[HEAP_MAX_PROBES + 1], code_owners[HEAP_MAX_CODE_RANGES];
 	int detached;
 	int uses_session;
 	struct records counters, older;

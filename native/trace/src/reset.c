@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define KEYS_AT_ONCE 16384
 
@@ -70,7 +71,8 @@ int heap_trace_reset(struct heap_trace *trace)
 		error = empty_rings(trace);
 	if (!error)
 		error = heap_trace_add_catch_alls(trace);
-	trace->n_probes = trace->n_code_ranges = 0;
+	memset(trace->probe_owners, 0, sizeof(trace->probe_owners));
+	memset(trace->code_owners, 0, sizeof(trace->code_owners));
 	trace->detached = 0;
 	return error;
 }

@@ -127,8 +127,10 @@ class HeapTrace(KernelHandle):
         # One for each buffer of the loader's: a reading of all blocks does not hold up the rings.
         self._maps, self._blocks, self._mapping_ring, self._frame_ring = Lock(), Lock(), Lock(), Lock()
 
-    def attach(self, pid: int, path: str, probes: Sequence[Probe], code: Sequence[tuple[int, int]]) -> None:
+    def attach(self, pid: int, path: str, probes: Sequence[Probe], code: Sequence[tuple[int, int]]) -> int:
         """Attach to one file, for one process alone: all probes or none. May be repeated for further files.
+
+        Returns a number for `detach_file`.
 
         Args:
             pid: the process.
@@ -143,10 +145,20 @@ class HeapTrace(KernelHandle):
         """
         records = [record for probe in sorted(probes, key=attach_rank) for record in _records(probe)]
         native = ffi.new("struct heap_trace_probe[]", records)
+        ranges = ffi.new("struct heap_code[]", [{"start": start, "end": end} for start, end in code])
+        file = ffi.new(
+            "struct heap_trace_file *",
+            {"probes": native, "n_probes": len(records), "code": ranges, "n_code": len(code)},
+        )
+        attachment = ffi.new("uint32_t *")
         with self._using() as trace:
-            for start, end in code:
-                check(lib.heap_trace_add_code(trace, ffi.new("struct heap_code *", {"start": start, "end": end})))
-            check(lib.heap_trace_attach(trace, pid, path.encode(), native, len(records)))
+            check(lib.heap_trace_attach(trace, pid, path.encode(), file, attachment))
+        return int(attachment[0])
+
+    def detach_file(self, attachment: int) -> None:
+        """Detach the probes of one file, which the process has unmapped: the kernel keeps them, and the file, else."""
+        with self._using() as trace:
+            lib.heap_trace_detach_file(trace, attachment)
 
     def detach(self) -> None:
         """Detach all probes. What was counted can still be read."""
