@@ -12,7 +12,7 @@ from heap_trace import HeapTrace
 
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
-from diagnosis.trace.attachments import attach_allocator
+from diagnosis.trace.attaching import attach_allocator
 
 
 def main() -> None:

@@ -122,6 +122,11 @@ class Process:
         """The processes that this one started and that still run."""
         return children_of(self._root)
 
+    def parent(self) -> int:
+        """The process that started this one, or that it was given to; 0 where there is none, or this one has ended."""
+        fields = stat_of(self._root)
+        return int(fields[1]) if fields else 0
+
     def descendants(self) -> tuple[int, ...]:
         """The processes that this one started, the ones that they started, and so on."""
         found: dict[int, None] = dict.fromkeys(self.children())

@@ -13,6 +13,8 @@ from heap_trace import TraceClosedError, TraceError
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators, find_more_allocators
+from diagnosis.trace.attaching import attach_allocator
+from diagnosis.trace.sharers import Sharers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,29 +27,6 @@ if TYPE_CHECKING:
 # Between two looks at what is mapped; and no more of the time than this goes into looking.
 LOOK_SECONDS = 0.25
 _MOST_OF_THE_TIME = 0.02
-
-
-def attach_allocator(
-    trace: HeapTrace, process: Process, allocator: Allocator, *, thread: int | None = None, again: bool = False
-) -> int | None:
-    """Attach the probes of one allocator in one process; returns the number to detach them by, None without probes.
-
-    Args:
-        trace: whose program they run.
-        process: the only one in which they are.
-        allocator: of that process.
-        thread: the one that the kernel is to find the process's memory by; by default the first one.
-        again: the trace knows where the allocator's code is mapped.
-
-    Raises:
-        LabError: the process has ended.
-        TraceError: the kernel does not take one of them.
-    """
-    if not allocator.probes:
-        return None
-    mapped = () if again else process.code_maps()
-    code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
-    return trace.attach(thread or process.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
 
 
 class Attachments:
@@ -78,6 +57,7 @@ class Attachments:
         self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry, surveys=surveys)
         self._attached: defaultdict[tuple[str, int], list[int]] = defaultdict(list)  # by file
         self._notes: tuple[str, ...] = ()
+        self._sharers = Sharers(process)
         self._unloaded = 0
         self._longest_miss = 0.0
         self._program = process.program()
@@ -90,10 +70,11 @@ class Attachments:
     @property
     def notes(self) -> tuple[str, ...]:
         """What else a reader of the counts has to know."""
+        notes = (*self._notes, *self._sharers.notes)
         if not self._unloaded:
-            return self._notes
+            return notes
         missed = f"up to {self._longest_miss:.1f}s of the calls of each are not counted"
-        return (*self._notes, f"{self._unloaded} allocators were loaded and unloaded meanwhile: {missed}.")
+        return (*notes, f"{self._unloaded} allocators were loaded and unloaded meanwhile: {missed}.")
 
     @property
     def allow_session(self) -> bool:
@@ -109,6 +90,7 @@ class Attachments:
         self._trace = trace
         for allocator in self.allocators:
             self._attach(trace, allocator)
+        self._sharers.look(trace, self.allocators, at_once=True)
 
     def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
         number = attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
@@ -143,20 +125,27 @@ class Attachments:
             self._follow_thread()
             began = time.monotonic()
             code = self._process.mapped_code()
-            if code == self._known:
-                return
-            # First: the kernel keeps a file that has probes, and its number with it.
-            self._detach(self._known - code)
-            found = find_more_allocators(
-                self._process, self._known & code, self._custom, at_entry=self._at_entry, surveys=self._surveys
-            )
-            self._known = code
-            for allocator in found:
-                self._attach_late(allocator, began)
+            if code != self._known:
+                self._follow_files(code, began)
+            if self._trace:
+                self._sharers.look(self._trace, self.allocators)
+
+    def _follow_files(self, code: frozenset[tuple[str, int]], began: float) -> None:
+        # First: the kernel keeps a file that has probes, and its number with it.
+        self._detach(self._known - code)
+        found = find_more_allocators(
+            self._process, self._known & code, self._custom, at_entry=self._at_entry, surveys=self._surveys
+        )
+        self._known = code
+        for allocator in found:
+            self._attach_late(allocator, began)
 
     def _detach(self, files: Collection[tuple[str, int]]) -> None:
-        for number in (each for file in files for each in self._attached.pop(file, ())):
-            if self._trace:
+        if self._trace is None:
+            return
+        for file in files:
+            self._sharers.forget_file(self._trace, file)
+            for number in self._attached.pop(file, ()):
                 self._trace.detach_file(number)
         if gone := [allocator for allocator in self.allocators if allocator.file in files]:
             self._unloaded += len(gone)

@@ -29,7 +29,7 @@ MAX_IDLE = 8
 class Program:
     """One loaded program: its trace, its unwind tables (None: by frame pointers), and what a reader has to know.
 
-    ``python`` is among the program's constants: another process has to have its interpreter at the same place, as forks do.
+    ``python`` is among its constants: another process has to have its interpreter at the same place, as forks have.
     """
 
     trace: HeapTrace

@@ -12,6 +12,7 @@ from heap_trace import TraceClosedError, TraceError
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
+from diagnosis.target.sharing import share_memory
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.arrivals import Arrivals
 from diagnosis.trace.ended import Ended, Legacy, total
@@ -91,6 +92,7 @@ class Roster:
         self._refusals: list[str] = []
         self._joined = 0
         self._missed: list[int] = []
+        self._sharing: set[int] = set()
         self._latest_join = 0.0
         self._deadline = float("inf")
         self._closing = Event()
@@ -227,12 +229,17 @@ class Roster:
         """Those that are new, of the members and of those that the kernel told of, as far as there is room."""
         found = []
         # Told after the members were read: of each of them is told by now, so that none is met a second time.
-        told = self._arrivals.take()
+        told = self._arrivals.take() | self._sharing
+        self._sharing.clear()
         for pid in sorted({*members, *told} - self._present.keys()):
             if len(self._present) >= MAX_PROCESSES:
                 break
             try:
-                found.append(self._see(Process(pid)))
+                process = Process(pid)
+                if share_memory(pid, process.parent()):
+                    self._sharing.add(pid)  # it is traced with that one, until it execs
+                    continue
+                found.append(self._see(process))
             except LabError:
                 if pid in told:  # others have been seen, and wait for their parents to be told
                     self._missed.append(pid)

@@ -15,7 +15,7 @@ from heap_trace import HeapTrace
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
-from diagnosis.trace.attachments import attach_allocator
+from diagnosis.trace.attaching import attach_allocator
 
 # A size that nothing else in a Python process asks for.
 BLOCKS, BLOCK_BYTES = 7, 54_321

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.target.memory import read_memory
 from diagnosis.target.process import Process
+from diagnosis.target.sharing import share_memory
 from diagnosis.trace.snapshot import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def measure(
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
             break
         symbolizer.refresh()
-        children = process.children()
+        children = tuple(pid for pid in process.children() if not share_memory(process.pid, pid))
         last = not going_on or (end is not None and time.monotonic() >= end)
         try:
             if last:
