@@ -12,6 +12,7 @@ from heap_trace import HeapTrace
 
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
+from diagnosis.trace.attaching import attach_allocator
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     process = Process(int(sys.argv[1]))
     with HeapTrace(count_nothing=True) as trace:
         for allocator in find_allocators(process):
-            trace.attach(process.pid, str(allocator.path), [placed.probe for placed in allocator.probes], [])
+            attach_allocator(trace, process, allocator)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +19,7 @@ from diagnosis.report.report import Report, build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.group import Group
+from diagnosis.trace.measured import Measured, Names
 from diagnosis.trace.tracer import Tracer, Tracing
 from diagnosis.trace.window import Sample, measure
 
@@ -74,15 +75,13 @@ class WindowTrace:
             report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
             return report, alignment.window() if alignment else None
 
-    def _attach(
-        self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]
-    ) -> tuple[Tracer, Symbolizer]:
+    def _attach(self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]) -> tuple[Measured, Names]:
         """A tracer of one process, or of several that read as one."""
         if target.members is None:
             tracer = stack.enter_context(Tracer(target.process, self.tracing, warn))
             return tracer, stack.enter_context(Symbolizer(target.process))
         group = stack.enter_context(Group(target.process, target.members, self.tracing))
-        return cast("Tracer", group), cast("Symbolizer", group)
+        return group, group
 
 
 class _Ticker:
@@ -91,8 +90,8 @@ class _Ticker:
     def __init__(
         self,
         trace: WindowTrace,
-        tracer: Tracer,
-        symbolizer: Symbolizer,
+        tracer: Measured,
+        symbolizer: Names,
         *,
         console: Console,
         stopped: threading.Event,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from heap_trace.page_faults import FaultStack, Totals
 
-    from diagnosis.target.symbols import Frame, Symbolizer
+    from diagnosis.target.symbols import Frame
+    from diagnosis.trace.measured import Names
 
 PAGE_BYTES = 4096
 PERIOD = 100
@@ -57,7 +58,7 @@ class FaultWindow:
         taken = sum(self.samples.values()) + self.totals.lost
         return self.totals.faults * PAGE_BYTES / taken if taken else 0.0
 
-    def stacks_of(self, pid: int, symbolizer: Symbolizer) -> list[TouchedStack]:
+    def stacks_of(self, pid: int, symbolizer: Names) -> list[TouchedStack]:
         """The stacks of one process, the ones that touched most first."""
         merged: defaultdict[tuple[Frame, ...], int] = defaultdict(int)
         for (owner, stack), count in self.samples.items():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from diagnosis.report.site import CallSite
     from diagnosis.target.process import Process
     from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.measured import Names
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class FaultsBeside:
         if self._sampler:
             self._sampler.close()
 
-    def touched(self, symbolizer: Symbolizer) -> list[Touched]:
+    def touched(self, symbolizer: Names) -> list[Touched]:
         """Who touched new memory since the start, most first."""
         if not self._sampler:
             return []

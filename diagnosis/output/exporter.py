@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.measured import Measured, Names
     from diagnosis.trace.snapshot import Snapshot
-    from diagnosis.trace.tracer import Tracer
 
 MAX_SITES = 50
 OTHER = ("[other]", "", "")
@@ -40,7 +39,7 @@ LABELS = ("command", "function", "caller", "module")
 class TraceCollector(Collector):
     """Reads the tracer at each scrape. Counts are since the collector was made."""
 
-    def __init__(self, tracer: Tracer, symbolizer: Symbolizer) -> None:
+    def __init__(self, tracer: Measured, symbolizer: Names) -> None:
         self._tracer, self._symbolizer = tracer, symbolizer
         self._command = PurePosixPath(tracer.process.command.split(" ", 1)[0]).name
         self._first: Snapshot = tracer.snapshot()
@@ -145,7 +144,7 @@ class TraceCollector(Collector):
         return self._sites[stack]
 
 
-def serve(tracer: Tracer, symbolizer: Symbolizer, address: str) -> Callable[[], None]:
+def serve(tracer: Measured, symbolizer: Names, address: str) -> Callable[[], None]:
     """Serve the metrics at HOST:PORT; returns what stops it.
 
     Raises:

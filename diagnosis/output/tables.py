@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from diagnosis.report.report import Report, StackReport
     from diagnosis.report.summary import Verdict
     from diagnosis.target.allocator import Allocator
-    from diagnosis.target.symbols import Symbolizer
+    from diagnosis.trace.measured import Measured, Names
     from diagnosis.trace.snapshot import Snapshot
-    from diagnosis.trace.tracer import Tracer
 
 SHOWN_STACKS = 5
 
@@ -187,7 +186,7 @@ def print_grade(console: Console, result: Grade) -> None:
 
 
 def print_top(
-    console: Console, tracer: Tracer, symbolizer: Symbolizer, first: Snapshot, shown: int = SHOWN_STACKS
+    console: Console, tracer: Measured, symbolizer: Names, first: Snapshot, shown: int = SHOWN_STACKS
 ) -> None:
     """What is outstanding now, a line for each of the places that hold most: those of the report, so far."""
     now = tracer.snapshot()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from diagnosis.report.summary import Verdict
     from diagnosis.report.timeline import TimelinePoint
     from diagnosis.report.verdict import Touched
-    from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
-    from diagnosis.trace.tracer import Tracer
+    from diagnosis.target.symbols import Frame, SymbolizedStack
+    from diagnosis.trace.measured import Measured, Names
     from diagnosis.trace.window import Window
 
 
@@ -110,9 +110,9 @@ class Report:
 
 
 def build_report(
-    tracer: Tracer,
+    tracer: Measured,
     window: Window,
-    symbolizer: Symbolizer,
+    symbolizer: Names,
     *,
     touched: Sequence[Touched] = (),
     smallest: int = SMALLEST_LEAK_BYTES,

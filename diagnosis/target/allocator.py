@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from diagnosis.target.process import Process
     from diagnosis.target.survey import Survey
 
-__all__ = ["Allocator", "PlacedProbe", "find_allocators", "find_more_allocators"]
+__all__ = ["Allocator", "PlacedProbe", "Surveys", "find_allocators", "find_more_allocators"]
+
+# A file's device, inode, size and time of its last change; and what it has of a heap.
+FileState = tuple[int, int, int, int]
+Surveys = dict[FileState, "Survey"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,11 @@ class Allocator:
 
 
 def find_allocators(
-    process: Process, custom: Mapping[str, Signature] | None = None, *, at_entry: bool = False
+    process: Process,
+    custom: Mapping[str, Signature] | None = None,
+    *,
+    at_entry: bool = False,
+    surveys: Surveys | None = None,
 ) -> tuple[Allocator, ...]:
     """Every mapped file that has an allocator in it: the C library, what was preloaded in its place, what is linked in.
 
@@ -51,11 +59,12 @@ def find_allocators(
         process: whose.
         custom: functions that the user named, by symbol.
         at_entry: place each probe at its function's first instruction.
+        surveys: what is known of files already, of this `custom` and `at_entry`, and is added to.
 
     Raises:
         LabError: there is no allocator to probe; the text says which kind of process this is.
     """
-    found = find_more_allocators(process, (), custom, at_entry=at_entry)
+    found = find_more_allocators(process, (), custom, at_entry=at_entry, surveys=surveys)
     if not any(allocator.probes for allocator in found):
         raise _refusal(process)
     placed = {each.name for allocator in found for each in allocator.probes}
@@ -73,6 +82,7 @@ def find_more_allocators(
     custom: Mapping[str, Signature] | None = None,
     *,
     at_entry: bool = False,
+    surveys: Surveys | None = None,
 ) -> tuple[Allocator, ...]:
     """The allocators in files other than the known ones, by device and inode: none is no error here.
 
@@ -81,7 +91,7 @@ def find_more_allocators(
     """
     mappings = {mapping.file: mapping for mapping in process.code_maps() if _is_file(mapping)}
     found = (
-        _allocator(process, mapping, custom or {}, at_entry=at_entry)
+        _allocator(process, mapping, custom or {}, surveys, at_entry=at_entry)
         for file, mapping in mappings.items()
         if file not in known
     )
@@ -89,21 +99,38 @@ def find_more_allocators(
 
 
 def _allocator(
-    process: Process, mapping: MappedFile, custom: Mapping[str, Signature], *, at_entry: bool
+    process: Process,
+    mapping: MappedFile,
+    custom: Mapping[str, Signature],
+    surveys: Surveys | None,
+    *,
+    at_entry: bool,
 ) -> Allocator | None:
     libc = is_libc(mapping.path)
     try:
         path = process.open_path(mapping)
-        found = survey(path, mapping.path, custom, at_entry=at_entry)
+        state = _state(path)
+        found = (surveys or {}).get(state) or survey(path, mapping.path, custom, at_entry=at_entry)
     except LabError:
         if libc:
             raise
         return None  # not to be read, and not the C library: it serves no heap that could be told from here
+    if surveys is not None:
+        surveys[state] = found
     if libc:
         _check_libc(process, mapping, found)
     if not found.probes and not found.blind_spots:
         return None
     return Allocator(mapping.label, path, found.probes, found.blind_spots, found.families, mapping.file)
+
+
+def _state(path: Path) -> FileState:
+    """Which file this is, and how it is now: one that is removed gives its number to the next one."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}", "run this command as root") from error
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _check_libc(process: Process, mapping: MappedFile, found: Survey) -> None:

@@ -87,10 +87,21 @@ class Process:
     def program(self) -> tuple[str, ...]:
         """What identifies the program in this process, and changes with an exec: where its code and stack begin.
 
-        Empty when the process has ended.
+        Empty when the process has ended, or has given up its memory on the way to its end.
         """
         fields = stat_of(self._memory) if self.alive() else []
-        return (fields[23], fields[25]) if fields and fields[0] not in "ZX" else ()
+        return (fields[23], fields[25]) if fields and fields[0] not in "ZX" and fields[25] != "0" else ()
+
+    def started(self) -> float:
+        """When it started, in seconds of CLOCK_BOOTTIME, to a hundredth.
+
+        Raises:
+            LabError: it has ended.
+        """
+        fields = stat_of(self._root)
+        if not fields:
+            raise _ended(self.pid)
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
     @property
     def thread(self) -> int:
@@ -110,6 +121,11 @@ class Process:
     def children(self) -> tuple[int, ...]:
         """The processes that this one started and that still run."""
         return children_of(self._root)
+
+    def parent(self) -> int:
+        """The process that started this one, or that it was given to; 0 where there is none, or this one has ended."""
+        fields = stat_of(self._root)
+        return int(fields[1]) if fields else 0
 
     def descendants(self) -> tuple[int, ...]:
         """The processes that this one started, the ones that they started, and so on."""

@@ -149,6 +149,19 @@ class Symbolizer:
             return stack
         return replace(stack, frames=merged)
 
+    def locate(self, addresses: Sequence[int]) -> tuple[tuple[str, tuple[str, int], int], ...] | None:
+        """Each address as the file that it lies in (its path, device and inode) and the offset there.
+
+        None where one of them lies in no file. Stacks of two processes that are located alike have the same names.
+        """
+        with self._lock:
+            found = [(self._code.find(address), address) for address in addresses]
+            return (
+                tuple((each.path, each.file, _offset(each, address)) for each, address in found if each)
+                if all(each and each.path.startswith("/") for each, _ in found)
+                else None
+            )
+
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
         """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.
 

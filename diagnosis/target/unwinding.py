@@ -142,6 +142,18 @@ class ProcessTables:
         self._tables = tables
         self._set_modules()
 
+    def follow(self, process: Process) -> None:
+        """Serve another process from now on. What was read of files serves it too: a server's workers share them.
+
+        Raises:
+            LabError: that process has ended.
+        """
+        self._process = process
+        self._mappings = self._executable()
+        self._seen = set(self._mappings)
+        self._look_at = 0.0
+        self._set_modules()
+
     def refresh(self) -> bool:
         """Look whether code was mapped or unmapped; True where it was, and the tables were changed.
 

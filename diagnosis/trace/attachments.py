@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import replace
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
@@ -12,13 +13,15 @@ from heap_trace import TraceClosedError, TraceError
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators, find_more_allocators
+from diagnosis.trace.attaching import attach_allocator
+from diagnosis.trace.sharers import Sharers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from heap_trace import HeapTrace, Signature
 
-    from diagnosis.target.allocator import Allocator
+    from diagnosis.target.allocator import Allocator, Surveys
     from diagnosis.target.process import Process
 
 # Between two looks at what is mapped; and no more of the time than this goes into looking.
@@ -33,23 +36,45 @@ class Attachments:
         process: whose allocators.
         custom: functions that the user named, by symbol.
         at_entry: place each probe at its function's first instruction.
+        surveys: what is known of files already, and is added to.
 
     Raises:
         LabError: there is no allocator to probe.
     """
 
-    def __init__(self, process: Process, custom: Mapping[str, Signature], *, at_entry: bool) -> None:
+    def __init__(
+        self,
+        process: Process,
+        custom: Mapping[str, Signature],
+        *,
+        at_entry: bool,
+        surveys: Surveys | None = None,
+    ) -> None:
         self._process, self._custom, self._at_entry = process, custom, at_entry
+        self._surveys = surveys
         # Read before: what comes in between is looked at again, which does no harm.
         self._known = process.mapped_code()
-        self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry)
-        self.notes: tuple[str, ...] = ()
+        self.allocators: tuple[Allocator, ...] = find_allocators(process, custom, at_entry=at_entry, surveys=surveys)
+        self._attached: defaultdict[tuple[str, int], list[int]] = defaultdict(list)  # by file
+        self._notes: tuple[str, ...] = ()
+        self._sharers = Sharers(process)
+        self._unloaded = 0
+        self._longest_miss = 0.0
         self._program = process.program()
         self._thread = process.thread
         self._trace: HeapTrace | None = None
         self._looking = Lock()
         self._closing = Event()
         self._watcher = Thread(target=self._watch, name="allocators", daemon=True)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a reader of the counts has to know."""
+        notes = (*self._notes, *self._sharers.notes)
+        if not self._unloaded:
+            return notes
+        missed = f"up to {self._longest_miss:.1f}s of the calls of each are not counted"
+        return (*notes, f"{self._unloaded} allocators were loaded and unloaded meanwhile: {missed}.")
 
     @property
     def allow_session(self) -> bool:
@@ -65,13 +90,12 @@ class Attachments:
         self._trace = trace
         for allocator in self.allocators:
             self._attach(trace, allocator)
+        self._sharers.look(trace, self.allocators, at_once=True)
 
     def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
-        if not allocator.probes:
-            return
-        mapped = () if again else self._process.code_maps()
-        code = [(mapping.start, mapping.end) for mapping in mapped if mapping.file == allocator.file]
-        trace.attach(self._thread, str(allocator.path), [placed.probe for placed in allocator.probes], code)
+        number = attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
+        if number is not None:
+            self._attached[allocator.file].append(number)
 
     def start(self) -> None:
         """Begin to look for what is mapped later, in a thread: to attach a file's probes can take a second."""
@@ -86,27 +110,46 @@ class Attachments:
     def _watch(self) -> None:
         pause = LOOK_SECONDS
         while not self._closing.wait(pause):
-            began = time.monotonic()
+            began = time.thread_time()  # of work: to wait for the kernel takes nothing from the process
             try:
                 self.look()
             except TraceClosedError:
                 return
-            pause = max(LOOK_SECONDS, (time.monotonic() - began) / _MOST_OF_THE_TIME)
+            pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def look(self) -> None:
-        """Attach to the allocators in files that have been mapped since the last look."""
+        """Attach to the allocators in files that were mapped since the last look; detach from what was unmapped."""
         with self._looking, contextlib.suppress(LabError):  # it has ended: its trace is read, and then closed
             if self._process.program() != self._program:
                 return  # what another program maps after an exec is not this trace's
             self._follow_thread()
             began = time.monotonic()
             code = self._process.mapped_code()
-            if not code - self._known:
-                return
-            found = find_more_allocators(self._process, self._known, self._custom, at_entry=self._at_entry)
-            self._known |= code
-            for allocator in found:
-                self._attach_late(allocator, began)
+            if code != self._known:
+                self._follow_files(code, began)
+            if self._trace:
+                self._sharers.look(self._trace, self.allocators)
+
+    def _follow_files(self, code: frozenset[tuple[str, int]], began: float) -> None:
+        # First: the kernel keeps a file that has probes, and its number with it.
+        self._detach(self._known - code)
+        found = find_more_allocators(
+            self._process, self._known & code, self._custom, at_entry=self._at_entry, surveys=self._surveys
+        )
+        self._known = code
+        for allocator in found:
+            self._attach_late(allocator, began)
+
+    def _detach(self, files: Collection[tuple[str, int]]) -> None:
+        if self._trace is None:
+            return
+        for file in files:
+            self._sharers.forget_file(self._trace, file)
+            for number in self._attached.pop(file, ()):
+                self._trace.detach_file(number)
+        if gone := [allocator for allocator in self.allocators if allocator.file in files]:
+            self._unloaded += len(gone)
+            self.allocators = tuple(each for each in self.allocators if each not in gone)
 
     def _attach_late(self, allocator: Allocator, began: float) -> None:
         if self._trace is None:
@@ -120,6 +163,7 @@ class Attachments:
             spots = (*spots, f"{allocator.name} was loaded meanwhile, and cannot be traced: {error}")
         else:
             seconds = time.monotonic() - began + LOOK_SECONDS
+            self._longest_miss = max(self._longest_miss, seconds)
             spots = (
                 *spots,
                 f"{allocator.name} was loaded meanwhile: up to {seconds:.1f}s of its calls are not counted",
@@ -139,11 +183,12 @@ class Attachments:
         note = f"The thread that the kernel found pid {self._process.pid} by has ended"
         try:
             # Anew: the paths led through that thread.
-            for allocator in find_allocators(self._process, self._custom, at_entry=self._at_entry):
+            found = find_allocators(self._process, self._custom, at_entry=self._at_entry, surveys=self._surveys)
+            for allocator in found:
                 self._attach(self._trace, allocator, again=True)
         except TraceError as error:
-            self.notes = (*self.notes, f"{note}: from then on calls are not counted ({error}).")
+            self._notes = (*self._notes, f"{note}: from then on calls are not counted ({error}).")
             return
         seconds = time.monotonic() - began + LOOK_SECONDS
         note = f"{note}: up to {seconds:.1f}s of calls are not counted, until the probes were attached by another one."
-        self.notes = (*self.notes, note)
+        self._notes = (*self._notes, note)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Group:
-    """Tracers of several processes, which read as one: it answers what a `Tracer` and a `Symbolizer` answer.
+    """Tracers of several processes, which read as one: it is `Measured`, and the `Names` of what it measures.
 
     Stacks are merged by name. Use it as a context manager. Any thread may read it.
 
@@ -85,23 +85,26 @@ class Group:
     @property
     def allocators(self) -> tuple[Allocator, ...]:
         """What is traced, by the file's name: workers share their libraries."""
-        present = {each.name: each for traced in self._roster.traced() for each in traced.tracer.allocators}
-        return tuple({**self._roster.ended.allocators, **present}.values())
+        with self._roster.lock:
+            present = {each.name: each for traced in self._roster.traced() for each in traced.tracer.allocators}
+            return tuple({**self._roster.ended.allocators, **present}.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which processes are in the numbers, and what else a reader has to know."""
-        return (*self._roster.notes(), *(note for each in self._roster.traced() for note in each.tracer.notes))
+        with self._roster.lock:
+            of_each = (note for each in self._roster.traced() for note in each.tracer.notes)
+            return (*self._roster.notes(), *dict.fromkeys(of_each))
 
     def look_for_allocators(self) -> None:
         """Attach to what the processes have mapped since the last look."""
-        for each in self._roster.traced():
-            each.tracer.look_for_allocators()
+        with self._roster.lock:
+            for each in self._roster.traced():
+                each.tracer.look_for_allocators()
 
     def set_deadline(self, seconds: float) -> None:
-        """Have the probes of those that are traced now detached soon after a time of the monotonic clock."""
-        for each in self._roster.traced():
-            each.tracer.set_deadline(seconds)
+        """Have the probes of all, also of those that come, detached soon after a time of the monotonic clock."""
+        self._roster.set_deadline(seconds)
 
     @property
     def detached(self) -> str:
@@ -110,12 +113,13 @@ class Group:
 
     def fatal_signal(self) -> str:
         """SIGILL or SIGTRAP where that ended one of them; "" else."""
-        return next(filter(None, (each.tracer.fatal_signal() for each in self._roster.traced())), "")
+        with self._roster.lock:
+            present = (each.tracer.fatal_signal() for each in self._roster.traced())
+            return self._roster.ended.fatal_signal or next(filter(None, present), "")
 
     def detach(self) -> None:
-        """Detach every probe. What was counted can still be read."""
-        for each in self._roster.traced():
-            each.tracer.detach()
+        """Detach every probe, and attach no more. What was counted can still be read."""
+        self._roster.detach()
 
     def refresh(self) -> None:
         """Read what is mapped now."""
@@ -134,7 +138,8 @@ class Group:
 
     def unwound(self) -> Unwound:
         """What the programs of those that run have unwound so far."""
-        each = [traced.tracer.unwound() for traced in self._roster.traced()]
+        with self._roster.lock:
+            each = [traced.tracer.unwound() for traced in self._roster.traced()]
         return Unwound(*(sum(values) for values in zip((0,) * len(fields(Unwound)), *map(astuple, each), strict=True)))
 
     def symbolize(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from heap_trace import Older, SizeClass
+from heap_trace import Ending, Older, SizeClass
 
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.snapshot import Snapshot, Survivors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from heap_trace import Lost, MappingKind
 
+    from diagnosis.target.python_code import PythonStack
     from diagnosis.target.symbols import SymbolizedStack, Symbolizer
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Tracer
@@ -27,13 +29,33 @@ class NamedStacks:
     def __init__(self) -> None:
         self._numbers: dict[SymbolizedStack, int] = {}
         self._stacks: list[SymbolizedStack] = []
+        self._located: dict[tuple[object, Ending, PythonStack | None], int] = {}
+        self._lock = Lock()  # of the first two
 
     def number(self, stack: SymbolizedStack) -> int:
         """A stack's number, from 1 on."""
-        if stack not in self._numbers:
-            self._stacks.append(stack)
-            self._numbers[stack] = len(self._stacks)
-        return self._numbers[stack]
+        with self._lock:
+            if stack not in self._numbers:
+                self._stacks.append(stack)
+                self._numbers[stack] = len(self._stacks)
+            return self._numbers[stack]
+
+    def number_in(
+        self,
+        symbolizer: Symbolizer,
+        addresses: Sequence[int],
+        ending: Ending = Ending.UNKNOWN,
+        python: PythonStack | None = None,
+    ) -> int:
+        """The number of a process's stack. What lies in the same places of the same files is named once for all."""
+        places = symbolizer.locate(addresses) if addresses else None
+        key = places, ending, python
+        number = self._located.get(key) if places else None
+        if number is None:
+            number = self.number(symbolizer.symbolize(addresses, ending, python))
+            if places:
+                self._located[key] = number
+        return number
 
     def stack(self, number: int) -> SymbolizedStack:
         """The stack that has a number."""
@@ -52,8 +74,8 @@ class NamedTracer:
         number = self._known.get(stack)
         if number is None:
             frames = self.tracer.frames(stack)
-            number = self._names.number(
-                self.symbolizer.symbolize(frames, self.tracer.ending(stack), self.tracer.python(stack))
+            number = self._names.number_in(
+                self.symbolizer, frames, self.tracer.ending(stack), self.tracer.python(stack)
             )
             if frames:  # else they may come later
                 self._known[stack] = number
@@ -79,7 +101,7 @@ class NamedTracer:
     def older(self) -> dict[int, Older]:
         """Frees of blocks from before the trace, by the function that freed them."""
         return merge_older(
-            {self._names.number(self.symbolizer.symbolize((address,) if address else ())): found}
+            {self._names.number_in(self.symbolizer, (address,) if address else ()): found}
             for address, found in self.tracer.older().items()
         )
 

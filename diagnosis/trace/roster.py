@@ -1,31 +1,31 @@
-"""The processes of a group: who is there, who came and went, and what those did who have ended."""
+"""The processes of a group: who is there, and who came and went."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING
 
 from heap_trace import TraceClosedError, TraceError
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.process import Process, Resident
+from diagnosis.target.process import Process
+from diagnosis.target.sharing import share_memory
 from diagnosis.target.symbols import Symbolizer
-from diagnosis.trace.counts import Counts
-from diagnosis.trace.named import NamedStacks, NamedTracer, merge_lost, merge_older, merge_snapshots, merge_survivors
-from diagnosis.trace.snapshot import Snapshot
+from diagnosis.trace.arrivals import Arrivals
+from diagnosis.trace.ended import Ended, Legacy, total
+from diagnosis.trace.named import NamedStacks, NamedTracer
+from diagnosis.trace.programs import Programs
 from diagnosis.trace.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
-    from heap_trace import Lost, Older
-
-    from diagnosis.target.allocator import Allocator
     from diagnosis.target.members import Members
-    from diagnosis.trace.snapshot import Survivors
+    from diagnosis.target.process import Resident
+    from diagnosis.trace.snapshot import Snapshot
     from diagnosis.trace.tracer import Tracing
 
 # Between two looks for processes that came or went; and no more of the time than this goes into looking.
@@ -34,20 +34,22 @@ _MOST_OF_THE_TIME = 0.05
 
 # At a time. Each has maps of its own in the kernel, and two threads here.
 MAX_PROCESSES = 64
-# To attach to one is half a second of waiting for the kernel: workers that start together are attached together.
-_ATTACHING_THREADS = 8
+# To attach to one or to detach is waiting for the kernel: workers that start together are attached together.
+_THREADS = 8
+# Programs that lie ready for those that come. What has served one that has ended lies ready as well.
+_SPARE_PROGRAMS = 2
 _SHOWN_REFUSALS = 3
 
 
 @dataclass
 class Member:
-    """A process of the group, from when it was seen. ``traced`` is None before its probes are attached, or for ever.
+    """A process of the group. ``traced`` is None before its probes are attached, or for ever.
 
-    ``base`` is the resident memory that is not its own growth.
+    ``base`` is the resident memory that is not its own growth; ``started`` is in seconds of CLOCK_BOOTTIME.
     """
 
     process: Process
-    seen: float
+    started: float
     program: tuple[str, ...]
     base: Resident
     last: Resident
@@ -61,50 +63,6 @@ class Member:
             self.last = self.process.resident()
         except LabError:
             return
-
-
-@dataclass
-class Ended:
-    """What processes that have ended did, all together.
-
-    What a worker held was never given back by its code: it stays outstanding, as recycling workers is how such a leak
-    is hidden. What another program held has gone with it.
-    """
-
-    workers: int = 0
-    others: int = 0
-    snapshot: Snapshot = field(default_factory=lambda: Snapshot(0.0, {}))
-    older: Mapping[int, Older] = field(default_factory=dict)
-    lost: Mapping[Lost, int] = field(default_factory=dict)
-    grown: Resident = field(default_factory=lambda: Resident(0, 0))
-    allocators: dict[str, Allocator] = field(default_factory=dict)
-    lost_names: dict[str, str] = field(default_factory=dict)
-    _survivors: Mapping[int, Survivors] = field(default_factory=dict)
-    _survivors_at: float = 0.0
-
-    def survivors(self, now: float) -> dict[int, Survivors]:
-        """What they held when they ended: it grows older."""
-        aged = now - self._survivors_at
-        return {
-            stack: replace(each, oldest_seconds=each.oldest_seconds + aged) for stack, each in self._survivors.items()
-        }
-
-    def add(self, traced: NamedTracer, since: Snapshot | None, *, worker: bool) -> None:
-        """Keep what one of them did, and a worker's survivors since a snapshot."""
-        survivors = traced.survivors(since) if since and worker else {}
-        snapshot = traced.snapshot()
-        if not worker:
-            snapshot = replace(snapshot, counts=_given_back(snapshot.counts), apart={})
-        now = time.monotonic()
-        self.workers += worker
-        self.others += not worker
-        self.snapshot = merge_snapshots(now, (self.snapshot, snapshot))
-        self.older = merge_older((self.older, traced.older()))
-        self.lost = merge_lost((self.lost, traced.tracer.lost()))
-        self._survivors = merge_survivors((self.survivors(now), survivors))
-        self._survivors_at = now
-        self.lost_names |= traced.symbolizer.lost_names()
-        self.allocators |= {each.name: each for each in traced.tracer.allocators if each.blind_spots}
 
 
 class Roster:
@@ -123,22 +81,34 @@ class Roster:
         self._main, self._members, self._tracing = main, members, tracing
         self._program = main.program()
         self.names = NamedStacks()
-        self.lock = RLock()  # of all that follows
+        self._programs = Programs(tracing, spares=_SPARE_PROGRAMS, surveys={})
+        # Of the sums: a process is either present or among the ended. Who looks for processes does not wait for it, as
+        # whoever holds it can be naming stacks.
+        self.lock = RLock()
         self.ended = Ended()
         self.since: Snapshot | None = None
         self._present: dict[int, Member] = {}
+        self._arrivals = Arrivals()
         self._refusals: list[str] = []
-        self._missed = self._joined = 0
+        self._joined = 0
+        self._missed: list[int] = []
+        self._sharing: set[int] = set()
         self._latest_join = 0.0
+        self._deadline = float("inf")
         self._closing = Event()
-        self._pool = ThreadPoolExecutor(_ATTACHING_THREADS, thread_name_prefix="group")
+        # Apart: those that end at once do not keep those that come from being attached to.
+        self._joining = ThreadPoolExecutor(_THREADS, thread_name_prefix="joining")
+        self._leaving = ThreadPoolExecutor(_THREADS, thread_name_prefix="leaving")
         self._watcher = Thread(target=self._watch, name="group", daemon=True)
         try:
             member = self._see(main)
             member.base = total(member.base, member.base, sign=-1)
             self._attach(member)
-            wait([self._pool.submit(self._join, each) for each in self._newcomers()])
-            self._joined = 0
+            self._arrivals.follow(main.pid)
+            wait([self._joining.submit(self._join, each) for each in self._newcomers(self._members())])
+            self._programs.wait()
+            self._joined, self._latest_join = 0, 0.0
+            self._missed.clear()
             self._watcher.start()
         except BaseException:
             self.close()
@@ -150,14 +120,12 @@ class Roster:
 
     def main(self) -> NamedTracer | None:
         """The main process's tracer, while it runs."""
-        with self.lock:
-            member = self._present.get(self._main.pid)
-            return member.traced if member else None
+        member = self._present.get(self._main.pid)
+        return member.traced if member else None
 
     def present(self) -> list[Member]:
         """Those that run, or have ended and are not yet among the ended ones."""
-        with self.lock:
-            return list(self._present.values())
+        return list(self._present.values())
 
     def alive(self) -> bool:
         """True while one of them runs."""
@@ -167,7 +135,7 @@ class Roster:
         """The main process's resident memory, and what all others have grown by since they were seen."""
         with self.lock:
             sizes = self.ended.grown
-            for member in self._present.values():
+            for member in self.present():
                 member.look()
                 sizes = total(sizes, total(member.last, member.base, sign=-1))
             return sizes
@@ -185,8 +153,8 @@ class Roster:
             if self._joined:
                 late = f"{self._latest_join:.1f}s after its start at the latest"
                 notes.append(f"{self._joined} of them started meanwhile: each is counted from {late}.")
-            if self._missed:
-                notes.append(f"{self._missed} more ended before they could be traced.")
+            if missed := len(self._missed) + self._arrivals.untold():
+                notes.append(f"{missed} more ended before they could be traced.")
             if len(self._present) >= MAX_PROCESSES:
                 notes.append(f"No more than {MAX_PROCESSES} processes are traced at a time: there may be others.")
             notes += self._refusals[:_SHOWN_REFUSALS]
@@ -196,58 +164,100 @@ class Roster:
 
     def look(self) -> None:
         """Attach to those that came, and keep what those did that have ended or become other programs."""
-        for member in self._newcomers():
-            self._pool.submit(self._join, member)
+        self._welcome(self._members())
         for member in self.present():
             if member.process.program() == member.program:
                 member.look()
             elif not member.attaching and not member.leaving:
                 member.leaving = True
-                self._pool.submit(self._leave, member)
+                self._leaving.submit(self._leave, member)
 
-    def close(self) -> None:
-        """Detach every probe."""
+    def set_deadline(self, seconds: float) -> None:
+        """Have the probes of all, also of those that come, detached soon after a time of the monotonic clock."""
+        with self.lock:
+            self._deadline = seconds
+            for traced in self.traced():
+                traced.tracer.set_deadline(seconds)
+
+    def detach(self) -> None:
+        """Detach every probe, and attach no more."""
+        self._detach_present()
+        self._stop()
+        self._detach_present()  # of those who were being attached to meanwhile
+
+    def _detach_present(self) -> None:
+        with self.lock:
+            for traced in self.traced():
+                traced.tracer.detach()
+
+    def _stop(self) -> None:
+        """Nobody comes or leaves after this."""
         self._closing.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        self._pool.shutdown()
-        with ThreadPoolExecutor(_ATTACHING_THREADS) as pool:
+        for pool in (self._joining, self._leaving):
+            pool.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        """Detach every probe."""
+        self._stop()
+        with ThreadPoolExecutor(_THREADS) as pool:
             for traced in self.traced():
                 pool.submit(_close, traced)
+        self._programs.close()
+        self._arrivals.close()
+
+    def _welcome(self, members: Collection[int] = ()) -> None:
+        for member in self._newcomers(members):
+            self._joining.submit(self._join, member)
 
     def _watch(self) -> None:
         pause = LOOK_SECONDS
-        while not self._closing.wait(pause):
-            began = time.monotonic()
+        while not self._closing.is_set():
+            self._arrivals.wait(pause, self._closing, self._welcome)
+            began = time.thread_time()  # of work: what it waits for others takes nothing from anybody
             self.look()
-            pause = max(LOOK_SECONDS, (time.monotonic() - began) / _MOST_OF_THE_TIME)
+            pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def _see(self, process: Process) -> Member:
         resident = process.resident()
-        member = Member(process, time.monotonic(), process.program(), resident, resident)
-        with self.lock:
-            self._present[process.pid] = member
+        member = Member(process, process.started(), process.program(), resident, resident)
+        self._present[process.pid] = member
         return member
 
-    def _newcomers(self) -> list[Member]:
-        """Those that were not there at the last look, as far as there is room for them."""
+    def _newcomers(self, members: Collection[int]) -> list[Member]:
+        """Those that are new, of the members and of those that the kernel told of, as far as there is room."""
         found = []
-        for pid in sorted(set(self._members()) - self._present.keys()):
+        # Told after the members were read: of each of them is told by now, so that none is met a second time.
+        told = self._arrivals.take() | self._sharing
+        self._sharing.clear()
+        for pid in sorted({*members, *told} - self._present.keys()):
             if len(self._present) >= MAX_PROCESSES:
                 break
             try:
-                found.append(self._see(Process(pid)))
+                process = Process(pid)
+                if share_memory(pid, process.parent()):
+                    self._sharing.add(pid)  # it is traced with that one, until it execs
+                    continue
+                found.append(self._see(process))
             except LabError:
-                continue  # it has ended: its parent has not been told yet
+                if pid in told:  # others have been seen, and wait for their parents to be told
+                    self._missed.append(pid)
+            else:
+                self._arrivals.follow(pid)
         return found
 
     def _attach(self, member: Member) -> None:
-        tracer = Tracer(member.process, self._tracing)
         symbolizer = Symbolizer(member.process)
-        symbolizer.refresh()
-        with self.lock:
-            member.traced = NamedTracer(tracer, symbolizer, self.names)
-            member.attaching = False
+        try:
+            symbolizer.refresh()  # before: what is counted of one that ends soon can then be named
+            tracer = Tracer(member.process, self._tracing, programs=self._programs)
+        except BaseException:
+            symbolizer.close()
+            raise
+        tracer.set_deadline(self._deadline)
+        member.traced = NamedTracer(tracer, symbolizer, self.names)
+        member.attaching = False
 
     def _join(self, member: Member) -> None:
         try:
@@ -258,41 +268,31 @@ class Roster:
                 if member.process.alive():
                     self._refusals.append(f"pid {member.process.pid} is not traced: {error}")
                 else:
-                    self._missed += 1
+                    self._missed.append(member.process.pid)
             return
         with self.lock:
             self._joined += 1
-            self._latest_join = max(self._latest_join, time.monotonic() - member.seen + LOOK_SECONDS)
+            self._latest_join = max(self._latest_join, time.clock_gettime(time.CLOCK_BOOTTIME) - member.started)
 
     def _leave(self, member: Member) -> None:
         """Keep what it did. What it has become, if it runs, is seen at the next look as a process that came."""
         # A fork of the main process, which runs its program: code and stack begin where the main one's do.
-        worker = not member.process.alive() and member.program == self._program
+        worker = not member.process.program() and member.program == self._program
+        legacy = None
         if member.traced:
             member.traced.tracer.detach()  # another program's calls are not its own
+            try:
+                legacy = Legacy.of(member.traced, self.since, worker=worker)
+            except (TraceError, TraceClosedError) as error:
+                self._refusals.append(f"what pid {member.process.pid} did before it ended is not known: {error}")
         with self.lock:
-            if member.traced:
-                try:
-                    self.ended.add(member.traced, self.since, worker=worker)
-                except (TraceError, TraceClosedError) as error:
-                    self._refusals.append(f"what pid {member.process.pid} did before it ended is not known: {error}")
+            if legacy:
+                self.ended.add(legacy)
             if worker:
                 self.ended.grown = total(self.ended.grown, total(member.last, member.base, sign=-1))
             self._present.pop(member.process.pid, None)
         if member.traced:
             _close(member.traced)
-
-
-def total(one: Resident, other: Resident, *, sign: int = 1) -> Resident:
-    """The sums of two processes' sizes, or with sign -1 their differences."""
-    return Resident(*(getattr(one, each.name) + sign * getattr(other, each.name) for each in fields(Resident)))
-
-
-def _given_back(counts: Mapping[int, Counts]) -> dict[int, Counts]:
-    return {
-        stack: Counts(each.allocations, each.allocated_bytes, each.allocations, each.allocated_bytes)
-        for stack, each in counts.items()
-    }
 
 
 def _close(traced: NamedTracer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import signal
 import time
 from collections import defaultdict
@@ -11,27 +10,17 @@ from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Self
 
-from heap_trace import (
-    Ending,
-    HeapTrace,
-    Older,
-    TraceClosedError,
-    TraceError,
-    Unwinding,
-    UnwindMode,
-    is_privilege_error,
-)
+from heap_trace import Ending, Older, TraceClosedError, TraceError, UnwindMode
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.status import handled_signals, is_filtered
-from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
+from diagnosis.trace.programs import Programs
 from diagnosis.trace.python_names import PythonNames
+from diagnosis.trace.refusals import explain, refuse_if_endangered, risk_of_pair
 from diagnosis.trace.snapshot import NANOSECONDS, Snapshot, Survivors, since_age, with_mapping
-from diagnosis.trace.trial import endangers_filtered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,35 +72,43 @@ class Tracer:
         process: whose.
         tracing: how.
         warn: is given, before the first probe is attached, what probes can do to this process on this kernel.
+        programs: where the loaded program comes from, and goes back to; None for one of its own.
 
     Raises:
         LabError: the process cannot be traced; the text holds what the kernel or libbpf said, and a remedy.
     """
 
     def __init__(
-        self, process: Process, tracing: Tracing = Tracing(), warn: Callable[[str], object] = lambda _: None
+        self,
+        process: Process,
+        tracing: Tracing = Tracing(),
+        warn: Callable[[str], object] = lambda _: None,
+        *,
+        programs: Programs | None = None,
     ) -> None:
         self.process = process
-        self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry)
-        self._tables = ProcessTables(process) if tracing.unwind is not UnwindMode.OFF else None
+        programs = programs or Programs(tracing)
+        self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry, surveys=programs.surveys)
         self._python = PythonNames(process)
-        self._notes = self._python.notes  # of what this trace cannot do
         self._mapped = MappedRanges()
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
         self._closing = Event()
         self._drainer = Thread(target=self._drain, name="mappings", daemon=True)
-        _refuse_if_endangered(process)
+        refuse_if_endangered(process)
         with ExitStack() as stack:
             stack.callback(self._python.close)
             stack.enter_context(raised_priority())
             try:
-                self._trace = stack.enter_context(self._open(tracing))
-                if not self._trace.uses_session and (handled := handled_signals(process.pid)):
-                    warn(_ALTERNATE_STACKS.format(signals=", ".join(handled)))
+                program = programs.take(process, self._python.frames, allow_session=self._attachments.allow_session)
+                stack.callback(programs.give_back, program, process)
+                self._trace, self._tables = program.trace, program.tables
+                self._notes = (*self._python.notes, *program.notes)  # of what this trace cannot do
+                if not self._trace.uses_session and (risk := risk_of_pair(process)):
+                    warn(risk)
                 self._attachments.attach(self._trace)
             except TraceError as error:
-                raise _explain(error, process) from error
+                raise explain(error, process) from error
             self._watchdog = Watchdog(self.detach, self._trace.calls, tracing.max_rate)
             # Registered before they start: an interruption can come before start() returns.
             stack.callback(self._watchdog.close)
@@ -135,35 +132,6 @@ class Tracer:
     def look_for_allocators(self) -> None:
         """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
         self._attachments.look()
-
-    def _open(self, tracing: Tracing) -> HeapTrace:
-        """Load the program, and the tables of what is mapped; by frame pointers where the kernel refuses the walk."""
-
-        def load(unwinding: Unwinding) -> HeapTrace:
-            return HeapTrace(
-                max_blocks=tracing.max_blocks,
-                max_stacks=tracing.max_stacks,
-                min_bytes=tracing.min_bytes,
-                count_calls=tracing.max_rate is not None,
-                allow_session=tracing.allow_session and self._attachments.allow_session,
-                unwinding=unwinding,
-                python=self._python.frames,
-            )
-
-        if self._tables is None:
-            return load(Unwinding())
-        try:
-            trace = load(Unwinding(tracing.unwind, self._tables.capacity()))
-        except TraceError as refusal:
-            trace = load(Unwinding())  # what refuses this as well is told of this
-            self._tables = None
-            self._notes += (
-                f"Stacks are by frame pointers: this kernel refuses to unwind ({str(refusal).split(chr(10))[0]}).",
-            )
-            return trace
-        if trace.tables:
-            self._tables.load(trace.tables)
-        return trace
 
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots, and the unwind tables as the process's mappings are."""
@@ -304,28 +272,3 @@ class Tracer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-# A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h.
-_ALTERNATE_STACKS = (
-    "This kernel has no uprobe sessions, and the process handles signals ({signals}). Where a handler runs on an"
-    " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
-    " process. If it may do so: trace --light"
-)
-
-
-def _refuse_if_endangered(process: Process) -> None:
-    kernel = platform.uname()
-    if is_filtered(process.pid) and endangers_filtered(kernel.release, kernel.machine):
-        raise LabError(
-            f"pid {process.pid} has a seccomp filter, which on kernel {kernel.release} would end it at the first probe",
-            "boot a kernel 6.14 or newer, or use: memleak-lab trace --light",
-        )
-
-
-def _explain(error: TraceError, process: Process) -> LabError:
-    if not process.alive():
-        return LabError(f"pid {process.pid} has ended", "start it again, and trace it while it runs")
-    if is_privilege_error(error):
-        return LabError(f"the kernel does not let this user trace: {error}", "run this command as root")
-    return LabError(f"tracing pid {process.pid} failed: {error}", "run: memleak-lab doctor")

@@ -15,6 +15,7 @@ from heap_trace import HeapTrace
 from diagnosis.base.errors import LabError
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.process import Process
+from diagnosis.trace.attaching import attach_allocator
 
 # A size that nothing else in a Python process asks for.
 BLOCKS, BLOCK_BYTES = 7, 54_321
@@ -80,8 +81,7 @@ def try_probes(*, allow_session: bool = True, forbidden_call: int | None = None,
             with HeapTrace(max_blocks=4096, max_stacks=4096, allow_session=allow_session) as trace:
                 process = Process(child.pid)
                 for allocator in find_allocators(process):
-                    code = [(each.start, each.end) for each in process.maps() if each.file == allocator.file]
-                    trace.attach(child.pid, str(allocator.path), [placed.probe for placed in allocator.probes], code)
+                    attach_allocator(trace, process, allocator)
                 _write(child)
                 _expect(child, "done", fatal=False)
                 counted = sum(

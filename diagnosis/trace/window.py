@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.target.memory import read_memory
 from diagnosis.target.process import Process
+from diagnosis.target.sharing import share_memory
 from diagnosis.trace.snapshot import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     from diagnosis.target.memory import Memory
     from diagnosis.target.process import Resident
-    from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.mapped import MappedRange
+    from diagnosis.trace.measured import Measured, MeasuredProcess, Names
     from diagnosis.trace.snapshot import Snapshot, Survivors
-    from diagnosis.trace.tracer import Tracer
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
@@ -96,14 +96,14 @@ def _take(take: Callable[[], Sample]) -> Sample:
     return take()
 
 
-def _broken_off(tracer: Tracer, program: tuple[str, ...]) -> Ending | None:
+def _broken_off(tracer: Measured, program: tuple[str, ...]) -> Ending | None:
     """How the window has come to its end before its time, if it has."""
     if tracer.process.program() != program:
         return Ending.EXECED if tracer.process.alive() else Ending.EXITED
     return Ending.DETACHED if tracer.detached else None
 
 
-def _memory(process: Process) -> Memory | None:
+def _memory(process: MeasuredProcess) -> Memory | None:
     """What its memory is made of now; None where that cannot be read, it has ended, or it is several processes."""
     if not isinstance(process, Process):
         return None
@@ -114,8 +114,8 @@ def _memory(process: Process) -> Memory | None:
 
 
 def measure(
-    tracer: Tracer,
-    symbolizer: Symbolizer,
+    tracer: Measured,
+    symbolizer: Names,
     seconds: float | None,
     *,
     sample_count: int,
@@ -159,7 +159,7 @@ def measure(
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
             break
         symbolizer.refresh()
-        children = process.children()
+        children = tuple(pid for pid in process.children() if not share_memory(process.pid, pid))
         last = not going_on or (end is not None and time.monotonic() >= end)
         try:
             if last:

@@ -24,13 +24,17 @@ HEADERS = (
     "loader",
     "page_faults",
     "page_faults_loader",
+    "forks",
+    "forks_loader",
     "support",
 )
 C_SOURCES = (
     "attach",
     "loader",
     "readings",
+    "reset",
     "page_faults_loader",
+    "forks_loader",
     "support",
     "unwind_loader",
     "unwind_rows",
@@ -49,6 +53,8 @@ ffi.cdef(declarations("page_faults.h"))
 ffi.cdef("const char *trace_error(void);")
 ffi.cdef(declarations("loader.h"))
 ffi.cdef(declarations("page_faults_loader.h"))
+ffi.cdef(declarations("forks.h"))
+ffi.cdef(declarations("forks_loader.h"))
 ffi.set_source(
     "heap_trace._heap_trace",
     "\n".join(f'#include "{header}.h"' for header in HEADERS),

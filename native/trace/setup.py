@@ -16,7 +16,7 @@ SOURCES = Path("src")
 ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 
 
-PROGRAMS = ("heap_trace", "page_faults")
+PROGRAMS = ("heap_trace", "page_faults", "forks")
 
 
 class BuildWithPrograms(build_py):

@@ -11,9 +11,8 @@ import pytest
 
 from diagnosis.target.members import family_of
 from diagnosis.target.process import Process
-from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.group import Group
-from diagnosis.trace.tracer import Tracer, Tracing
+from diagnosis.trace.tracer import Tracing
 from tests.support.programs import answer, running
 from tests.support.waiting import wait_until
 from tests.trace.tracing import Row
@@ -139,13 +138,6 @@ def test_the_group_ends_with_the_last_of_its_processes(server: Server) -> None:
         os.kill(server.process.pid, signal.SIGKILL)
         wait_until(lambda: group.process.program() == (), "all have ended")
         assert rows(group) == {}
-
-
-def test_a_group_answers_whatever_a_tracer_and_a_symbolizer_answer() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name in dir(kind) if not name.startswith("_")}
-
-    assert public(Tracer) | public(Symbolizer) <= public(Group)
 
 
 def test_files_without_names_are_those_of_every_process(server: Server) -> None:

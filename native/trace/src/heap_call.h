@@ -60,7 +60,7 @@ struct heap_pending {
 struct heap_calls {
 	unsigned int depth;
 	unsigned int wary; /* there was no room for a call: what it calls must not count either */
-	unsigned int declined; /* calls since `maybe_pending_sp` was set whose return was not asked for because of it */
+	unsigned int unasked;  /* calls since `maybe_pending_sp` was set whose return was not asked for because of it */
 	unsigned long long maybe_pending_sp; /* of a call that was given up, and whose return probe may be pending still */
 	struct heap_pending pending[HEAP_MAX_PENDING];
 };
@@ -146,7 +146,7 @@ static HEAP_INLINE void heap_leave_behind(struct heap_calls *calls, unsigned int
 		HEAP_ABANDON(pending);
 	if (pending->hijacked && (!calls->maybe_pending_sp || pending->sp < calls->maybe_pending_sp)) {
 		calls->maybe_pending_sp = pending->sp;
-		calls->declined = 0;
+		calls->unasked = 0;
 	}
 	for (unsigned int i = 1; i < HEAP_MAX_PENDING; i++)
 		if (i >= depth && i < calls->depth)
@@ -191,10 +191,10 @@ static HEAP_INLINE int heap_endangers(struct heap_calls *calls, unsigned long lo
 {
 	/* It has ended for certain where the thread's own stack is in use further out, and in the end by experience. */
 	if (calls->maybe_pending_sp &&
-	    (calls->declined >= HEAP_MAX_NESTED || HEAP_SAME_STACK(calls->maybe_pending_sp, sp)))
+	    (calls->unasked >= HEAP_MAX_NESTED || HEAP_SAME_STACK(calls->maybe_pending_sp, sp)))
 		calls->maybe_pending_sp = 0;
 	if (calls->maybe_pending_sp && calls->maybe_pending_sp < sp) {
-		calls->declined++;
+		calls->unasked++;
 		return 1;
 	}
 	for (unsigned int i = 0; i < HEAP_MAX_PENDING; i++)

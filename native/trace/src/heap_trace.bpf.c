@@ -4,7 +4,8 @@
  *
  * The probes are opened for one process, so nothing here filters by pid. A child of fork has memory of its own, and the
  * kernel removes the probes from it. A child of vfork shares its parent's until it execs, and may not allocate: where it
- * does, the pair of programs counts it, and a session, which the kernel keeps to the process's own threads, does not.
+ * does, the pair of programs counts it, and a session, which the kernel keeps to the process's own threads, does not. For
+ * a process that goes on sharing, a session is attached once more.
  */
 #include <linux/bpf.h>
 #include <linux/ptrace.h>

@@ -147,7 +147,7 @@ static int attach_to_signals(struct heap_trace *trace)
 }
 
 /* What has no place of its own is counted under the key 0: it has to be there before anything is. */
-static int add_catch_alls(struct heap_trace *trace)
+int heap_trace_add_catch_alls(struct heap_trace *trace)
 {
 	const uint64_t key = HEAP_UNKNOWN_STACK;
 	struct heap_counters no_counters = {0};
@@ -170,7 +170,7 @@ int heap_trace_open(struct heap_trace **result, const void *object, size_t size,
 	trace_begin();
 	int error = load(trace, object, size, options);
 	if (!error)
-		error = add_catch_alls(trace);
+		error = heap_trace_add_catch_alls(trace);
 	if (!error)
 		error = attach_to_signals(trace);
 	if (!error)
@@ -206,6 +206,5 @@ void heap_trace_close(struct heap_trace *trace)
 	bpf_object__close(trace->object);
 	pthread_mutex_destroy(&trace->attachments);
 	free(trace->links);
-	free(trace->link_fds);
 	free(trace);
 }

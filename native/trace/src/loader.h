@@ -45,12 +45,23 @@ struct heap_survivors {
 int heap_trace_open(struct heap_trace **trace, const void *object, size_t size,
 		    const struct heap_trace_options *options);
 
-/* Adds a range of addresses at which an allocator's code is mapped in the process: before its probes are attached. */
-int heap_trace_add_code(struct heap_trace *trace, const struct heap_code *range);
+/* One file: its probes, and the ranges of addresses at which the process has its code mapped. */
+struct heap_trace_file {
+	const struct heap_trace_probe *probes;
+	size_t n_probes;
+	const struct heap_code *code;
+	size_t n_code;
+};
 
-/* Attaches to `path` for the process `pid` alone, all probes or none. May be repeated for further files. */
-int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_probe *probes,
-		      size_t count);
+/*
+ * Attaches to `path` for the process `pid` alone, all probes or none. May be repeated for further files. `attachment` is
+ * the number for heap_trace_detach_file.
+ */
+int heap_trace_attach(struct heap_trace *trace, int pid, const char *path, const struct heap_trace_file *file,
+		      uint32_t *attachment);
+
+/* Detaches the probes of one file, which the process has unmapped. */
+void heap_trace_detach_file(struct heap_trace *trace, uint32_t attachment);
 
 /* The tables of a trace that unwinds, to be filled before it is attached; NULL with UNWIND_OFF. They live as it does. */
 struct unwind_tables *heap_trace_tables(const struct heap_trace *trace);
@@ -63,6 +74,12 @@ int heap_trace_uses_session(const struct heap_trace *trace);
 
 /* Detaches every probe. What was counted can still be read; later attaches fail. */
 void heap_trace_detach(struct heap_trace *trace);
+
+/*
+ * Detaches, and empties all that was counted, for a trace of another process. The one traced before has ended: a thread
+ * of it that is in a call would go on counting. The unwind tables keep what was added.
+ */
+int heap_trace_reset(struct heap_trace *trace);
 
 /*
  * Each sets the arrays and `count`; record i is keys[i] and values[i]. The arrays belong to the trace and live until

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of the loader share: loader.c opens and closes, attach.c attaches and detaches, readings.c reads. */
+/*
+ * What the parts of the loader share: loader.c opens and closes, attach.c attaches and detaches, readings.c reads,
+ * reset.c empties.
+ */
 #ifndef LOADER_INTERNAL_H
 #define LOADER_INTERNAL_H
 
@@ -13,9 +16,11 @@
 
 #define SESSION_ATTACH_TYPE 57 /* BPF_TRACE_UPROBE_SESSION, of kernel 6.13: Debian 12's headers do not know it */
 
-struct bytes {
-	unsigned char *data;
-	size_t size, capacity;
+/* One of a file's links: of a type that this libbpf knows, or a descriptor. */
+struct heap_link {
+	uint32_t attachment;
+	int fd;
+	struct bpf_link *link;
 };
 
 struct heap_trace {
@@ -24,10 +29,11 @@ struct heap_trace {
 	struct bpf_link *signals;
 	struct ring_buffer *mapping_ring, *frame_ring;
 	pthread_mutex_t attachments; /* guards what is attached: a watchdog detaches beside whatever else goes on */
-	struct bpf_link **links;
-	int *link_fds; /* of links that this libbpf has no type for */
-	size_t n_links, n_link_fds;
-	uint32_t n_probes, n_code_ranges;
+	struct heap_link *links;
+	size_t n_links;
+	uint32_t last_attachment;
+	/* By which attachment each number and each place is taken; 0: by none. */
+	uint32_t probe_owners[HEAP_MAX_PROBES + 1], code_owners[HEAP_MAX_CODE_RANGES];
 	int detached;
 	int uses_session;
 	struct records counters, older;
@@ -38,6 +44,8 @@ struct heap_trace {
 };
 
 int heap_trace_map_fd(const struct heap_trace *trace, const char *name);
+
+int heap_trace_add_catch_alls(struct heap_trace *trace);
 
 /* Opens the two rings: what comes out of them is kept in `mappings` and `frames`. */
 int heap_trace_open_rings(struct heap_trace *trace);

@@ -5,37 +5,17 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define FIRST_BYTES 65536
 #define BLOCKS_AT_ONCE 16384
 #define FIRST_SURVIVORS 1024 /* a power of two */
 
 /* --- rings --- */
 
-static int append(void *context, void *data, size_t size)
-{
-	struct bytes *bytes = context;
-
-	if (bytes->size + size > bytes->capacity) {
-		size_t capacity = bytes->capacity ? bytes->capacity * 2 : FIRST_BYTES;
-		unsigned char *grown = realloc(bytes->data, capacity);
-
-		if (!grown)
-			return -ENOMEM;
-		bytes->data = grown;
-		bytes->capacity = capacity;
-	}
-	memcpy(bytes->data + bytes->size, data, size);
-	bytes->size += size;
-	return 0;
-}
-
 int heap_trace_open_rings(struct heap_trace *trace)
 {
-	trace->mapping_ring = ring_buffer__new(heap_trace_map_fd(trace, "mappings"), append, &trace->mappings, NULL);
+	trace->mapping_ring = ring_buffer__new(heap_trace_map_fd(trace, "mappings"), bytes_append, &trace->mappings, NULL);
 	if (trace->mapping_ring)
-		trace->frame_ring = ring_buffer__new(heap_trace_map_fd(trace, "frames"), append, &trace->frames, NULL);
+		trace->frame_ring = ring_buffer__new(heap_trace_map_fd(trace, "frames"), bytes_append, &trace->frames, NULL);
 	return trace->frame_ring ? 0 : trace_fail(-errno, "the rings of events cannot be opened");
 }
 

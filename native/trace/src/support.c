@@ -13,6 +13,7 @@
 #include <sys/utsname.h>
 
 #define BATCH 4096
+#define FIRST_BYTES 65536
 
 static __thread char error_text[4096], libbpf_text[2048];
 
@@ -128,4 +129,22 @@ void records_free(struct records *records)
 {
 	free(records->keys);
 	free(records->values);
+}
+
+int bytes_append(void *context, void *data, size_t size)
+{
+	struct bytes *bytes = context;
+
+	if (bytes->size + size > bytes->capacity) {
+		size_t capacity = bytes->capacity ? bytes->capacity * 2 : FIRST_BYTES;
+		unsigned char *grown = realloc(bytes->data, capacity);
+
+		if (!grown)
+			return -ENOMEM;
+		bytes->data = grown;
+		bytes->capacity = capacity;
+	}
+	memcpy(bytes->data + bytes->size, data, size);
+	bytes->size += size;
+	return 0;
 }

@@ -35,4 +35,12 @@ int records_read_some(struct records *records, int fd, size_t key_size, size_t v
 int records_read(struct records *records, int fd, const char *name, size_t key_size, size_t value_size, size_t *count);
 void records_free(struct records *records);
 
+/* What comes out of a ring. A callback of libbpf's: `context` are the bytes, which `data` is added to. */
+struct bytes {
+	unsigned char *data;
+	size_t size, capacity;
+};
+
+int bytes_append(void *context, void *data, size_t size);
+
 #endif

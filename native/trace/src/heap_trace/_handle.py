@@ -54,10 +54,14 @@ class KernelHandle:
 
     def close(self) -> None:
         """Detach the probes and free the maps. Closing twice is fine."""
+        self._close(self._give_up())
+
+    def _give_up(self) -> object:
+        """The opened object, which is the caller's from now on: this handle is closed."""
         with self._idle:
             opened, self._opened = self._opened, ffi.NULL
             self._idle.wait_for(lambda: not self._users)
-        self._close(opened)
+        return opened
 
     def __enter__(self) -> Self:
         return self

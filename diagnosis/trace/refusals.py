@@ -1,0 +1,53 @@
+"""Why a process cannot be traced, or not without a risk, each with what to do instead."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from heap_trace import is_privilege_error
+
+from diagnosis.base.errors import LabError
+from diagnosis.target.status import handled_signals, is_filtered
+from diagnosis.trace.trial import endangers_filtered
+
+if TYPE_CHECKING:
+    from heap_trace import TraceError
+
+    from diagnosis.target.process import Process
+
+# A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h.
+_ALTERNATE_STACKS = (
+    "This kernel has no uprobe sessions, and the process handles signals ({signals}). Where a handler runs on an"
+    " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
+    " process. If it may do so: trace --light"
+)
+
+
+def risk_of_pair(process: Process) -> str:
+    """What a pair of programs can do to a process; "" where nothing of it can happen."""
+    handled = handled_signals(process.pid)
+    return _ALTERNATE_STACKS.format(signals=", ".join(handled)) if handled else ""
+
+
+def refuse_if_endangered(process: Process) -> None:
+    """Refuse what the first probe would end.
+
+    Raises:
+        LabError: this process, on this kernel.
+    """
+    kernel = platform.uname()
+    if is_filtered(process.pid) and endangers_filtered(kernel.release, kernel.machine):
+        raise LabError(
+            f"pid {process.pid} has a seccomp filter, which on kernel {kernel.release} would end it at the first probe",
+            "boot a kernel 6.14 or newer, or use: memleak-lab trace --light",
+        )
+
+
+def explain(error: TraceError, process: Process) -> LabError:
+    """What the kernel's refusal means for who wanted to trace."""
+    if not process.alive():
+        return LabError(f"pid {process.pid} has ended", "start it again, and trace it while it runs")
+    if is_privilege_error(error):
+        return LabError(f"the kernel does not let this user trace: {error}", "run this command as root")
+    return LabError(f"tracing pid {process.pid} failed: {error}", "run: memleak-lab doctor")
