@@ -1,8 +1,8 @@
 """The tracer's numbers for Prometheus.
 
 Labels are `command`, `function`, `caller` and `module`: the innermost frame, the one that called it, and the object
-that the innermost one is in. There are at most `MAX_SITES` of them; what comes later is counted under `[other]`, so
-that a program with a thousand call sites costs Prometheus no more than one with fifty.
+that the innermost one is in; of a Python function, its file. There are at most `MAX_SITES` of them; what comes later is
+counted under `[other]`, so that a program with a thousand call sites costs Prometheus no more than one with fifty.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from diagnosis.target.symbols import Frame
     from diagnosis.trace.measured import Measured, Names
     from diagnosis.trace.snapshot import Snapshot
 
@@ -136,12 +137,17 @@ class TraceCollector(Collector):
             tracer = self._tracer
             found = self._symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack), tracer.python(stack))
             frames = found.frames
-            site = (*call_site(frames), frames[first_own(frames)].module if frames else "")
+            site = (*call_site(frames), _object(frames[first_own(frames)]) if frames else "")
             if site not in self._shown and len(self._shown) >= MAX_SITES:
                 site = OTHER
             self._shown.add(site)
             self._sites[stack] = site
         return self._sites[stack]
+
+
+def _object(frame: Frame) -> str:
+    """What a function is in. All Python functions run in one module of native code: their files tell them apart."""
+    return frame.file_name if frame.python else frame.module
 
 
 def serve(tracer: Measured, symbolizer: Names, address: str) -> Callable[[], None]:

@@ -22,10 +22,15 @@ def folded(target: Target, stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> I
     sizes: defaultdict[str, int] = defaultdict(int)
     for frames, size in stacks:
         if size > 0:
-            names = [_name(frame.name) for frame in reversed(frames)]
+            names = [_name(_shown(frame)) for frame in reversed(frames)]
             sizes[";".join([command, *names])] += size
     for line, size in sorted(sizes.items(), key=lambda item: -item[1]):
         yield f"{line} {size}"
+
+
+def _shown(frame: Frame) -> str:
+    """A function; one of Python, whose names are short and many, with its place."""
+    return f"{frame.name} ({frame.file_name}:{frame.line})" if frame.python else frame.name
 
 
 def _name(text: str) -> str:

@@ -158,7 +158,7 @@ def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
     print_prose(console, ", ".join(figures), "bold", 2)
     own = first_own(stack.frames)
     for depth, frame in enumerate(stack.frames):
-        place = f"{frame.file.rpartition('/')[2]}:{frame.line}" if frame.line else frame.module
+        place = f"{frame.file_name}:{frame.line}" if frame.line else frame.module
         console.print(f"      {frame.name:<32} {place}", highlight=False, soft_wrap=True, markup=False)
         if depth == own and source:
             for number, line in source_lines(frame):

@@ -35,7 +35,7 @@ _INTERPRETER = re.compile(r"(lib)?python3?(\.\d+)?([dt]*)(\.so[.\d]*)?$")
 MAX_THREADS = 64
 # Offsets within the interpreter's structures: the largest of them is some 100 KB long.
 MAX_OFFSET = 1 << 20
-# Offsets within a frame that the program reads: PYTHON_LEAST_BYTES of native/trace/src/python_frames.bpf.h.
+# Offsets within a frame that the program reads: PYTHON_FRAME_BYTES of native/trace/src/python_frames.bpf.h.
 MAX_IN_A_FRAME = 71
 _IN_A_FRAME = ("frame.previous", "frame.executable", "frame.instr_ptr", "frame.owner")
 

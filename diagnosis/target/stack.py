@@ -31,6 +31,11 @@ class Frame:
         """The function, or the module and the offset of the return address in its file."""
         return self.function or f"{self.module or 'unknown'}+{self.offset:#x}"
 
+    @property
+    def file_name(self) -> str:
+        """The file of the source, without its folder."""
+        return self.file.rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class SymbolizedStack:

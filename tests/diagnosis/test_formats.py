@@ -150,6 +150,11 @@ def test_identical_lines_are_one() -> None:
     assert lines == ["python;f:1 12", "python;g 9"]
 
 
+def test_python_functions_have_their_place() -> None:
+    frame = Frame("Kind.method", "python3.11", "/srv/app.py", 7, 0, python=True)
+    assert list(folded(CAPTURE.report.target, [((frame,), 5)])) == ["python;Kind.method (app.py:7) 5"]
+
+
 # --- pprof ---
 
 

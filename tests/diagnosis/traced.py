@@ -107,6 +107,9 @@ class MadeTracer:
     def ending(self, stack: int) -> Ending:
         return self.endings.get(stack, Ending.UNKNOWN)
 
+    def python(self, stack: int) -> None:
+        """No Python runs in it."""
+
 
 class MadeSymbolizer:
     """Address 0x10 is function f10 of the module made.so, `MAIN` is main; 0 leads out of the code."""
@@ -122,7 +125,10 @@ class MadeSymbolizer:
     def lost_names(self) -> Mapping[str, str]:
         return self._lost
 
-    def symbolize(self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN) -> SymbolizedStack:
+    def symbolize(
+        self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN, python: None = None
+    ) -> SymbolizedStack:
+        del python
         good = addresses[: addresses.index(0)] if 0 in addresses else addresses
         names = ["main" if address == MAIN else f"f{address:x}" for address in good]
         frames = tuple(

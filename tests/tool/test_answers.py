@@ -42,7 +42,7 @@ def trace(
     """
     with running(kinds, kind, *map(str, arguments)) as process:
         assert answer(process) == "ready"
-        command = [str(MEMLEAK_LAB), "trace", "--pid", str(process.pid), "--duration", f"{seconds}s", "--format", "json"]
+        command = [str(MEMLEAK_LAB), "trace", "--format", "json", "--duration", f"{seconds}s", "--pid", f"{process.pid}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tracer:
             assert tracer.stderr
             attached = tracer.stderr.readline()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from heap_trace import Lost, Older
+from heap_trace import Ending, Lost, Older
 from prometheus_client.parser import text_string_to_metric_families
 
 from diagnosis.base.errors import LabError
@@ -37,6 +37,13 @@ class FakeTracer:
     def frames(self, stack: int) -> tuple[int, ...]:
         return (stack,)
 
+    def ending(self, stack: int) -> Ending:
+        del stack
+        return Ending.START
+
+    def python(self, stack: int) -> None:
+        """No Python runs in it."""
+
     def lost(self) -> Mapping[Lost, int]:
         return {kind: int(kind) for kind in Lost}
 
@@ -50,9 +57,10 @@ class FakeSymbolizer:
     def lost_names(self) -> dict[str, str]:
         return {}
 
-    def symbolize(self, addresses: tuple[int, ...]) -> SymbolizedStack:
+    def symbolize(self, addresses: tuple[int, ...], ending: Ending, python: None) -> SymbolizedStack:
+        del python
         frames = (Frame(f"f{addresses[0]}", "lib.so", "", 0, 0), Frame("main", "app", "", 0, 0))
-        return SymbolizedStack(frames, broken=False, depth=2)
+        return SymbolizedStack(frames, broken=False, depth=2, ending=ending)
 
 
 @pytest.fixture

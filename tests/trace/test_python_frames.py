@@ -130,6 +130,17 @@ def test_two_programs_read_them_as_well(closing: Closing) -> None:
         assert traced == truth
 
 
+def test_threads_that_have_other_numbers_in_their_own_namespace(closing: Closing) -> None:
+    command = ["unshare", "--pid", "--fork", first_interpreter(), str(PROGRAM), "10"]
+    with (
+        Target(command, inside=True) as target,
+        closing.tracing(target, min_bytes=30_000) as tracer,
+    ):
+        truth, traced = compared(tracer, target)
+        assert traced == truth
+        assert not tracer.notes
+
+
 def first_interpreter() -> str:
     found = distribution_interpreter() or next(filter(None, map(interpreter, VERSIONS)), "")
     if not found:

@@ -17,7 +17,7 @@
 /* Set by the loader before the program is verified. */
 const volatile struct python_settings python SEC(".rodata.python") = {};
 
-#define PYTHON_LEAST_BYTES 72   /* of a frame, where less is mapped than is read: all that is asked of it lies in them */
+#define PYTHON_FRAME_BYTES 72   /* of a frame: all that is asked of it lies in them */
 #define PYTHON_MAX_THREADS 1024 /* looked through for one thread's state */
 #define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
 #define PYTHON_OWNED_BY_C 3     /* and above: such a frame is no function's, but says that C called the one before it */
@@ -156,8 +156,7 @@ static int python_one(__u32 i, void *context)
 	}
 	if (i >= HEAP_MAX_PYTHON || place >= HEAP_MAX_FRAMES + 2 * HEAP_MAX_PYTHON - 1)
 		return 1;
-	if (bpf_probe_read_user(walk->frame, sizeof(walk->frame), (void *)walk->at) &&
-	    bpf_probe_read_user(walk->frame, PYTHON_LEAST_BYTES, (void *)walk->at)) {
+	if (bpf_probe_read_user(walk->frame, PYTHON_FRAME_BYTES, (void *)walk->at)) {
 		out->python_ending = HEAP_PYTHON_UNREADABLE;
 		return 1;
 	}
