@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 ANSWERS = ("catalog_cache_insert", "catalog_cache_refresh", "catalog_cache.c:82", "rwlock")
+NAME = [task.name for task in TASKS].index("name")
 AT_A_PROMPT = ("learn", "--any-port", "--speed", "60", "--lang", "en")
 
 
@@ -40,38 +41,33 @@ def learn(*arguments: str, lines: Sequence[str] = (), environ: dict[str, str] | 
     return done.returncode, done.stdout
 
 
-@pytest.mark.ebpf
-def test_the_path_is_done_with_the_commands_of_its_hints_and_each_check_fails_first() -> None:
-    """In Korean, as the environment asks: the way is the same one in each language."""
-    status, out = learn("learn", "--solve", environ={"LC_ALL": "ko_KR.UTF-8"})
-    assert status == 0, out
-    assert f"SOLVED: 과제 {len(TASKS)}개" in out
-    assert out.count("(거절됨. 그래야 합니다)") >= len(TASKS)
-    assert "No leak found" in out, "the second trace's verdict stands beside the first one's"
-
-
-@pytest.mark.ebpf
-def test_nothing_gives_the_answer_away_before_it_is_revealed(tmp_path: Path) -> None:
-    """GIVEN all that a learner can say, up to the task of the name WHEN no answer is known THEN none is read."""
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """All that a learner can say, up to the task of the name, without an answer: the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("sealed")
     words = ["hint", "hint", "hint", "check", "check malloc", "explain", "fix", "rebuild", "tasks", "help", "skip"]
-    before = [task.name for task in TASKS].index("name")
-    lines = words * before + ["hint", "hint", "hint", "check", "check a b c.c:1", "explain", "fix", "rebuild"]
-    status, sealed = learn(*AT_A_PROMPT, "--folder", str(tmp_path), lines=lines)
-    assert status == 0, sealed
-    assert f"{before + 1}/{len(TASKS)}" in sealed
-    files = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert [answer for answer in ANSWERS if answer in sealed + files] == []
+    lines = words * NAME + ["hint", "hint", "hint", "check", "check a b c.c:1", "explain", "fix", "rebuild"]
+    status, out = learn(*AT_A_PROMPT, "--folder", str(folder), lines=lines)
+    assert status == 0, out
+    return folder, out
 
-    status, opened = learn("learn", "--resume", "--any-port", "--folder", str(tmp_path), lines=["reveal"])
+
+@pytest.mark.ebpf
+def test_nothing_gives_the_answer_away_before_it_is_revealed(sealed: tuple[Path, str]) -> None:
+    folder, out = sealed
+    assert f"{NAME + 1}/{len(TASKS)}" in out
+    files = "".join(path.read_text() for path in folder.iterdir())
+    assert [answer for answer in ANSWERS if answer in out + files] == []
+
+    status, opened = learn("learn", "--resume", "--any-port", "--folder", str(folder), lines=["reveal"])
     assert status == 0, opened
     assert re.search(r"catalog_cache_insert, called from catalog_cache_refresh, at\s+catalog_cache.c:82", opened)
 
 
 @pytest.mark.ebpf
-def test_every_line_of_the_page_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
-    _, out = learn(
-        *AT_A_PROMPT, "--folder", str(tmp_path), lines=["help", "hint", "skip", "skip", "skip", "skip", "skip"]
-    )
+def test_every_line_of_the_page_fits_a_terminal_of_80_columns(sealed: tuple[Path, str]) -> None:
+    """But for commands, which are pasted."""
+    _, out = sealed
     assert [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")] == []
 
 
