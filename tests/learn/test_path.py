@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.learn.state import FILE
+from diagnosis.learn.bench import BUILT
+from diagnosis.learn.catalog import SOURCE, apply_patch, copy_source
+from diagnosis.learn.scenarios import CATALOG_CACHE
+from diagnosis.learn.state import FILE, State, write_state
 from diagnosis.learn.tasks import TASKS
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
@@ -90,6 +93,7 @@ def test_a_path_that_was_interrupted_goes_on_where_it_was_left(tmp_path: Path) -
         out = process.stdout.read()
         assert process.wait(LIMIT_SECONDS) == 130, out
     assert "interrupted: everything it started is gone" in out
+    assert f"learn --resume --folder {tmp_path}" in out
     pid = state(tmp_path)["pids"][-1]
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the service is gone")
 
@@ -108,6 +112,20 @@ def state(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / FILE).read_text()))
     except FileNotFoundError:
         return {}
+
+
+@pytest.mark.ebpf
+def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp_path: Path) -> None:
+    """GIVEN a fix that was built, and an edit after it WHEN the path is resumed THEN the service runs what was built."""
+    apply_patch(copy_source(tmp_path))
+    (tmp_path / SOURCE.name).rename(tmp_path / BUILT)
+    (tmp_path / SOURCE.name).write_text("not C\n")
+    write_state(tmp_path, State(CATALOG_CACHE, 60.0, len(TASKS) - 1, pids=[1], fixed_from=1))
+    going_on = ("learn", "--resume", "--any-port", "--lang", "en", "--folder", str(tmp_path))
+    status, out = learn(*going_on, lines=["check", "rebuild"])
+    assert status == 0, out
+    assert "The service does not run what is in your file" in out
+    assert "catalog_cache.c does not compile" in out
 
 
 @pytest.mark.parametrize(
