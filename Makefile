@@ -28,6 +28,7 @@ lab: privileges $(VENV)/lab ## The whole lab on this machine: the leak, the clai
 
 .PHONY: learn
 learn: privileges $(VENV)/lab ## Find the leak yourself: tasks, checks, hints, a fix and its proof (ARGS=--resume goes on)
+	@scripts/require learn
 	$(SUDO) $(BIN)/memleak-lab learn $(ARGS)
 
 # Nothing is installed for the answer. Docker and clusters are asked as the user that one is.

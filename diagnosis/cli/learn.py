@@ -16,7 +16,8 @@ from diagnosis.base.errors import LabError
 from diagnosis.cli.options import refuse_together, require_machine
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.unprivileged import User, choose_user
-from diagnosis.learn.bench import AFTER, BEFORE, CatalogBench
+from diagnosis.learn.bench import AFTER, BEFORE, BUILT, CatalogBench
+from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
 from diagnosis.learn.catalog import SOURCE
 from diagnosis.learn.messages import Messages, choose_language
@@ -28,6 +29,9 @@ from diagnosis.learn.task import B
 from diagnosis.learn.tasks import TASKS
 
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
+# What learn makes in its folder.
+FILES = (FILE, SOURCE.name, BEFORE, AFTER, BUILT, SOURCES, BUILT_SOURCES)
+
 RANDOM = "random"
 SEEDS = 1_000_000
 
@@ -153,7 +157,7 @@ def _folder(named: Path | None, user: User) -> Path:
 
 def _begin(folder: Path, state: State, *, new: bool) -> State:
     """A new state; what an earlier one left is removed only where that was asked for."""
-    left = [folder / name for name in (FILE, SOURCE.name, BEFORE, AFTER, SOURCES) if (folder / name).exists()]
+    left = [folder / name for name in FILES if (folder / name).exists()]
     if left and not new:
         raise LabError(
             f"{left[0]} is of an earlier time",

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from diagnosis.learn.state import State
     from diagnosis.learn.trial import Trial
 
-__all__ = ["AFTER", "BEFORE", "CatalogBench"]
+__all__ = ["AFTER", "BEFORE", "BUILT", "CatalogBench", "own_command"]
 
 BEFORE, AFTER = "before.json", "after.json"
+
+# The learner's source as it was last built and answered right: what is edited meanwhile may not compile.
+BUILT = "built.c"
 
 # A trace takes a few steps of the leak to call it one, and so many seconds in any case.
 STEPS_OF_A_TRACE = 6
@@ -54,7 +57,7 @@ class CatalogBench:
         fixed_ports: take the ports that the documents name, where they are free.
 
     Raises:
-        LabError: the service does not start, or the learner's source does not compile.
+        LabError: the service does not start.
     """
 
     def __init__(self, state: State, folder: Path, user: User, *, fixed_ports: bool) -> None:
@@ -63,7 +66,7 @@ class CatalogBench:
         self._user, self._fixed_ports = user, fixed_ports
         self._build: Build | None = None
         if state.fixed_from is not None:
-            self._build = Build(self.source)
+            self._build = Build(folder / BUILT)
         self.service = self._started()
 
     @property
@@ -140,6 +143,9 @@ class CatalogBench:
         if trial.answers is not Answers.RIGHT:
             build.close()
             return trial
+        built = self.folder / BUILT
+        built.write_text(build.text)
+        give(built)
         old, self._build = self._build, build
         self.state.fixed_from = len(self.state.pids)
         self.restart()

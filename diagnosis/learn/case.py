@@ -15,7 +15,7 @@ from diagnosis.learn.captures import capture_of
 from diagnosis.learn.pages import read_pages
 from diagnosis.learn.proof import Holds, prove_by_verdict
 from diagnosis.learn.scenarios import SOURCES as SHIPPED
-from diagnosis.learn.scenarios import apply_fix, copy_sources, start
+from diagnosis.learn.scenarios import apply_fix, build, copy_sources, start
 from diagnosis.learn.state import give, write_state
 from diagnosis.learn.task import Outcome, Task, no, yes
 from diagnosis.report.verdict import Answer
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from diagnosis.learn.scenarios import Scenario
     from diagnosis.learn.state import State
 
-__all__ = ["SOURCES", "CaseBench", "tasks_of"]
+__all__ = ["BUILT", "SOURCES", "CaseBench", "tasks_of"]
 
 # The learner's copies of the sources, in the folder.
 SOURCES = "source"
+
+# The same as they were when they last compiled: what is edited meanwhile may not.
+BUILT = "built"
 
 # What fills a cache until it is in its everyday state takes this long at most, on a busy machine.
 SETTLE_SECONDS = 120.0
@@ -127,12 +130,14 @@ class CaseBench:
         Raises:
             LabError: it does not compile, or ends.
         """
-        fixed_from, self.state.fixed_from = self.state.fixed_from, len(self.state.pids)
-        try:
-            running = self._started()
-        except BaseException:
-            self.state.fixed_from = fixed_from
-            raise
+        built, sources = self.folder / BUILT, self.source.parent
+        trial = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
+        self._work.append(trial)
+        build(self.scenario, trial, sources)
+        shutil.rmtree(built, ignore_errors=True)
+        shutil.copytree(sources, built)
+        self.state.fixed_from = len(self.state.pids)
+        running = self._started()
         self.running.stop()
         self.running = running
 
@@ -150,10 +155,9 @@ class CaseBench:
     def _started(self) -> Running:
         work = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
         self._work.append(work)
-        is_own = self.state.fixed_from is not None
-        if is_own:
-            self._built_from = self.source.read_text()
-        running = start(self.scenario, work, self.state.speed, self.source.parent if is_own else SHIPPED)
+        sources = SHIPPED if self.state.fixed_from is None else self.folder / BUILT
+        self._built_from = (sources / self.scenario.source).read_text()
+        running = start(self.scenario, work, self.state.speed, sources)
         try:
             running.settle(SETTLE_SECONDS)
             self.state.pids.append(running.pid)

@@ -122,8 +122,10 @@ class Build:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"the compiler did not end in {BUILD_SECONDS:g} s", "try it again") from error
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-            raise LabError(f"{SOURCE.name} does not compile", "\n".join(said[:SHOWN_LINES]))
+            # What setuptools says of the command that failed is no help.
+            said = [line for line in done.stderr.splitlines() if not line.startswith("error: Command ")]
+            errors = [line for line in said if "error" in line] or said
+            raise LabError(f"{SOURCE.name} does not compile", "\n".join(errors[:SHOWN_LINES]))
         for path in self.folder.rglob("*"):  # whatever root's umask is
             path.chmod(0o755 if path.is_dir() else 0o644)
 

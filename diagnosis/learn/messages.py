@@ -45,7 +45,7 @@ def _flat(document: Mapping[str, object], above: str = "") -> Iterator[tuple[str
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield above + key, str(value).strip()
+            yield above + key, str(value).strip("\n")
 
 
 class Messages:

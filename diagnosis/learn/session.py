@@ -143,10 +143,18 @@ class Session(Generic[B]):
     def run(self, read: Callable[[str], str | None] = read_line) -> None:
         """Read lines until `quit`, the end of the input, or Ctrl-C, which ends the program."""
         self.welcome()
-        while (line := read(PROMPT)) is not None:
-            if line.strip() in {"quit", "exit"}:
-                break
-            self.do(line.strip())
+        try:
+            while (line := read(PROMPT)) is not None:
+                if line.strip() in {"quit", "exit"}:
+                    break
+                self.do(line.strip())
+        except KeyboardInterrupt:
+            self.console.print()
+            self._part()
+            raise
+        self._part()
+
+    def _part(self) -> None:
         self.say("prompt.bye")
         self.command(f"{self.bench.cli} learn --resume --folder {self.bench.folder}")
 

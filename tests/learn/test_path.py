@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.learn.state import FILE
+from diagnosis.learn.bench import BUILT
+from diagnosis.learn.catalog import SOURCE, apply_patch, copy_source
+from diagnosis.learn.scenarios import CATALOG_CACHE
+from diagnosis.learn.state import FILE, State, write_state
 from diagnosis.learn.tasks import TASKS
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 ANSWERS = ("catalog_cache_insert", "catalog_cache_refresh", "catalog_cache.c:82", "rwlock")
+NAME = [task.name for task in TASKS].index("name")
 AT_A_PROMPT = ("learn", "--any-port", "--speed", "60", "--lang", "en")
 
 
@@ -40,38 +44,33 @@ def learn(*arguments: str, lines: Sequence[str] = (), environ: dict[str, str] | 
     return done.returncode, done.stdout
 
 
-@pytest.mark.ebpf
-def test_the_path_is_done_with_the_commands_of_its_hints_and_each_check_fails_first() -> None:
-    """In Korean, as the environment asks: the way is the same one in each language."""
-    status, out = learn("learn", "--solve", environ={"LC_ALL": "ko_KR.UTF-8"})
-    assert status == 0, out
-    assert f"SOLVED: 과제 {len(TASKS)}개" in out
-    assert out.count("(거절됨. 그래야 합니다)") >= len(TASKS)
-    assert "No leak found" in out, "the second trace's verdict stands beside the first one's"
-
-
-@pytest.mark.ebpf
-def test_nothing_gives_the_answer_away_before_it_is_revealed(tmp_path: Path) -> None:
-    """GIVEN all that a learner can say, up to the task of the name WHEN no answer is known THEN none is read."""
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """All that a learner can say, up to the task of the name, without an answer: the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("sealed")
     words = ["hint", "hint", "hint", "check", "check malloc", "explain", "fix", "rebuild", "tasks", "help", "skip"]
-    before = [task.name for task in TASKS].index("name")
-    lines = words * before + ["hint", "hint", "hint", "check", "check a b c.c:1", "explain", "fix", "rebuild"]
-    status, sealed = learn(*AT_A_PROMPT, "--folder", str(tmp_path), lines=lines)
-    assert status == 0, sealed
-    assert f"{before + 1}/{len(TASKS)}" in sealed
-    files = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert [answer for answer in ANSWERS if answer in sealed + files] == []
+    lines = words * NAME + ["hint", "hint", "hint", "check", "check a b c.c:1", "explain", "fix", "rebuild"]
+    status, out = learn(*AT_A_PROMPT, "--folder", str(folder), lines=lines)
+    assert status == 0, out
+    return folder, out
 
-    status, opened = learn("learn", "--resume", "--any-port", "--folder", str(tmp_path), lines=["reveal"])
+
+@pytest.mark.ebpf
+def test_nothing_gives_the_answer_away_before_it_is_revealed(sealed: tuple[Path, str]) -> None:
+    folder, out = sealed
+    assert f"{NAME + 1}/{len(TASKS)}" in out
+    files = "".join(path.read_text() for path in folder.iterdir())
+    assert [answer for answer in ANSWERS if answer in out + files] == []
+
+    status, opened = learn("learn", "--resume", "--any-port", "--folder", str(folder), lines=["reveal"])
     assert status == 0, opened
     assert re.search(r"catalog_cache_insert, called from catalog_cache_refresh, at\s+catalog_cache.c:82", opened)
 
 
 @pytest.mark.ebpf
-def test_every_line_of_the_page_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
-    _, out = learn(
-        *AT_A_PROMPT, "--folder", str(tmp_path), lines=["help", "hint", "skip", "skip", "skip", "skip", "skip"]
-    )
+def test_every_line_of_the_page_fits_a_terminal_of_80_columns(sealed: tuple[Path, str]) -> None:
+    """But for commands, which are pasted."""
+    _, out = sealed
     assert [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")] == []
 
 
@@ -94,6 +93,7 @@ def test_a_path_that_was_interrupted_goes_on_where_it_was_left(tmp_path: Path) -
         out = process.stdout.read()
         assert process.wait(LIMIT_SECONDS) == 130, out
     assert "interrupted: everything it started is gone" in out
+    assert f"learn --resume --folder {tmp_path}" in out
     pid = state(tmp_path)["pids"][-1]
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the service is gone")
 
@@ -112,6 +112,20 @@ def state(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / FILE).read_text()))
     except FileNotFoundError:
         return {}
+
+
+@pytest.mark.ebpf
+def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp_path: Path) -> None:
+    """GIVEN a fix that was built, and an edit after it WHEN the path is resumed THEN the service runs what was built."""
+    apply_patch(copy_source(tmp_path))
+    (tmp_path / SOURCE.name).rename(tmp_path / BUILT)
+    (tmp_path / SOURCE.name).write_text("not C\n")
+    write_state(tmp_path, State(CATALOG_CACHE, 60.0, len(TASKS) - 1, pids=[1], fixed_from=1))
+    going_on = ("learn", "--resume", "--any-port", "--lang", "en", "--folder", str(tmp_path))
+    status, out = learn(*going_on, lines=["check", "rebuild"])
+    assert status == 0, out
+    assert "The service does not run what is in your file" in out
+    assert "catalog_cache.c does not compile" in out
 
 
 @pytest.mark.parametrize(
