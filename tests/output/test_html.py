@@ -192,6 +192,9 @@ def test_a_site_has_its_lines_of_source_where_the_file_is_here(tmp_path: Path) -
         (row,) = call_sites(made, folders)["rows"]
         assert row["source"] == [[1, "int a;"], [2, "void *kept = malloc(1);"], [3, "int b;"]]
         assert row["place"] == "cache.c:2"
+        changed = source.stat().st_mtime
+        assert call_sites(made, folders, changed + 1)["rows"][0]["source"] == row["source"]
+        assert call_sites(made, folders, changed - 1)["rows"][0]["source"] == []  # not what was traced
     outside = report(stack(MIB, frame("insert", "../src/cache.c", 2)), verdict=LEAK.report.verdict)
     assert call_sites(outside, (tmp_path / "src",))["rows"][0]["source"] == []
     assert call_sites(outside)["rows"][0]["source"] == []

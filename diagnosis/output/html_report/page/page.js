@@ -35,7 +35,7 @@ if (data.changes) {
 // On paper nothing can be opened.
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("main details:not([open])")];
+  opened = [...document.querySelectorAll("main details:not([open], .values)")];
   for (const each of opened) each.open = true;
 });
 addEventListener("afterprint", () => {
