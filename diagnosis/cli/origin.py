@@ -7,10 +7,15 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from diagnosis.lab.child import PROJECT
 from diagnosis.output.document import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+# The debug information of the lab's leak names its files below this folder.
+LEAK_SOURCES = (PROJECT / "native/leak",)
 
 
 def tool_version() -> str:

@@ -1,15 +1,16 @@
 """``memleak-lab report``: open saved reports again, and compare two."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.formats import FailOn, Format, check_writable, fail_on, print_capture, refuse_terminal, write_page
 from diagnosis.cli.options import html_option
+from diagnosis.cli.origin import LEAK_SOURCES
 from diagnosis.output.comparison import print_comparison
-from diagnosis.output.document import read_capture
+from diagnosis.output.document import Capture, read_capture
 from diagnosis.output.html_report.contents import Shown, one_report, two_reports
 from diagnosis.output.tables import report_console
 
@@ -36,9 +37,7 @@ def report_command(
     refuse_terminal(output)
     check_writable("--html", html)
     captures = [read_capture(path) for path in files]
-    failed = write_page(
-        html, lambda: two_reports(captures[0], captures[-1]) if len(captures) == 2 else one_report(Shown(captures[0]))
-    )
+    failed = write_page(html, lambda: _page(captures))
     if len(captures) == 2:
         print_comparison(report_console(), captures[0], captures[1], top)
     else:
@@ -46,3 +45,10 @@ def report_command(
     if failed:
         raise failed[0]
     fail_on(captures[-1].report.verdict.answer, failing)
+
+
+def _page(captures: list[Capture]) -> dict[str, Any]:
+    """The contents of the page of `--html`."""
+    if len(captures) == 2:
+        return two_reports(captures[0], captures[1], LEAK_SOURCES)
+    return one_report(Shown(captures[0], sources=LEAK_SOURCES))

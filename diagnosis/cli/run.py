@@ -18,11 +18,10 @@ from diagnosis.cli.options import (
     require_machine,
     size_option,
 )
-from diagnosis.cli.origin import origin_of_this
+from diagnosis.cli.origin import LEAK_SOURCES, origin_of_this
 from diagnosis.cli.status import conclude
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.chart import draw_chart, require_plotting
-from diagnosis.lab.child import PROJECT
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
@@ -32,8 +31,6 @@ from diagnosis.output.tables import print_grade, print_report, report_console
 
 # A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
-# The leak's debug information names its files below this folder.
-LEAK_SOURCES = PROJECT / "native/leak"
 # The leak's own defaults and ranges, but for the speed: this run is to end within minutes.
 LEAK = Options()
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
@@ -92,7 +89,7 @@ def run_command(
     # The files first: a terminal that was closed does not take them with it.
     capture = Capture(outcome.report, origin)
     failed = write_page(
-        html, lambda: one_report(Shown(capture, outcome.claims, outcome.moments, outcome.grade, (LEAK_SOURCES,)))
+        html, lambda: one_report(Shown(capture, outcome.claims, outcome.moments, outcome.grade, LEAK_SOURCES))
     )
     if report is not None:
         text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)

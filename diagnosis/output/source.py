@@ -40,28 +40,31 @@ LARGEST_FILE_BYTES = 8 << 20
 WIDTH = 100
 
 
-def source_lines(frame: Frame, folders: Sequence[Path] = ()) -> list[tuple[int, str]]:
+def source_lines(frame: Frame, folders: Sequence[Path] = (), traced: float | None = None) -> list[tuple[int, str]]:
     """The line of a frame and its neighbours, by number; none where the file cannot be shown.
 
     Args:
         frame: whose line.
         folders: where files are looked for whose path in the debug information is not whole.
+        traced: when the trace was, in seconds of 1970: of a file that was changed later no line is shown.
     """
     named = Path(frame.file)
     if not frame.line or named.suffix not in SUFFIXES:
         return []
     if named.is_absolute():
-        return _lines_around(named, frame.line)
+        return _lines_around(named, frame.line, traced)
     below = (folder / named for folder in folders if ".." not in named.parts)
-    return next((lines for path in below if (lines := _lines_around(path, frame.line))), [])
+    return next((lines for path in below if (lines := _lines_around(path, frame.line, traced))), [])
 
 
-def _lines_around(path: Path, line: int) -> list[tuple[int, str]]:
+def _lines_around(path: Path, line: int, traced: float | None) -> list[tuple[int, str]]:
     try:
         real = path.resolve(strict=True)
         found = real.stat()
         readable = stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
         if not readable or real.suffix not in SUFFIXES or found.st_size > LARGEST_FILE_BYTES:
+            return []
+        if traced is not None and found.st_mtime > traced:
             return []
         lines = real.read_text(errors="replace").split("\n")
     except (OSError, ValueError):  # ValueError: a path with a null byte

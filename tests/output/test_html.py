@@ -1,27 +1,23 @@
-"""What goes into a page: data that no parser mistakes, a policy that names its scripts, and the way onto the disk."""
+"""What goes into a page: data that no parser mistakes, a policy that names its scripts, and what is shown."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 import re
-import stat
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.output.atomic import write_atomically
 from diagnosis.output.comparison import site_changes
 from diagnosis.output.document import read_capture, report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report, two_reports
 from diagnosis.output.html_report.flame import CUT_SHORT, MOST_STACKS, flame_tree
 from diagnosis.output.html_report.page import embedded, render
 from diagnosis.output.html_report.sites import MOST_SITES, call_sites
-from scripts import vendor
 from tests.output.reports import (
     CLAIMS,
     FIXED,
@@ -37,6 +33,9 @@ from tests.output.reports import (
     report,
     stack,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Elements(HTMLParser):
@@ -192,6 +191,9 @@ def test_a_site_has_its_lines_of_source_where_the_file_is_here(tmp_path: Path) -
         (row,) = call_sites(made, folders)["rows"]
         assert row["source"] == [[1, "int a;"], [2, "void *kept = malloc(1);"], [3, "int b;"]]
         assert row["place"] == "cache.c:2"
+        changed = source.stat().st_mtime
+        assert call_sites(made, folders, changed + 1)["rows"][0]["source"] == row["source"]
+        assert call_sites(made, folders, changed - 1)["rows"][0]["source"] == []  # not what was traced
     outside = report(stack(MIB, frame("insert", "../src/cache.c", 2)), verdict=LEAK.report.verdict)
     assert call_sites(outside, (tmp_path / "src",))["rows"][0]["source"] == []
     assert call_sites(outside)["rows"][0]["source"] == []
@@ -234,65 +236,3 @@ def test_a_comparison_has_the_rates_of_both() -> None:
         "after": 0.0,
     }
     assert changes["before"] == sum(old for _, old, _ in site_changes(LEAK.report, FIXED.report))
-
-
-# --- onto the disk ---
-
-
-def test_a_file_is_replaced_whole_and_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
-    file, link = tmp_path / "report.html", tmp_path / "link.html"
-    file.write_text("before")
-    file.chmod(0o640)
-    link.symlink_to(file)
-    with file.open() as opened:
-        write_atomically(link, "after")
-        assert opened.read() == "before"
-    assert link.is_symlink()
-    assert file.read_text() == "after"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    assert sorted(tmp_path.iterdir()) == [link, file]
-
-
-def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
-    mask = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "report.html", "text")
-    finally:
-        os.umask(mask)
-    assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == 0o640
-
-
-def test_what_cannot_be_written_leaves_the_file_and_the_folder_as_they_were(tmp_path: Path) -> None:
-    file = tmp_path / "report.html"
-    file.write_text("before")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(file, "\ud800")
-    assert file.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_device_is_written_to_and_stays_one() -> None:
-    with pytest.raises(OSError, match="No space left on device"):
-        write_atomically(Path("/dev/full"), "text")
-    write_atomically(Path("/dev/null"), "text")
-    assert Path("/dev/null").is_char_device()
-
-
-# --- the libraries ---
-
-
-def test_the_libraries_are_those_of_their_readme_and_hold_no_address_to_load_from() -> None:
-    assert list(vendor.problems()) == []
-
-
-def test_a_library_that_was_changed_or_would_load_something_is_found(tmp_path: Path) -> None:
-    for path in vendor.FOLDER.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    script = tmp_path / "d3.min.js"
-    script.write_text(script.read_text() + ';fetch("https://example.org/count")')
-    assert list(vendor.problems(tmp_path)) == [
-        "README.md is of other files or versions: make vendor",
-        "d3.min.js holds the address https://example.org/count",
-    ]
-    script.unlink()
-    assert list(vendor.problems(tmp_path)) == ["d3.min.js: missing: make vendor"]

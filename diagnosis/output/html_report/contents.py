@@ -96,7 +96,7 @@ def _capture(shown: Shown, label: str) -> dict[str, Any]:
         "story": story_charts(shown.moments),
         "window": window_chart(report),
         "flame": flame_tree(report),
-        "sites": call_sites(report, shown.sources),
+        "sites": call_sites(report, shown.sources, shown.capture.origin.started or None),
         "account": _account(report.account) if report.account else None,
         "lost": {
             "counts": [[kind.replace("_", " "), count] for kind, count in report.lost.items() if count],

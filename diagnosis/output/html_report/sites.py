@@ -11,22 +11,26 @@ from diagnosis.report.site import call_site
 from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from diagnosis.report.report import Report, StackReport
     from diagnosis.report.site import CallSite
+    from diagnosis.target.stack import Frame
+
+    Lines = Callable[[Frame], list[tuple[int, str]]]
 
 MOST_SITES = 50
 MOST_STACKS_OF_A_SITE = 8
 
 
-def call_sites(report: Report, sources: Sequence[Path] = ()) -> dict[str, Any]:
+def call_sites(report: Report, sources: Sequence[Path] = (), traced: float | None = None) -> dict[str, Any]:
     """The sites that hold most, the largest first, and how many more there are.
 
     Args:
         report: whose.
-        sources: see `source_lines`.
+        sources: see `source_lines`, as for ``traced``.
+        traced: when the report was made.
     """
     members: defaultdict[CallSite, list[StackReport]] = defaultdict(list)
     for stack in report.stacks:
@@ -35,14 +39,22 @@ def call_sites(report: Report, sources: Sequence[Path] = ()) -> dict[str, Any]:
     total = sum(stack.outstanding_bytes for stacks in members.values() for stack in stacks)
     sites = sorted(members.items(), key=lambda each: -sum(stack.outstanding_bytes for stack in each[1]))
     named = report.verdict.function
+
+    def lines_of(frame: Frame) -> list[tuple[int, str]]:
+        return source_lines(frame, sources, traced)
+
     return {
-        "rows": [_site(site, stacks, total, named, sources) for site, stacks in sites[:MOST_SITES]],
+        "rows": [_site(site, stacks, total, named, lines_of) for site, stacks in sites[:MOST_SITES]],
         "more": max(0, len(sites) - MOST_SITES),
     }
 
 
 def _site(
-    site: CallSite, stacks: Sequence[StackReport], total: int, named: str, sources: Sequence[Path]
+    site: CallSite,
+    stacks: Sequence[StackReport],
+    total: int,
+    named: str,
+    lines_of: Lines,
 ) -> dict[str, Any]:
     largest = stacks[0]
     frame = largest.frames[first_own(largest.frames)] if largest.frames else None
@@ -54,7 +66,7 @@ def _site(
         "place": place_of(frame) if frame else "",
         "file": frame.file if frame else "",
         "line": frame.line if frame else 0,
-        "source": [list(line) for line in source_lines(frame, sources)] if frame else [],
+        "source": [list(line) for line in lines_of(frame)] if frame else [],
         "bytes": size,
         "share": size / total,
         "allocations": sum(stack.allocations for stack in stacks),

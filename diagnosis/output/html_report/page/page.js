@@ -31,13 +31,3 @@ if (data.changes) {
   const [capture] = data.captures;
   main.append(verdictCard(capture, 2), ...sections(capture, 2).filter(Boolean));
 }
-
-// On paper nothing can be opened.
-let opened = [];
-addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("main details:not([open])")];
-  for (const each of opened) each.open = true;
-});
-addEventListener("afterprint", () => {
-  for (const each of opened) each.open = false;
-});
