@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.learn.scenarios import SCENARIOS, apply_fix, copy_sources, start
+from diagnosis.learn.scenarios import SCENARIOS, Scenario, apply_fix, copy_sources, start
 from tests.scenarios.traced import WINDOW, Command, Traced, served, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
-
-    from diagnosis.learn.scenarios import Scenario
 
 # What fills a cache within seconds at its own pace has filled it sooner.
 SPEED = {"warm-cache": 4.0}
@@ -76,7 +74,8 @@ def looks(
 ) -> Iterator[dict[str, Future[Seen]]]:
     """Every scenario that a test asks for, two at a time: a window is mostly waiting."""
     functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    asked = [item.callspec.params["seen"] for item in functions if "looks" in item.fixturenames]
+    params = [item.callspec.params["seen"] for item in functions if "looks" in item.fixturenames]
+    asked = [param for param in params if isinstance(param, Scenario)]
     with ThreadPoolExecutor(2) as pool:
         yield {
             scenario.name: pool.submit(look, scenario, tmp_path_factory.mktemp("seen"))
