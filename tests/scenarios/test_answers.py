@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.learn.scenarios import SCENARIOS, Scenario, apply_fix, copy_sources, start
+from diagnosis.learn.scenarios import SCENARIOS, SOURCES, Scenario, apply_fix, copy_sources, start
 from tests.scenarios.traced import WINDOW, Command, Traced, served, trace
 
 if TYPE_CHECKING:
@@ -116,6 +117,26 @@ def test_what_leaked_is_what_the_ledger_counted(seen: Seen) -> None:
         case _:
             assert (taken, kept) == (leaked, blocks)
             assert blocks > 0
+
+
+def test_the_place_is_a_line_of_the_source(seen: Seen) -> None:
+    """The one that a learner edits: by its path. Shared memory is in the account of memory, and has no stacks."""
+    if not seen.scenario.function or seen.scenario.kind == "shared":
+        return
+    frames = [frame for stack in seen.shipped.report["stacks"] for frame in stack["frames"]]
+    places = {(frame["file"], frame["line"]) for frame in frames if frame["function"] == seen.scenario.function}
+    source = SOURCES / seen.scenario.source
+    assert {file for file, _ in places} == {str(source)}
+    lines = source.read_text().splitlines()
+    assert all(re.search(r"malloc|realloc|New|create|mmap", lines[line - 1]) for _, line in places), places
+
+
+def test_the_stack_leads_on_to_python(seen: Seen) -> None:
+    if not seen.scenario.source.startswith("quotes"):
+        return
+    stack = next(stack for stack in seen.shipped.report["stacks"] if stack["outstanding_bytes"] > MIB)
+    names = [frame["function"] for frame in stack["frames"] if frame["python"]]
+    assert names == ["follow_share", "follow_market", "main", "<module>"]
 
 
 def test_the_fixed_one_does_not_leak(seen: Seen) -> None:
