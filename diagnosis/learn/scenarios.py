@@ -134,11 +134,13 @@ def apply_fix(scenario: Scenario, sources: Path) -> None:
     """Apply the scenario's patch to a copy of its sources.
 
     Raises:
-        LabError: there is no patch, or it does not fit what was edited.
+        LabError: there is no patch, or it does not fit what was edited: nothing is changed then.
     """
     if scenario.fix is None:
         raise LabError("this scenario has nothing to fix", "it does not leak")
-    _run(["patch", "--batch", "--forward", "-p1", "-d", str(sources), "-i", str(scenario.fix)], "patch")
+    command = ["patch", "--batch", "--forward", "--reject-file=-", "-p1", "-d", str(sources), "-i", str(scenario.fix)]
+    _run([*command, "--dry-run"], "patch")  # all of it or nothing
+    _run(command, "patch")
 
 
 def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags: Sequence[str] = ()) -> list[str]:

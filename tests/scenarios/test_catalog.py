@@ -87,6 +87,7 @@ def test_a_fix_is_applied_once(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="patch does not take the source"):
         apply_fix(scenario, tmp_path)
     assert source.read_text() == fixed
+    assert {path.name for path in tmp_path.iterdir()} == {"orders.c", "service.c", "service.h"}
 
 
 def test_what_does_not_leak_has_no_fix(tmp_path: Path) -> None:
