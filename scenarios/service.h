@@ -19,7 +19,11 @@
 #include <stdint.h>
 
 /* A function that a profiler shows under its own name, and a call in it that does not become a jump. */
+#ifdef __clang__
+#define KEEP_FRAME __attribute__((noinline))
+#else
 #define KEEP_FRAME __attribute__((noinline, noclone))
+#endif
 #define KEEP_CALL() __asm__ volatile("" ::: "memory")
 
 /* Map the ledger of the command line `service SPEED LEDGER`. Ends the process where there is none. */

@@ -97,6 +97,8 @@ class LedgerFile:
 class Running:
     """The processes of one scenario. Use it as a context manager.
 
+    They end with the thread that starts them, however that ends.
+
     Args:
         command: the program, without its arguments.
         folder: the folder that holds it, and the ledgers.

@@ -134,11 +134,13 @@ def apply_fix(scenario: Scenario, sources: Path) -> None:
     """Apply the scenario's patch to a copy of its sources.
 
     Raises:
-        LabError: there is no patch, or it does not fit what was edited.
+        LabError: there is no patch, or it does not fit what was edited: nothing is changed then.
     """
     if scenario.fix is None:
         raise LabError("this scenario has nothing to fix", "it does not leak")
-    _run(["patch", "--batch", "--forward", "-p1", "-d", str(sources), "-i", str(scenario.fix)], "patch")
+    command = ["patch", "--batch", "--forward", "--reject-file=-", "-p1", "-d", str(sources), "-i", str(scenario.fix)]
+    _run([*command, "--dry-run"], "patch")  # all of it or nothing
+    _run(command, "patch")
 
 
 def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags: Sequence[str] = ()) -> list[str]:
@@ -157,7 +159,7 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / NEUTRAL_NAME
     inputs = [str(sources / scenario.source), str(sources / "service.c")]
-    flags = [*FLAGS, *extra_flags, f"-ffile-prefix-map={sources}=."]
+    flags = [*FLAGS, *extra_flags]
     if not _is_module(scenario):
         _run(["cc", *flags, *inputs, "-o", str(program)], "gcc libc6-dev")
         program.chmod(0o755)  # whatever the umask is: another user runs it

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.base.errors import LabError
+from diagnosis.lab.child import PROJECT
 from diagnosis.learn.pages import read_pages
 from diagnosis.learn.scenarios import SCENARIOS, SOURCES, apply_fix, build, choose, copy_sources
 from diagnosis.report.verdict import Answer
@@ -86,6 +87,7 @@ def test_a_fix_is_applied_once(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="patch does not take the source"):
         apply_fix(scenario, tmp_path)
     assert source.read_text() == fixed
+    assert {path.name for path in tmp_path.iterdir()} == {"orders.c", "service.c", "service.h"}
 
 
 def test_what_does_not_leak_has_no_fix(tmp_path: Path) -> None:
@@ -116,3 +118,14 @@ def test_korean_pages_are_korean_and_polite() -> None:
             assert HANGUL.search(text), name
             for sentence in re.split(r"(?<=\.)\s+", text):
                 assert sentence.endswith("니다."), f"{name}: {sentence}"
+
+
+def test_the_document_lists_every_scenario_and_does_not_tell() -> None:
+    text = (PROJECT / "docs" / "SCENARIOS.md").read_text()
+    rows = dict(re.findall(r"^\| (The [\w ]+) \| (\d) \|", text, re.MULTILINE))
+    pages = read_pages("en")
+    assert rows == {pages[name].title: str(scenario.difficulty) for name, scenario in SCENARIOS.items()}
+    for scenario in SCENARIOS.values():
+        assert scenario.source in text
+        assert scenario.name not in text
+        assert not scenario.function or scenario.function not in text

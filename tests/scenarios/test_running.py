@@ -78,8 +78,9 @@ def test_the_ledger_goes_on_and_adds_up(tmp_path: Path) -> None:
 
 
 def test_a_cache_settles_when_it_is_full(tmp_path: Path) -> None:
+    with start(SCENARIOS["warm-cache"], tmp_path / "slow", 0.1) as filling:
+        assert not filling.ledger().settled
     with start(SCENARIOS["warm-cache"], tmp_path / "run", 4.0) as running:
-        assert not running.ledger().settled
         running.settle()
         full = running.ledger()
         later = after(running, 3)
