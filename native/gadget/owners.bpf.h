@@ -86,13 +86,20 @@ struct ending {
 	__u64 counted;
 };
 
+static void begin_last_row(const struct owner *owner);
+static void end_last_row(__u64 hash);
+
 static long forget_stack(struct bpf_map *map, __u64 *hash, struct owner *owner, struct ending *ending)
 {
 	if (owner->proc.pid == ending->process) {
-		__u64 ended = *hash;
+		__u64 ended = *hash, reported = owner->reported;
 
+		if (reported)
+			begin_last_row(owner);
 		bpf_map_delete_elem(&counters, &ended);
 		bpf_map_delete_elem(map, &ended);
+		if (reported)
+			end_last_row(ended);
 		ending->counted = 1; /* not a sum, whose every value the verifier would follow */
 	}
 	return 0;

@@ -48,7 +48,42 @@ struct {
 	__type(value, struct row);
 } new_row SEC(".maps");
 
+/* The same for processes that end, whose end the timer interrupts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct row);
+} last_row SEC(".maps");
+
 __u64 reported_ns = 0;
+
+/* --- the end of a process: a metric would keep its last value for ever, so the last one is that nothing is held --- */
+
+static void begin_last_row(const struct owner *owner)
+{
+	__u32 zero = 0;
+	struct row *row = bpf_map_lookup_elem(&last_row, &zero);
+
+	if (!row)
+		return;
+	row->proc = owner->proc;
+	row->ustack = owner->ustack;
+	__builtin_memcpy(row->function, owner->function, sizeof(row->function));
+}
+
+/* Its numbers are all 0: nothing else is ever written to them. */
+static void end_last_row(__u64 hash)
+{
+	__u32 zero = 0;
+	struct row *row = bpf_map_lookup_elem(&last_row, &zero);
+	struct row_key key = {.stack = hash >> 1};
+
+	if (row)
+		bpf_map_update_elem(&report, &key, row, BPF_ANY);
+}
+
+/* --- while it runs --- */
 
 static __always_inline __u64 count_untracked(void)
 {
@@ -84,6 +119,11 @@ static long report_stack(struct bpf_map *map, __u64 *hash, struct heap_counters 
 	row->age_raw = bpf_ktime_get_ns() - owner->first_ns;
 	row->untracked = count_untracked();
 	bpf_map_update_elem(&report, &key, row, BPF_ANY);
+	/* Forgotten meanwhile, on another processor: this row would be the last one. */
+	if (!bpf_map_lookup_elem(&owners, hash)) {
+		row->outstanding_raw = row->blocks = row->leak_percent = 0;
+		bpf_map_update_elem(&report, &key, row, BPF_ANY);
+	}
 	return 0;
 }
 

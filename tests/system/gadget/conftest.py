@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,16 @@ class Counting:
 
     def rows(self) -> list[dict[str, Any]]:
         """What it reports in the end."""
-        readings = self._session.finish(SETTLE_SECONDS).splitlines()
-        rows: list[dict[str, Any]] = json.loads(readings[-1])
-        return rows
+        return self.readings()[-1]
+
+    def so_far(self) -> list[list[dict[str, Any]]]:
+        """The readings until now."""
+        text = os.pread(self._session._output.fileno(), 1 << 28, 0).decode()
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def readings(self) -> list[list[dict[str, Any]]]:
+        """What it has reported, a reading a second, to the end."""
+        return [json.loads(line) for line in self._session.finish(SETTLE_SECONDS).splitlines()]
 
 
 @pytest.fixture

@@ -64,13 +64,21 @@ def test_processes_are_told_apart_and_one_that_ended_is_forgotten(
         gadget = stack.enter_context(counting(one.pid, "-a", "-m", "1000"))
         go(one)
         go(other)
+        wait_until(
+            lambda: any(row["pid"] == one.pid for reading in gadget.so_far() for row in reading),
+            "the first one's stacks are reported",
+        )
         one.kill()
         one.wait()
-        rows = gadget.rows()
+        readings = gadget.readings()
+        rows = readings[-1]
         of_other = [row for row in rows if row["pid"] == other.pid]
         own = next(row for row in of_other if functions(row)[:1] == ["by_malloc"])
 
     assert not [row for row in rows if row["pid"] == one.pid]
+    # Whoever keeps the last value of each row, as Inspektor Gadget's metrics do, is left with none of its bytes.
+    last = {(row["function"], *row["frames"]): row for reading in readings for row in reading if row["pid"] == one.pid}
+    assert {(row["outstanding_raw"], row["blocks"], row["allocations"]) for row in last.values()} == {(0, 0, 0)}
     assert (own["outstanding_raw"], own["blocks"], own["leak_percent"]) == (1000, 1, 100)
 
 
