@@ -237,6 +237,9 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             ),
             older_frees=sum(counted.older_of(stack).frees for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
+            kept_bytes=sum(
+                sum(window.survivors[stack].third_bytes[:2]) for stack in stacks if stack in window.survivors
+            ),
         )
         for (site, maps), stacks in members.items()
     ]

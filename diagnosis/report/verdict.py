@@ -43,9 +43,10 @@ UNEXPLAINED_SHARE = 0.05
 # The share of a window after which a block that is still there was not only passing through.
 OLD = 2 / 3
 
-# A site that frees half of what it takes, and all that is older than this share of the window, keeps nothing.
-PASSING = 1 / 3
+# A site that frees half of what it takes, and keeps less of the first two thirds of the window than a leak worth a name
+# would have taken in them, keeps nothing: the rest is on its way. Service threads keep a block or two each.
 PASSING_FREES = 0.5
+FIRST_THIRDS = 2 / 3
 
 # Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
 FEW_FREES = 0.1
@@ -95,7 +96,8 @@ class SiteHistory:
     """What one call site did in a window, over all stacks that share it.
 
     ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
-    window that are of this site's kind. ``older_frees`` counts these.
+    window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
+    of the blocks taken in the first two thirds of the window.
     """
 
     site: CallSite
@@ -105,6 +107,7 @@ class SiteHistory:
     oldest_seconds: float
     older_frees: int = 0
     takes: Takes = Takes.BLOCKS
+    kept_bytes: int = 0
 
     @property
     def growth(self) -> int:
@@ -217,7 +220,7 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.growth < smallest:
         return None
     shape = trend(site.outstanding)
-    if shape not in OPEN or _passes(site, evidence):
+    if shape not in OPEN or _passes(site, evidence, smallest):
         return None
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
@@ -234,11 +237,11 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     return Judged(site, shape, _doubt(site, shape, evidence, by_chance=by_chance, backed=backed))
 
 
-def _passes(site: SiteHistory, evidence: Evidence) -> bool:
-    """True where all that a site takes is freed in the end: what it holds now is on its way."""
+def _passes(site: SiteHistory, evidence: Evidence, smallest: int) -> bool:
+    """True where what a site takes is freed in the end: what it holds now is on its way."""
     return (
         site.frees >= PASSING_FREES * site.allocations
-        and site.oldest_seconds < PASSING * evidence.seconds
+        and site.kept_bytes < FIRST_THIRDS * smallest
         and evidence.readings >= FEWEST_READINGS
     )
 

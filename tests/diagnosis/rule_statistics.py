@@ -28,11 +28,25 @@ SEED = 20_000
 
 
 def evidence(
-    series: Sequence[float], allocations: int, frees: int, *, older_frees: int = 0, oldest: float = SECONDS
+    series: Sequence[float],
+    allocations: int,
+    frees: int,
+    *,
+    older_frees: int = 0,
+    oldest: float = SECONDS,
+    kept: float | None = None,
 ) -> Evidence:
-    """A window in which one site is all that there is: the process's memory goes with it."""
+    """A window in which one site is all that there is: the process's memory goes with it.
+
+    ``kept`` are bytes taken in its first two thirds that are still there; by default two thirds of the growth, if any
+    are as old.
+    """
     held = tuple(round(each) for each in series)
-    site = SiteHistory(CallSite("grow", "main"), held, allocations, frees, oldest, older_frees)
+    if kept is None:
+        kept = held[-1] * 2 / 3 if oldest > SECONDS / 3 else 0
+    site = SiteHistory(
+        CallSite("grow", "main"), held, allocations, frees, oldest, older_frees, kept_bytes=math.ceil(kept)
+    )
     return Evidence(SECONDS, [site], live=held, memory=held)
 
 
@@ -62,7 +76,7 @@ def equilibrium(chance: random.Random) -> Evidence:
     block = chance.choice([200, 8000, 64 * KIB])
     arrivals = chance.choice([30, 100, 300, 1000])
     stay = math.exp(chance.uniform(math.log(0.05), math.log(20)))
-    events, allocations, frees, oldest = [], 0, 0, 0.0
+    events, allocations, frees, oldest, kept = [], 0, 0, 0.0, 0
     for birth in poisson(chance, arrivals):
         allocations += 1
         events.append((birth, block))
@@ -72,13 +86,14 @@ def equilibrium(chance: random.Random) -> Evidence:
             events.append((death, -block))
         else:
             oldest = max(oldest, 1 - birth)
+            kept += block * (birth < 2 / 3)
     # Those of before: arrivals * stay of them, whose rest of life is as long as any life.
     older = [
         -stay * math.log(1 - share * (1 - math.exp(-1 / stay)))
         for share in poisson(chance, arrivals * stay * (1 - math.exp(-1 / stay)))
     ]
     events += [(death, -block) for death in older]
-    return evidence(at_readings(events), allocations, frees, older_frees=len(older), oldest=oldest * SECONDS)
+    return evidence(at_readings(events), allocations, frees, older_frees=len(older), oldest=oldest * SECONDS, kept=kept)
 
 
 def first_in_first_out(chance: random.Random) -> Evidence:
