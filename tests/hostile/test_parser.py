@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import struct
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +13,16 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import defines, open_regular, read_object
-from diagnosis.target.parser.answers import names_of, object_of, places_of
+from diagnosis.target.parser.answers import object_of
 from diagnosis.target.parser.client import ORDINARY_START_SECONDS, SLOWEST_PACE, Budget, Parser, ParserError, pace_of
 from diagnosis.target.parser.confine import Limits
-from diagnosis.target.parser.protocol import LENGTHS, MAX_OBJECT, Message, ProtocolError, receive, send
 from tests.hostile.elf_files import FILES, huge_note
 from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from diagnosis.target.parser.protocol import Message
 
 MIB = 1 << 20
 EVERY_QUESTION: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -200,91 +198,6 @@ def test_an_error_shows_no_control_character(tmp_path: Path) -> None:
     with pytest.raises(LabError) as caught:
         read_object(made.with_name("gone"), "libc\x1b]0;owned\x07")
     assert str(caught.value).isprintable()
-
-
-# --- answers that a parser gives that was taken over ---
-
-RIGHT = {"machine": "x64", "bits": 64, "segments": [], "build_id": "00ff", "count": 0}
-
-
-@pytest.mark.parametrize(
-    ("changes", "payload"),
-    [
-        ({"machine": 5}, b""),
-        ({"bits": -1}, b""),
-        ({"bits": True}, b""),
-        ({"segments": [{"offset": 0}]}, b""),
-        ({"segments": [{"offset": 1 << 70, "address": 0, "size": 0}]}, b""),
-        ({"segments": [{"offset": 0, "address": 0, "size": 0}] * 1000}, b""),
-        ({"build_id": "../../../etc"}, b""),
-        ({"build_id": None}, b""),
-        ({"count": 3}, b"\0" * 16),
-        ({"count": 1 << 62}, b""),
-        ({"count": 1}, b"\0" * 15),
-    ],
-)
-def test_a_wrong_answer_about_an_object_is_refused(changes: dict[str, Any], payload: bytes) -> None:
-    assert object_of(Message(RIGHT)).build_id == "00ff"
-    with pytest.raises(ParserError, match="wrong answer"):
-        object_of(Message({**RIGHT, **changes}, payload))
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        "x",
-        [[]],
-        [[], [["f", "file"]]],
-        [[], [["f", 5, 1]]],
-        [[], [["f", "file", -1]]],
-        [[], [["f", "file", "1"]]],
-        [[], [["f", "", 0]] * 1000],
-        [[], [], []],
-    ],
-)
-def test_a_wrong_answer_about_names_is_refused(found: object) -> None:
-    assert places_of(Message({"found": [[], [["f", "file", 1]]]}), 2) == [[], [("f", "file", 1)]]
-    with pytest.raises(ParserError, match="wrong answer"):
-        places_of(Message({"found": found}), 2)
-    with pytest.raises(ParserError, match="wrong answer"):
-        names_of(Message({"names": ["a", 5]}), 2)
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\xff" * 8,
-        LENGTHS.pack(MAX_OBJECT + 1, 0),
-        LENGTHS.pack(4, 0) + b"none",
-        LENGTHS.pack(2, 0) + b"[]",
-        LENGTHS.pack(100_000, 0) + b"[" * 100_000,
-        LENGTHS.pack(2, 10) + b"{}123",
-        b"\0\0",
-    ],
-)
-def test_what_is_no_message_is_refused(sent: bytes) -> None:
-    here, there = socket.socketpair()
-    with here, there:
-        writer = threading.Thread(target=there.sendall, args=(sent,))
-        writer.start()
-        if len(sent) < 1000:
-            writer.join()
-            there.close()
-        with pytest.raises(ProtocolError):
-            receive(here)
-        writer.join()
-
-
-def test_a_message_arrives_as_it_was_sent() -> None:
-    here, there = socket.socketpair()
-    message = Message({"text": "größe \ud800"}, struct.pack("<Q", 7) * 100_000)
-    with here, there:
-        writer = threading.Thread(target=send, args=(there, message))
-        writer.start()
-        assert receive(here) == message
-        writer.join()
-        there.close()
-        assert receive(here) is None
 
 
 def test_a_slow_machine_gets_more_time_and_an_ordinary_one_does_not() -> None:

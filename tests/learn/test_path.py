@@ -116,7 +116,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.ebpf
 def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp_path: Path) -> None:
-    """GIVEN a fix that was built, and an edit after it WHEN the path is resumed THEN the service runs what was built."""
+    """GIVEN a fix that was built, and an edit after it WHEN the path is resumed THEN what was built runs."""
     apply_patch(copy_source(tmp_path))
     (tmp_path / SOURCE.name).rename(tmp_path / BUILT)
     (tmp_path / SOURCE.name).write_text("not C\n")

@@ -8,8 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONGEST = 300
 MODULES = ("*.py", "*.c", "*.h", "*.cpp", "*.bt", "*.js", "*.css", "*.html")
-# Until their splits land.
-LONGER: dict[str, int] = {}
 
 
 def lengths() -> dict[str, int]:
@@ -23,10 +21,4 @@ def lengths() -> dict[str, int]:
 def test_no_module_of_the_product_or_the_tests_is_longer_than_the_limit() -> None:
     found = lengths()
     assert {"diagnosis/cli/main.py", "native/trace/src/loader.c", "tests/conftest.py"} <= found.keys()
-    assert {name: lines for name, lines in found.items() if lines > LONGER.get(name, LONGEST)} == {}
-
-
-def test_what_may_be_longer_is_longer() -> None:
-    """An allowance that is no longer needed goes."""
-    found = lengths()
-    assert {name for name in LONGER if found.get(name, 0) <= LONGEST} == set()
+    assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}

@@ -42,8 +42,10 @@ def trace(
     """
     with running(kinds, kind, *map(str, arguments)) as process:
         assert answer(process) == "ready"
-        command = [str(MEMLEAK_LAB), "trace", "--format", "json", "--duration", f"{seconds}s", "--pid", f"{process.pid}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tracer:
+        options = f"--pid {process.pid} --duration {seconds}s --format json".split()
+        with subprocess.Popen(
+            [MEMLEAK_LAB, "trace", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as tracer:
             assert tracer.stderr
             attached = tracer.stderr.readline()
             began = time.monotonic()
