@@ -160,6 +160,7 @@ def test_inspektor_gadget_comes_and_goes_by_itself(life: Life) -> None:
     changes = life.up()
     assert {name for step, name in changes.steps if step == "create"} == {
         "Namespace gadget-namespace",
+        "NetworkPolicy gadget-policy",
         "Release gadget",
         "ConfigMap gadget-instance",
         "Role prometheus-gadget",
