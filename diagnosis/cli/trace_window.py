@@ -80,7 +80,7 @@ class WindowTrace:
         if target.members is None:
             tracer = stack.enter_context(Tracer(target.process, self.tracing, warn))
             return tracer, stack.enter_context(Symbolizer(target.process))
-        group = stack.enter_context(Group(target.process, target.members, self.tracing))
+        group = stack.enter_context(Group(target.process, target.members, self.tracing, warn))
         return group, group
 
 

@@ -15,7 +15,7 @@ from diagnosis.trace.roster import Roster
 from diagnosis.trace.tracer import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from heap_trace import Lost, Older
@@ -38,13 +38,20 @@ class Group:
         main: the process whose name the report has.
         members: which processes belong to it, asked all the time.
         tracing: how each of them is traced.
+        warn: is given, before the first probe is attached, what probes can do to the main process.
 
     Raises:
         LabError: the main process cannot be traced.
     """
 
-    def __init__(self, main: Process, members: Members, tracing: Tracing = Tracing()) -> None:  # noqa: B008 - frozen
-        self._roster = Roster(main, members, tracing)
+    def __init__(
+        self,
+        main: Process,
+        members: Members,
+        tracing: Tracing = Tracing(),  # noqa: B008 - frozen
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._roster = Roster(main, members, tracing, warn)
         self.process = GroupProcess(main, self._roster)
 
     def snapshot(self) -> Snapshot:

@@ -87,6 +87,7 @@ class Programs:
         self.tracing = tracing
         self.surveys = surveys
         self._spares = spares
+        self.several = spares > 0  # traces at a time
         self._lock = Lock()
         self._idle: list[Program] = []
         self._loading: list[Future[None]] = []

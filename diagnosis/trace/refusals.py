@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
     from diagnosis.target.process import Process
 
-# A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h.
+# A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h. Nor can sessions in
+# several processes: at a probe in a file that they share the kernel asks each of them, and counts those for another
+# process as wanting the return.
+_NO_SESSIONS, _SEVERAL = "This kernel has no uprobe sessions", "Several processes are traced"
 _ALTERNATE_STACKS = (
-    "This kernel has no uprobe sessions, and the process handles signals ({signals}). Where a handler runs on an"
+    "{reason}, and the process handles signals ({signals}). Where a handler runs on an"
     " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
     " process. If it may do so: trace --light"
 )
 
 
-def risk_of_pair(process: Process) -> str:
-    """What a pair of programs can do to a process; "" where nothing of it can happen."""
+def risk_of_returns(process: Process, *, uses_session: bool, several: bool) -> str:
+    """What return probes that cannot be declined can do to a process; "" where nothing of it can happen."""
+    if uses_session and not several:
+        return ""
     handled = handled_signals(process.pid)
-    return _ALTERNATE_STACKS.format(signals=", ".join(handled)) if handled else ""
+    reason = _SEVERAL if uses_session else _NO_SESSIONS
+    return _ALTERNATE_STACKS.format(reason=reason, signals=", ".join(handled)) if handled else ""
 
 
 def refuse_if_endangered(process: Process) -> None:

@@ -21,7 +21,7 @@ from diagnosis.trace.programs import Programs
 from diagnosis.trace.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from diagnosis.target.members import Members
     from diagnosis.target.process import Resident
@@ -72,18 +72,18 @@ class Roster:
         main: the one that has to be traceable.
         members: which processes belong to the group, asked all the time.
         tracing: how each of them is traced.
+        warn: is given what probes can do to the main one, before they are attached.
 
     Raises:
         LabError: the main process cannot be traced.
     """
 
-    def __init__(self, main: Process, members: Members, tracing: Tracing) -> None:
+    def __init__(self, main: Process, members: Members, tracing: Tracing, warn: Callable[[str], object]) -> None:
         self._main, self._members, self._tracing = main, members, tracing
         self._program = main.program()
         self.names = NamedStacks()
         self._programs = Programs(tracing, spares=_SPARE_PROGRAMS, surveys={})
-        # Of the sums: a process is either present or among the ended. Who looks for processes does not wait for it, as
-        # whoever holds it can be naming stacks.
+        # Of the sums: a process is present or among the ended. Who looks for processes does not wait for who sums.
         self.lock = RLock()
         self.ended = Ended()
         self.since: Snapshot | None = None
@@ -103,7 +103,7 @@ class Roster:
         try:
             member = self._see(main)
             member.base = total(member.base, member.base, sign=-1)
-            self._attach(member)
+            self._attach(member, warn)
             self._arrivals.follow(main.pid)
             wait([self._joining.submit(self._join, each) for each in self._newcomers(self._members())])
             self._programs.wait()
@@ -247,11 +247,11 @@ class Roster:
                 self._arrivals.follow(pid)
         return found
 
-    def _attach(self, member: Member) -> None:
+    def _attach(self, member: Member, warn: Callable[[str], object] = lambda _: None) -> None:
         symbolizer = Symbolizer(member.process)
         try:
             symbolizer.refresh()  # before: what is counted of one that ends soon can then be named
-            tracer = Tracer(member.process, self._tracing, programs=self._programs)
+            tracer = Tracer(member.process, self._tracing, warn, programs=self._programs)
         except BaseException:
             symbolizer.close()
             raise

@@ -19,7 +19,7 @@ from diagnosis.trace.guard import Watchdog, raised_priority
 from diagnosis.trace.mapped import MappedRanges
 from diagnosis.trace.programs import Programs
 from diagnosis.trace.python_names import PythonNames
-from diagnosis.trace.refusals import explain, refuse_if_endangered, risk_of_pair
+from diagnosis.trace.refusals import explain, refuse_if_endangered, risk_of_returns
 from diagnosis.trace.snapshot import NANOSECONDS, Snapshot, Survivors, since_age, with_mapping
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class Tracer:
                 stack.callback(programs.give_back, program, process)
                 self._trace, self._tables = program.trace, program.tables
                 self._notes = (*self._python.notes, *program.notes)  # of what this trace cannot do
-                if not self._trace.uses_session and (risk := risk_of_pair(process)):
+                several, uses_session = programs.several, self._trace.uses_session
+                if risk := risk_of_returns(process, uses_session=uses_session, several=several):
                     warn(risk)
                 self._attachments.attach(self._trace)
             except TraceError as error:

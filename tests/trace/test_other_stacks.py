@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.target.members import family_of
 from diagnosis.target.process import Process
+from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import Tracer, Tracing
 from tests.support.waiting import wait_until
 from tests.trace.tracing import Row, Target, count
@@ -67,3 +69,15 @@ def test_a_process_without_handlers_is_traced_without_a_word(build: Build, closi
         closing.later(Tracer(Process(target.pid), Tracing(allow_session=False), said.append)),
     ):
         assert said == []
+
+
+def test_that_sessions_in_several_processes_cannot_decline_is_said_before(build: Build) -> None:
+    """The kernel asks all sessions in a file that the processes share."""
+    said: list[str] = []
+    with Target([build("altstack.c", name="group"), "above"]) as target:
+        process = Process(target.pid)
+        with Group(process, family_of(process), warn=said.append):
+            pass
+    (line,) = said
+    assert "SIGSEGV" in line
+    assert "alternate stack" in line
