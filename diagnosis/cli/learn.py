@@ -102,7 +102,7 @@ def learn_command(
             _go(session, solve_catalog if solving else None)
         else:
             console.print(messages("prompt.starting"))
-            other = stack.enter_context(CaseBench(case, state, place, messages.language))
+            other = stack.enter_context(CaseBench(case, state, place, messages.language, settled=solving))
             _go(Session(other, lambda: tasks_of(case, state), messages, console), solve_case if solving else None)
 
 
