@@ -14,19 +14,22 @@ from catalog_cache import RANGES
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.options import refuse_together, require_machine
+from diagnosis.cli.target import Target
+from diagnosis.cli.verify import DEFAULT_LEDGER
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.unprivileged import User, choose_user
 from diagnosis.learn.bench import AFTER, BEFORE, BUILT, CatalogBench
 from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
-from diagnosis.learn.catalog import SOURCE
+from diagnosis.learn.catalog import SOURCE, Addresses
+from diagnosis.learn.elsewhere import Elsewhere
 from diagnosis.learn.messages import Messages, choose_language
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session, learner_console
 from diagnosis.learn.solve import solve_case, solve_catalog
 from diagnosis.learn.state import FILE, State, default_folder, give, read_state
 from diagnosis.learn.task import B
-from diagnosis.learn.tasks import TASKS
+from diagnosis.learn.tasks import FINDING, TASKS
 
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
 # What learn makes in its folder.
@@ -67,6 +70,14 @@ def learn_command(
     any_port: Annotated[
         bool, typer.Option("--any-port", help="Listen on free ports, and not on 8080, 9090 and 9091.")
     ] = False,
+    pid: Annotated[
+        int | None, typer.Option("--pid", "-p", help="A catalog service that runs already; it is not restarted.")
+    ] = None,
+    container: Annotated[str | None, typer.Option(metavar="NAME", help="The same, in this container.")] = None,
+    pod: Annotated[str | None, typer.Option(metavar="NS/NAME[/CONTAINER]", help="The same, in a pod here.")] = None,
+    http: Annotated[str, typer.Option(metavar="ADDR:PORT", help="Where it answers.")] = "127.0.0.1:8080",
+    metrics: Annotated[str, typer.Option(metavar="ADDR:PORT", help="Where its metrics are.")] = "127.0.0.1:9090",
+    ledger: Annotated[str, typer.Option(metavar="URL", help="Where its ledger is.")] = DEFAULT_LEDGER,
     lang: Annotated[
         str | None, typer.Option(metavar="LANGUAGE", help="en or ko; as LC_ALL, LC_MESSAGES or LANG say otherwise.")
     ] = None,
@@ -82,7 +93,18 @@ def learn_command(
         raise LabError(f"--speed is {wanted:g}: it must be from {low:g} to {high:g}", f"try --speed {LEARNER_SPEED:g}")
     require_machine(machine)
     user = choose_user(machine.environ, machine.euid)
+    target = Target(pid, container, pod, ())
+    is_elsewhere = any(name is not None for name in (pid, container, pod))
+    if is_elsewhere:
+        target.check(started_first={})
+        refuse_together(
+            "a service that runs already", True, {"--scenario": scenario != CATALOG_CACHE, "--speed": speed}
+        )
     with ExitStack() as stack:
+        elsewhere = None
+        if is_elsewhere:
+            elsewhere = stack.enter_context(Elsewhere(target.find(), Addresses(http, metrics, ledger)))
+            speed = elsewhere.speed
         if solving and folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
         else:
@@ -97,8 +119,8 @@ def learn_command(
         console = learner_console()
         if not case.source:
             ports = not (any_port or solving)
-            bench = stack.enter_context(CatalogBench(state, place, user, fixed_ports=ports))
-            session = Session(bench, lambda: TASKS, messages, console)
+            bench = stack.enter_context(CatalogBench(state, place, user, fixed_ports=ports, elsewhere=elsewhere))
+            session = Session(bench, lambda: FINDING if elsewhere else TASKS, messages, console)
             _go(session, solve_catalog if solving else None)
         else:
             console.print(messages("prompt.starting"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from diagnosis.lab.unprivileged import User
+    from diagnosis.learn.elsewhere import Elsewhere
     from diagnosis.learn.state import State
     from diagnosis.learn.trial import Trial
 
@@ -55,15 +56,18 @@ class CatalogBench:
         folder: of the learner's files.
         user: the user that the service runs as.
         fixed_ports: take the ports that the documents name, where they are free.
+        elsewhere: a service that runs already, and that is left as it is; None to start one.
 
     Raises:
         LabError: the service does not start.
     """
 
-    def __init__(self, state: State, folder: Path, user: User, *, fixed_ports: bool) -> None:
+    def __init__(
+        self, state: State, folder: Path, user: User, *, fixed_ports: bool, elsewhere: Elsewhere | None = None
+    ) -> None:
         self.state, self.folder = state, folder
         self.cli = own_command()
-        self._user, self._fixed_ports = user, fixed_ports
+        self._user, self._fixed_ports, self._elsewhere = user, fixed_ports, elsewhere
         self._build: Build | None = None
         if state.fixed_from is not None:
             self._build = Build(folder / BUILT)
@@ -160,6 +164,8 @@ class CatalogBench:
 
     def ensure(self) -> bool:
         """Start the service anew where it has ended, or leaked all that it may; True where that was so."""
+        if self._elsewhere:
+            return False
         try:
             reading = self.service.ledger.read()
             if not self.service.ended() and reading.bytes_live < CAP_SHARE * reading.cap_bytes:
@@ -169,8 +175,10 @@ class CatalogBench:
         self.restart()
         return True
 
-    def _started(self) -> CatalogService:
-        service = CatalogService(self.state.speed, self._user, self._build, fixed_ports=self._fixed_ports)
+    def _started(self) -> CatalogService | Elsewhere:
+        service = self._elsewhere or CatalogService(
+            self.state.speed, self._user, self._build, fixed_ports=self._fixed_ports
+        )
         self.state.pids.append(service.pid)
         write_state(self.folder, self.state)
         return service

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.unprivileged import User
 
-__all__ = ["PATCH", "SOURCE", "Build", "CatalogService", "apply_patch", "copy_source", "leaking_line"]
+__all__ = ["PATCH", "SOURCE", "Addresses", "Build", "CatalogService", "apply_patch", "copy_source", "leaking_line"]
 
 NATIVE: Final = PROJECT / "native" / "leak"
 SOURCE: Final = NATIVE / "src" / "catalog_cache.c"

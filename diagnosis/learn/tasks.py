@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from diagnosis.learn.bench import CatalogBench
 
-__all__ = ["TASKS"]
+__all__ = ["FINDING", "TASKS"]
 
 
 def _trace(bench: CatalogBench, file: Path) -> str:
@@ -75,3 +75,6 @@ TASKS: tuple[Task[CatalogBench], ...] = (
         2,
     ),
 )
+
+# Those that can be done on a service that is not to be restarted.
+FINDING = tuple(task for task in TASKS if task.name not in {"fix", "prove"})

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.bench import BUILT
-from diagnosis.learn.catalog import SOURCE, apply_patch, copy_source
+from diagnosis.learn.catalog import SOURCE, CatalogService, apply_patch, copy_source
 from diagnosis.learn.scenarios import CATALOG_CACHE
 from diagnosis.learn.state import FILE, State, write_state
-from diagnosis.learn.tasks import TASKS
+from diagnosis.learn.tasks import FINDING, TASKS
 from tests.support.waiting import LIMIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -128,13 +129,32 @@ def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp
     assert "catalog_cache.c does not compile" in out
 
 
+@pytest.mark.ebpf
+def test_a_service_that_runs_already_is_found_out_and_left_as_it_is(tmp_path: Path) -> None:
+    """GIVEN the service of another command THEN the tasks up to the fix are done on it, and it runs on."""
+    with CatalogService(60.0, choose_user(os.environ, os.geteuid())) as service:
+        at = ("--http", service.at.http, "--metrics", service.at.metrics, "--ledger", service.at.ledger)
+        status, out = learn(
+            "learn", "--solve", "--pid", str(service.pid), *at, "--folder", str(tmp_path), "--lang", "en"
+        )
+        assert status == 0, out
+        assert f"SOLVED: {len(FINDING)} tasks" in out
+        assert not service.ended()
+    assert state(tmp_path)["pids"] == [service.pid]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        ("--pid 1 --pod a/b", "trace needs one target: name it by --pid P, --container NAME, --pod NAMESPACE/NAME or"),
+        ("--pid 1 --speed 5", "--speed does nothing with a service that runs already"),
         ("--resume --speed 5", "--resume goes on as it was begun: leave --new, --solve and --speed out"),
         ("--speed 5000", "--speed is 5000: it must be from 0.1 to 1000: try --speed 10"),
         ("--lang fr", "--lang is 'fr': there are en and ko: try --lang en"),
     ],
 )
 def test_options_that_cannot_be_are_errors_with_their_remedy(arguments: str, error: str) -> None:
-    assert learn("learn", *arguments.split()) == (2, f"memleak-lab: {error}\n")
+    status, out = learn("learn", *arguments.split())
+    assert status == 2
+    assert out.startswith(f"memleak-lab: {error}")
+    assert out.count("\n") == 1

@@ -1,0 +1,62 @@
+"""A catalog service that runs already: in a container, in a pod of this node, or as a process. It is not restarted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from diagnosis.base.errors import LabError
+from diagnosis.lab.claims import ClaimsClient
+from diagnosis.lab.ledger import LedgerClient
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from diagnosis.learn.catalog import Addresses
+    from diagnosis.target.process import Process
+
+__all__ = ["Elsewhere"]
+
+
+class Elsewhere:
+    """The service, reached at its addresses. Use it as a context manager.
+
+    Args:
+        process: the leaker, as this machine numbers it.
+        at: where it answers from here: a stack's ``port_forward_commands`` bring its ports to 127.0.0.1.
+
+    Raises:
+        LabError: one of the addresses does not answer as the service.
+    """
+
+    def __init__(self, process: Process, at: Addresses) -> None:
+        self.process, self.at = process, at
+        self.claims = ClaimsClient(at.http, at.metrics)
+        self.ledger = LedgerClient(at.ledger)
+        try:
+            self.claims.read()
+            self.speed = self.ledger.read().speed
+        except LabError:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process that leaks."""
+        return self.process.pid
+
+    def ended(self) -> str:
+        """How it ended; "" while it runs."""
+        return "" if self.process.alive() else f"pid {self.pid} has ended"
+
+    def close(self) -> None:
+        """Close the connections; the service runs on."""
+        self.claims.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
