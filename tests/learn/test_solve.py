@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.learn.messages import LANGUAGES, Messages
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS
 from diagnosis.learn.tasks import TASKS
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 AT_A_TIME = 3
 LIMIT_SECONDS = 240
-REFUSED = {"en": "(refused, as it has to be)", "ko": "(거절됨. 그래야 합니다)"}
-LANGUAGE = {name: ("en", "ko")[number % 2] for number, name in enumerate(SCENARIOS, 1)}
+REFUSED = {language: Messages(language)("solve.fails_first") for language in LANGUAGES}
+LANGUAGE = {name: LANGUAGES[number % len(LANGUAGES)] for number, name in enumerate(SCENARIOS, 1)}
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(2 * LIMIT_SECONDS)]
 
