@@ -1,7 +1,6 @@
 """Whether a process is a CPython, and where in its memory the interpreter keeps what runs.
 
-From 3.13 on the interpreter publishes the offsets of its own structures at the start of `_PyRuntime`. Those of 3.11 and
-3.12 are in a table here, from their headers, and are checked against the process before they are used.
+The offsets are in `python_layouts`. They have to lead to a thread of the process before they are used.
 """
 
 from __future__ import annotations
@@ -12,49 +11,30 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from heap_trace.python import NOWHERE, PythonFrames
-
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import find_symbols, read_object, shared_parser
+from diagnosis.target.python_layouts import PUBLISHED, TABLE, layouts_of, published_bytes
 from diagnosis.target.unwinding import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
+
+    from heap_trace import PythonFrames
 
     from diagnosis.target.mapping import Mapping as MappedFile
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.process import Process
+    from diagnosis.target.python_layouts import CodeLayout
 
 RUNTIME, VERSION = "_PyRuntime", "Py_Version"
-COOKIE = b"xdebugpy"
 SUPPORTED = "3.11 to 3.14"
 
 # Files that an interpreter can be in: python3.11, libpython3.13.so.1.0. Extensions have python in their names as well.
 _INTERPRETER = re.compile(r"(lib)?python3?(\.\d+)?([dt]*)(\.so[.\d]*)?$")
+# Files of interpreters that are remembered.
+MAX_FILES = 32
 # Thread states that are looked at to see whether the offsets are right.
 MAX_THREADS = 64
-# Offsets within the interpreter's structures: the largest of them is some 100 KB long.
-MAX_OFFSET = 1 << 20
-# Offsets within a frame that the program reads: PYTHON_FRAME_BYTES of native/trace/src/python_frames.bpf.h.
-MAX_IN_A_FRAME = 71
-_IN_A_FRAME = ("frame.previous", "frame.executable", "frame.instr_ptr", "frame.owner")
-
-
-@dataclass(frozen=True)
-class CodeLayout:
-    """Offsets, in bytes, within a code object, a string and a bytes object."""
-
-    qualname: int
-    filename: int
-    linetable: int
-    first_line: int
-    instructions: int
-    text_length: int
-    text_state: int
-    ascii_bytes: int  # of a string's head, before ASCII; before other text the two words of its UTF-8 as well
-    wide_bytes: int
-    bytes_length: int
-    bytes_start: int
 
 
 @dataclass(frozen=True)
@@ -106,26 +86,54 @@ def _candidates(process: Process) -> list[MappedFile]:
 
 
 def _in_file(process: Process, mapping: MappedFile, parser: Parser) -> FoundPython:
-    path = process.open_path(mapping)
-    symbols = find_symbols(path, (), (RUNTIME, VERSION), parser).variables
-    if RUNTIME not in symbols:  # a launcher whose interpreter is a library, or a static build without exports
+    file = _read_file(process.open_path(mapping), mapping.label, parser)
+    if file is None:  # a launcher whose interpreter is a library, or a static build without exports
         return FoundPython(reason=f"{mapping.label} exports no {RUNTIME}")
-    layout = Layout(read_object(path, mapping.label, names=(), parser=parser).segments)
-    start = layout.address_of(mapping.offset)
+    start = file.layout.address_of(mapping.offset)
     if start is None:
         return FoundPython(reason=f"{mapping.label} is mapped in an unknown way")
-    bias = mapping.start - start - layout.base
+    bias = mapping.start - start - file.layout.base
     memory = process.open_memory()
     try:
-        runtime = bias + symbols[RUNTIME].address
         version = None
-        if VERSION in symbols:
-            (version,) = struct.unpack("=Q", read_memory(memory, bias + symbols[VERSION].address, 8))
-        return _by_version(process, memory, runtime, version)
+        if file.version is not None:
+            (version,) = struct.unpack("=Q", read_memory(memory, bias + file.version, 8))
+        return _by_version(process, memory, bias + file.runtime, version)
     except OSError as error:
         return FoundPython(reason=f"{mapping.label} cannot be read in the process: {error.strerror}")
     finally:
         os.close(memory)
+
+
+@dataclass(frozen=True)
+class _File:
+    """An interpreter's file: its segments, and the addresses in it of the runtime and of the number of its version."""
+
+    layout: Layout
+    runtime: int
+    version: int | None
+
+
+def _read_file(path: Path, label: str, parser: Parser) -> _File | None:
+    """The interpreter in a file, read once: workers of a server have the same. None where it exports none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LabError(f"{label} cannot be read: {error.strerror}", "run this command as root") from error
+    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    if key in _files:
+        return _files[key]
+    symbols = find_symbols(path, (), (RUNTIME, VERSION), parser).variables
+    found = None
+    if RUNTIME in symbols and (segments := read_object(path, label, names=(), parser=parser).segments):
+        version = symbols[VERSION].address if VERSION in symbols else None
+        found = _File(Layout(segments), symbols[RUNTIME].address, version)
+    if len(_files) < MAX_FILES:
+        _files[key] = found
+    return found
+
+
+_files: dict[tuple[int, int, int, int], _File | None] = {}
 
 
 def _by_version(process: Process, memory: int, runtime: int, version: int | None) -> FoundPython:
@@ -133,32 +141,21 @@ def _by_version(process: Process, memory: int, runtime: int, version: int | None
         return FoundPython(reason=f"this Python is older than 3.11: frames of {SUPPORTED} are known")
     minor = version >> 24 & 0xFF, version >> 16 & 0xFF
     name = f"{minor[0]}.{minor[1]}.{version >> 8 & 0xFF}"
-    if minor in _TABLE:
-        frames, code = _TABLE[minor]
+    if minor in TABLE:
+        frames, code = TABLE[minor]
         found = FoundPython(Interpreter(name, replace(frames, runtime=runtime), code))
-    elif minor in _PUBLISHED:
-        names = _PUBLISHED[minor]
-        published = read_memory(memory, runtime, len(COOKIE) + 8 * len(names))
-        values = dict(zip(names, struct.unpack_from(f"={len(names)}Q", published, len(COOKIE)), strict=True))
-        refusal = _refusal(published, values, version)
-        found = FoundPython(reason=f"this Python {name} {refusal}") if refusal else _published(name, runtime, values)
+    elif minor in PUBLISHED:
+        published = read_memory(memory, runtime, published_bytes(minor))
+        try:
+            frames, code = layouts_of(published, minor)
+        except ValueError as error:
+            return FoundPython(reason=f"this Python {name} {error}")
+        found = FoundPython(Interpreter(name, replace(frames, runtime=runtime), code))
     else:
         found = FoundPython(reason=f"this is Python {name}: frames of {SUPPORTED} are known")
     if found.interpreter and not _holds(process, memory, found.interpreter.frames):
         return FoundPython(reason=f"this Python {name} has its threads elsewhere: it is built in another way")
     return found
-
-
-def _refusal(published: bytes, values: Mapping[str, int], version: int) -> str:
-    """Why published offsets cannot be used; "" where they can."""
-    if not published.startswith(COOKIE) or values["version"] >> 16 != version >> 16:
-        return "publishes no offsets"
-    if values["free_threaded"]:
-        return "is built without the interpreter's lock"
-    offsets = [each for field, each in values.items() if field != "version"]
-    if max(offsets) > MAX_OFFSET or max(values[each] for each in _IN_A_FRAME) > MAX_IN_A_FRAME:
-        return "publishes offsets that cannot be"
-    return ""
 
 
 def _holds(process: Process, memory: int, frames: PythonFrames) -> bool:
@@ -197,96 +194,3 @@ def read_memory(memory: int, address: int, size: int) -> bytes:
 
 def _word(memory: int, address: int) -> int:
     return int(struct.unpack("=Q", read_memory(memory, address, 8))[0])
-
-
-def _published(version: str, runtime: int, values: Mapping[str, int]) -> FoundPython:
-    frames = PythonFrames(
-        runtime=runtime,
-        interpreters=values["runtime.interpreters_head"],
-        next_interpreter=values["interpreter.next"],
-        threads=values["interpreter.threads_head"],
-        next_thread=values["thread.next"],
-        native_id=values["thread.native_thread_id"],
-        current=values["thread.current_frame"],
-        indirect=NOWHERE,
-        code=values["frame.executable"],
-        previous=values["frame.previous"],
-        instruction=values["frame.instr_ptr"],
-        owner=values["frame.owner"],
-        entry=NOWHERE,
-    )
-    code = CodeLayout(
-        qualname=values["code.qualname"],
-        filename=values["code.filename"],
-        linetable=values["code.linetable"],
-        first_line=values["code.firstlineno"],
-        instructions=values["code.co_code_adaptive"],
-        text_length=values["unicode.length"],
-        text_state=values["unicode.state"],
-        ascii_bytes=values["unicode.asciiobject_size"],
-        wide_bytes=values["unicode.asciiobject_size"] + 16,
-        bytes_length=values["bytes.ob_size"],
-        bytes_start=values["bytes.ob_sval"],
-    )
-    return FoundPython(Interpreter(version, frames, code))
-
-
-# From the headers of each version, on 64-bit machines: pycore_runtime.h, pycore_interp.h, pycore_frame.h, code.h.
-_TABLE = {
-    (3, 11): (
-        PythonFrames(
-            interpreters=40, next_interpreter=0, threads=16, next_thread=8, native_id=160, current=56, indirect=8,
-            code=32, previous=48, instruction=56, owner=69, entry=68,
-        ),
-        CodeLayout(
-            qualname=128, filename=112, linetable=136, first_line=72, instructions=184, text_length=16, text_state=32,
-            ascii_bytes=48, wide_bytes=72, bytes_length=16, bytes_start=32,
-        ),
-    ),
-    (3, 12): (
-        PythonFrames(
-            interpreters=40, next_interpreter=0, threads=72, next_thread=8, native_id=144, current=56, indirect=0,
-            code=0, previous=8, instruction=56, owner=70, entry=NOWHERE,
-        ),
-        CodeLayout(
-            qualname=128, filename=112, linetable=136, first_line=68, instructions=192, text_length=16, text_state=32,
-            ascii_bytes=40, wide_bytes=56, bytes_length=16, bytes_start=32,
-        ),
-    ),
-}  # fmt: skip
-
-# The words of struct _Py_DebugOffsets after its cookie, in their order.
-_RUNTIME_FIELDS = "version free_threaded runtime.size runtime.finalizing runtime.interpreters_head"
-_THREAD_FIELDS = (
-    "thread.size thread.prev thread.next thread.interp thread.current_frame thread.thread_id thread.native_thread_id"
-    " thread.datastack_chunk thread.status"
-)
-_FRAME_FIELDS = "frame.size frame.previous frame.executable frame.instr_ptr frame.localsplus frame.owner"
-_CODE_FIELDS = (
-    "code.size code.filename code.name code.qualname code.linetable code.firstlineno code.argcount"
-    " code.localsplusnames code.localspluskinds code.co_code_adaptive"
-)
-_DICT_FIELDS = "dict.size dict.ma_keys dict.ma_values float.size float.ob_fval long.size long.lv_tag long.ob_digit"
-_TEXT_FIELDS = (
-    "bytes.size bytes.ob_size bytes.ob_sval unicode.size unicode.state unicode.length unicode.asciiobject_size"
-)
-_STATE_FIELDS = (
-    "interpreter.gc interpreter.imports_modules interpreter.sysdict interpreter.builtins interpreter.ceval_gil"
-    " interpreter.gil interpreter.gil_enabled interpreter.gil_locked interpreter.gil_holder"
-)
-_OBJECT_FIELDS = (
-    "object.size object.ob_type type.size type.tp_name type.tp_repr type.tp_flags"
-    " tuple.size tuple.ob_item tuple.ob_size list.size list.ob_item list.ob_size"
-)
-_HEAD = f"{_RUNTIME_FIELDS} interpreter.size interpreter.id interpreter.next interpreter.threads_head"
-_PUBLISHED = {
-    (3, 13): (
-        f"{_HEAD} {_STATE_FIELDS} {_THREAD_FIELDS} {_FRAME_FIELDS} {_CODE_FIELDS}"
-        f" {_OBJECT_FIELDS} {_DICT_FIELDS} {_TEXT_FIELDS}"
-    ).split(),
-    (3, 14): (
-        f"{_HEAD} interpreter.threads_main {_STATE_FIELDS} interpreter.code_generation interpreter.tlbc_generation"
-        f" {_THREAD_FIELDS} {_FRAME_FIELDS} frame.stackpointer frame.tlbc_index {_CODE_FIELDS} code.co_tlbc"
-        f" {_OBJECT_FIELDS} set.size set.used set.table set.mask {_DICT_FIELDS} {_TEXT_FIELDS}"
-    ).split(),
-}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heap_trace import PythonCall, Stack
 
     from diagnosis.target.process import Process
-    from diagnosis.target.python import CodeLayout
+    from diagnosis.target.python_layouts import CodeLayout
 
 # What a code object that cannot be read is called.
 UNKNOWN = "[unknown Python function]"

@@ -14,8 +14,9 @@ from heap_trace import Ending, PythonCall, PythonEnding, Stack
 
 from diagnosis.report.site import CallSite, call_site
 from diagnosis.target.parser.empty_symbols import hide_empty_functions
-from diagnosis.target.python import CodeLayout, is_interpreter
+from diagnosis.target.python import is_interpreter
 from diagnosis.target.python_code import UNKNOWN, CodeReader, PythonFrame, PythonStack, decode_lines
+from diagnosis.target.python_layouts import PUBLISHED, CodeLayout, layouts_of, published_bytes
 from diagnosis.target.python_stack import merge
 from diagnosis.target.stack import Frame, SymbolizedStack
 
@@ -243,3 +244,37 @@ def test_an_empty_part_of_a_function_gives_no_other_one_its_name() -> None:
     hide_empty_functions(copy, 0, len(table) + 3)
     kinds = [copy[i * 24 + 4] & 15 for i in range(len(symbols))]
     assert kinds == [2, 0, 2, 2]  # the third is an assembler's function without a size
+
+
+def published(minor: tuple[int, int], **values: int) -> bytes:
+    """What an interpreter of a version publishes: each offset is its place, or what is said."""
+    given = {"version": minor[0] << 24 | minor[1] << 16, "free_threaded": 0} | values
+    words = [given.get(name.replace(".", "_"), i) for i, name in enumerate(PUBLISHED[minor])]
+    return b"xdebugpy" + struct.pack(f"={len(words)}Q", *words)
+
+
+@pytest.mark.parametrize("minor", PUBLISHED)
+def test_published_offsets_are_taken_by_their_places(minor: tuple[int, int]) -> None:
+    names = PUBLISHED[minor]
+    small = {"frame_previous": 8, "frame_executable": 0, "frame_instr_ptr": 56, "frame_owner": 70}
+    data = published(minor, **small)
+    assert len(data) == published_bytes(minor)
+    frames, code = layouts_of(data, minor)
+    assert frames.native_id == names.index("thread.native_thread_id")
+    assert (frames.previous, frames.owner) == (8, 70)
+    assert code.linetable == names.index("code.linetable")
+    assert code.bytes_start == names.index("bytes.ob_sval")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"free_threaded": 1}, "without the interpreter's lock"),
+        ({"version": 0x030C0000}, "no offsets"),
+        ({"thread_next": 1 << 40}, "cannot be"),
+        ({"frame_owner": 72}, "cannot be"),
+    ],
+)
+def test_offsets_that_cannot_be_used_are_refused(values: dict[str, int], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        layouts_of(published((3, 13), **values), (3, 13))

@@ -17,12 +17,13 @@ from heap_trace import Ending
 
 from diagnosis.report.site import CallSite, call_site
 from diagnosis.target.symbols import Symbolizer
-from tests.trace.tracing import FLAGS, NO_DEBUG_FILES, PROGRAMS, Target, report_on
+from tests.trace.tracing import FLAGS, NO_DEBUG_FILES, PROGRAMS, Row, Target, count, report_on
 
 if TYPE_CHECKING:
     from diagnosis.target.symbols import SymbolizedStack
     from diagnosis.trace.counts import Counts
     from diagnosis.trace.tracer import Tracer
+    from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 
 pytestmark = pytest.mark.ebpf
@@ -215,3 +216,19 @@ def test_a_python_that_is_too_old_is_traced_without_them_and_that_is_said(closin
         target.go()
         assert any("older than 3.11" in note for note in tracer.notes)
         assert not any(frame.python for stack, _ in stacks_of(tracer) for frame in stack.frames)
+
+
+@pytest.mark.parametrize("frames", ["loop", "astray"])
+def test_a_program_that_only_says_it_is_python_is_counted_exactly(
+    frames: str, build: Build, closing: Closing, allow_session: bool
+) -> None:
+    program = build("false_python.c", "-rdynamic", name="python3.11")
+    with (
+        Target([program, frames]) as target,
+        closing.tracing(target, allow_session=allow_session) as tracer,
+    ):
+        assert not tracer.notes  # it is believed
+        target.go()
+        counted = count(tracer)
+    assert counted.own == {"takes": Row(2000, 0, 200_000)}
+    assert not counted.lost
