@@ -2,8 +2,9 @@
 
 Two rules. By module: the C library, the C++ library, allocators and language runtimes are nobody's to change. By shape:
 a function that is named as a variant of malloc, or that belongs to a standard library that is compiled into the
-program, takes what its caller asked for. A frame without a name in the program itself is not passed over: an address
-can be looked up.
+program, takes what its caller asked for. A frame without a name in a shared library of the system's is passed over as
+well: its package has no symbols, and the function that called into the library has a name. One in the program itself,
+or in a library of its own, is not: there an address can be looked up.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ _PREFIXES = (
     "<core::",
     "hashbrown::",
     "__rust_",
+    "__rustc::",
     "__rdl_",
     "__rg_",
     "PyMem_",
@@ -99,14 +101,20 @@ _CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\
 _RUST_TRAIT = re.compile(r"^<(?P<type>.+) as (core|alloc|std)::")
 
 
+# What makes a type of anybody's the program's allocator.
+_RUST_ALLOCATOR = " as core::alloc::"
+
+
 def takes_for_its_caller(frame: Frame) -> bool:
     """True where a frame belongs to an allocator, a standard library or a wrapper of malloc."""
     if _MODULES.match(frame.module):
         return True
     name = frame.function
     if not name:
-        return False
+        return frame.packaged
     if trait := _RUST_TRAIT.match(name):
+        if _RUST_ALLOCATOR in name:
+            return True
         return trait["type"].startswith(("alloc::", "core::", "std::", "hashbrown::", "&", "["))
     bare = _without_return_type(name)
     bare = _CLONE.sub("", bare)

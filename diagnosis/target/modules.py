@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from diagnosis.target.parser.names import Place
     from diagnosis.target.process import Process
 
+# Where distributions put the shared libraries that they make.
+_SYSTEM_FOLDERS = ("/usr/lib/", "/usr/lib64/", "/lib/", "/lib64/", "/nix/store/", "/gnu/store/")
+
+
+def is_packaged(path: str) -> bool:
+    """True for a shared library in one of the system's folders: a distribution made it."""
+    return path.startswith(_SYSTEM_FOLDERS) and ".so" in path.rpartition("/")[2]
+
+
 # x86-64's calls, as the bytes that end at the return address: E8 with a relative target, FF /2 with each addressing.
 _LONGEST_CALL = 7
 _CALLS = tuple(

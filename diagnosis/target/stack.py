@@ -15,7 +15,8 @@ class Frame:
     """One frame. ``function``, ``file`` are "" and ``line`` is 0 where the object does not say.
 
     ``python`` is True for a Python function, whose module is the interpreter that ran it; ``interpreter`` for native
-    code of the interpreter and of the extensions that come with it.
+    code of the interpreter and of the extensions that come with it; ``packaged`` for code of a shared library in one of
+    the system's folders.
     """
 
     function: str
@@ -25,6 +26,7 @@ class Frame:
     offset: int
     python: bool = False
     interpreter: bool = False
+    packaged: bool = False
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from heap_trace import Ending
 
 from diagnosis.base.text import safe_text
 from diagnosis.target.mapped_code import MappedCode
-from diagnosis.target.modules import GeneratedCode, MappedFile, follows_call
+from diagnosis.target.modules import GeneratedCode, MappedFile, follows_call, is_packaged
 from diagnosis.target.objects import shared_parser
 from diagnosis.target.parser.client import Budget
 from diagnosis.target.parser.names import Demangler
@@ -212,9 +212,10 @@ class Symbolizer:
             offsets = [_offset(mapping, address) for mapping, address in members]
             places = file.places(offsets)
             for (mapping, address), offset, found in zip(members, offsets, self._named(places), strict=True):
-                part = is_interpreter(mapping.path)
+                part, packaged = is_interpreter(mapping.path), is_packaged(mapping.path)
                 self._known[address] = [
-                    replace(frame, module=file.name, offset=offset, interpreter=part) for frame in found
+                    replace(frame, module=file.name, offset=offset, interpreter=part, packaged=packaged)
+                    for frame in found
                 ]
         if generated:
             places = self._generated.places([address for _, address in generated])

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from diagnosis.report.site import CallSite, call_site
 from diagnosis.report.wrappers import takes_for_its_caller
+from diagnosis.target.modules import is_packaged
 from diagnosis.target.symbols import Frame
 
 
@@ -27,6 +30,8 @@ def frame(function: str, module: str = "server") -> Frame:
         "__gnu_cxx::new_allocator<Order>::allocate(unsigned long, void const*)",
         "std::__cxx11::basic_string<char>::_M_create(unsigned long&, unsigned long)",
         "alloc::raw_vec::RawVec<T,A>::grow_one", "alloc::alloc::exchange_malloc", "__rust_alloc", "__rdl_alloc",
+        "__rustc::__rust_alloc", "<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc",
+        "<mimalloc::MiMalloc as core::alloc::global::GlobalAlloc>::realloc",
         "<alloc::vec::Vec<T> as core::clone::Clone>::clone", "hashbrown::raw::RawTable<T,A>::reserve_rehash",
         "core::iter::traits::iterator::Iterator::collect", "xmalloc.cold", "zmalloc.part.0",
         "_ZSt11make_sharedI4NodeJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES4_E4typeEEDpOT0_",
@@ -74,3 +79,22 @@ def test_a_stack_of_nothing_but_libraries_is_named_by_its_innermost_function() -
     frames = [frame("__libc_alloc", "libc.so.6"), frame("start_thread", "libc.so.6")]
     assert call_site(frames) == CallSite("__libc_alloc", "start_thread")
     assert call_site([]) == CallSite("[unknown stack]", "")
+
+
+def test_a_library_of_the_systems_without_symbols_is_passed_over_until_a_name_comes() -> None:
+    """As SQLite's allocator is in Debian's package: only what the library exports has a name there."""
+    inside = replace(frame("", "libsqlite3.so.0.8.6"), packaged=True)
+    exported = replace(frame("sqlite3_prepare_v2", "libsqlite3.so.0.8.6"), packaged=True)
+
+    assert call_site([inside, inside, exported, frame("find_user")]) == CallSite("sqlite3_prepare_v2", "find_user")
+    assert call_site([inside, frame("find_user"), frame("main")]) == CallSite("find_user", "main")
+    assert call_site([replace(inside, packaged=False), frame("find_user")]).function == "libsqlite3.so.0.8.6+0x40"
+    assert call_site([inside]).function == "libsqlite3.so.0.8.6+0x40"
+
+
+def test_a_shared_library_of_the_systems_is_told_by_its_folder() -> None:
+    assert is_packaged("/usr/lib/x86_64-linux-gnu/libsqlite3.so.0.8.6")
+    assert is_packaged("/lib64/libz.so.1")
+    assert not is_packaged("/usr/lib/postgresql/15/bin/postgres")
+    assert not is_packaged("/opt/shop/lib/libcart.so")
+    assert not is_packaged("/home/me/libfoo.so")

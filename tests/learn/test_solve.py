@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.learn.scenarios import SCENARIOS
-from tests.learn.solving import LIMIT_SECONDS, check_solved, languages_by_turns, solving
+from tests.support.solving import LIMIT_SECONDS, check_solved, languages_by_turns, solving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
 
-    from tests.learn.solving import Solved
+    from tests.support.solving import Solved
 
 LANGUAGE = languages_by_turns(1)
 
