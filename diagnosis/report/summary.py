@@ -187,8 +187,8 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
         )
         if evidence.readings < FEWEST_READINGS:
             seen += f", in {evidence.readings} readings only"
-    explained = "; ".join(_explained(account)) if account else ""
-    changed = f"memory changed by {format_size(evidence.memory_growth)}" + (f" ({explained})" if explained else "")
+    explained = "; ".join(_explained(account, evidence.memory_growth)) if account else ""
+    changed = _change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
     return Verdict(
         Answer.NO_LEAK,
         "",
@@ -206,16 +206,25 @@ def _most(evidence: Evidence) -> str:
     return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function})"
 
 
-def _explained(account: Account) -> Iterator[str]:
-    """The parts of an account that are worth a word."""
+def _change(what: str, size: int) -> str:
+    """``memory grew by 12 MiB``."""
+    return (
+        f"{what} {'grew' if size > 0 else 'shrank'} by {format_size(abs(size))}" if size else f"{what} did not change"
+    )
+
+
+def _explained(account: Account, growth: int) -> Iterator[str]:
+    """The parts of an account that are worth a word: as a share of the growth where they are within it."""
     parts = [part for part in (*account.anonymous, *account.kinds) if part.name not in {"anonymous", "live"}]
     for part in sorted(parts, key=lambda part: -abs(part.bytes)):
-        if abs(part.bytes) >= WORTH_A_WORD_BYTES:
-            yield (
-                f"{format_size(part.bytes)} of it is {part.meaning}"
-                if part.bytes > 0
-                else (f"{format_size(part.bytes)}: {part.meaning}")
-            )
+        if abs(part.bytes) < WORTH_A_WORD_BYTES:
+            continue
+        if part.name == "untouched":
+            yield f"{format_size(part.bytes)}: {part.meaning}"
+        elif 0 < part.bytes <= growth and part.name != "file":
+            yield f"{format_size(part.bytes)} of it is {part.meaning}"
+        else:
+            yield _change(part.meaning, part.bytes)
 
 
 def _unseen(part: Unseen) -> str:

@@ -144,7 +144,7 @@ def test_the_json_has_every_field() -> None:
     assert body["target"] == {"pid": 4711, "command": "made up"}
     assert body["stacks"][0]["frames"][0] == {
         "function": "f10", "module": "made.so", "file": "made.c", "line": 16, "offset": 16,
-        "python": False, "interpreter": False,
+        "python": False, "interpreter": False, "packaged": False,
     }  # fmt: skip
     assert body["claims"]["end"]["resident_bytes"] == BASE
     assert body["truth"] == {
