@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import KIB, MIB, format_duration, format_size
-from diagnosis.report.trend import FEWEST_READINGS
+from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
 from diagnosis.report.verdict import OLD, Answer, Doubt, Takes
 
 if TYPE_CHECKING:
@@ -203,7 +203,8 @@ def _most(evidence: Evidence) -> str:
         return ""
     of = " of address space" if most.takes is Takes.FILES else ""
     files = ", mappings of files" if most.takes is Takes.FILES else ""
-    return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function})"
+    ended = ", which no longer grew at the end" if trend(most.outstanding) is Trend.ENDED else ""
+    return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
 
 
 def _change(what: str, size: int) -> str:

@@ -14,9 +14,15 @@ READINGS = 25
 FLAT = (0,) * READINGS
 
 
-def no_leak(growth: int, *, kinds: tuple[Part, ...] = (), anonymous: tuple[Part, ...] = ()) -> str:
-    """The summary of a window in which no call site grew."""
-    site = SiteHistory(CallSite("serve", "main"), FLAT, 100, 100, 0.0)
+def no_leak(
+    growth: int,
+    *,
+    kinds: tuple[Part, ...] = (),
+    anonymous: tuple[Part, ...] = (),
+    outstanding: tuple[int, ...] = FLAT,
+) -> str:
+    """The summary of a window in which no call site kept growing."""
+    site = SiteHistory(CallSite("serve", "main"), outstanding, 100, 100, 0.0)
     evidence = Evidence(30.0, [site], live=FLAT, memory=(*FLAT[1:], growth))
     account = Account(kinds, anonymous, huge_bytes=0, error_bytes=0, resident_bytes=64 * MIB)
     return summarize(find(evidence), evidence, account).summary
@@ -53,3 +59,10 @@ def test_what_is_no_part_of_the_growth_is_said_beside_it() -> None:
 
 def test_a_part_too_small_for_a_word_is_left_to_the_table() -> None:
     assert "memory grew by 12.0 MiB. " in no_leak(12 * MIB, anonymous=(Part("stacks", MIB - 1, "thread stacks"),))
+
+
+def test_who_holds_the_most_and_no_longer_grew_is_said() -> None:
+    """As threads that took their memory once, or a cache that is full: whether more comes, a later trace says."""
+    filled = (0, *(MIB * min(each, 8) for each in range(1, READINGS)))
+    said = "no call site kept growing (the most, 8.00 MiB, is held by serve, which no longer grew at the end)"
+    assert said in no_leak(8 * MIB, outstanding=filled)
