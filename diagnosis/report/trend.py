@@ -42,6 +42,9 @@ PASSING_FALL = 0.75
 # A rise of the floor by less than this share of its whole is no step.
 SMALLEST_STEP = 0.02
 
+# A step that takes a while is seen by up to this share of the readings, one after the other.
+LONGEST_STEP = 1 / 8
+
 # By chance alone a difference of this many standard deviations comes once in 30,000 windows, and once in 740.
 UNLIKELY_CHANCE = 4.0
 SELDOM_CHANCE = 3.0
@@ -88,6 +91,24 @@ def rises(series: Sequence[float]) -> list[Rise]:
     ]
 
 
+def steps_of(found: Sequence[Rise], readings: int) -> list[Rise]:
+    """Rises with quiet before and after them: what several readings in a row saw of one step is put together.
+
+    Growth that goes on for longer is no step, and stays as it was seen.
+    """
+    runs: list[list[Rise]] = []
+    for rise in found:
+        if runs and rise.reading == runs[-1][-1].reading + 1:
+            runs[-1].append(rise)
+        else:
+            runs.append([rise])
+    steps: list[Rise] = []
+    for run in runs:
+        short = len(run) <= max(1, round(readings * LONGEST_STEP))
+        steps += [Rise(run[-1].reading, sum(rise.by for rise in run))] if short else run
+    return steps
+
+
 def trend(series: Sequence[float]) -> Trend:
     """What a series of readings at even distances did."""
     if series[-1] <= series[0]:
@@ -97,7 +118,7 @@ def trend(series: Sequence[float]) -> Trend:
     low = floor(series)
     last = len(low) - 1
     whole = low[last] - low[0]
-    shape = _shape(low, whole, rises(series))
+    shape = _shape(low, whole, steps_of(rises(series), len(series)))
     if shape is not Trend.STEADY and deepest_fall(series) >= PASSING_FALL * (series[-1] - series[0]):
         return Trend.PASSING
     return shape

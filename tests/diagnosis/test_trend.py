@@ -25,6 +25,21 @@ def test_two_steps_are_never_steady() -> None:
             assert trend(series) in {Trend.STEPS, Trend.ENDED}, (first, second)
 
 
+@pytest.mark.parametrize("seen", [1, 2, 3])
+def test_two_steps_are_no_slope_however_many_readings_see_each(seen: int) -> None:
+    """20 MiB are not touched in a moment: a reading in the middle of it sees half of the step."""
+    for first in range(1, READINGS // 2 - seen):
+        second = first + READINGS // 2
+        series = [sum(min(max(i - begin + 1, 0), seen) / seen for begin in (first, second)) for i in range(READINGS)]
+        assert trend(series) is Trend.STEPS, (first, second)
+
+
+def test_what_rises_for_longer_is_no_step() -> None:
+    """Growth for a third of the window, a pause, and as much again."""
+    series = [float(min(i, 8) + max(0, i - 16)) for i in range(READINGS)]
+    assert trend(series) is Trend.STEADY
+
+
 def test_what_came_in_the_first_half_has_ended() -> None:
     for when in range(1, READINGS):
         series = [float(i >= when) for i in range(READINGS)]
