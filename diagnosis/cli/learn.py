@@ -17,7 +17,7 @@ from diagnosis.cli.options import refuse_together, require_machine
 from diagnosis.cli.target import Target
 from diagnosis.cli.verify import DEFAULT_LEDGER
 from diagnosis.doctor.preflight import Machine
-from diagnosis.lab.unprivileged import User, choose_user
+from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.bench import AFTER, BEFORE, BUILT, CatalogBench
 from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
@@ -108,7 +108,8 @@ def learn_command(
         if solving and folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
         else:
-            place = _folder(folder, user)
+            apart = scenario if scenario == RANDOM or scenario in SCENARIOS.keys() - {CATALOG_CACHE} else ""
+            place = _folder(folder or default_folder(os.environ, user, apart))
         if resume:
             state = read_state(place, len(TASKS))
         else:
@@ -164,9 +165,8 @@ def _scenario_of(kept: str) -> Scenario:
         ) from error
 
 
-def _folder(named: Path | None, user: User) -> Path:
+def _folder(folder: Path) -> Path:
     """The folder of the learner's files, made where it is not there."""
-    folder = named or default_folder(os.environ, user)
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -47,13 +47,16 @@ class State:
     fixed_from: int | None = None
 
 
-def default_folder(environ: Mapping[str, str], user: User) -> Path:
-    """Where the state and the files of a learner are, by the XDG rules; with sudo, in the home of who called it."""
+def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -> Path:
+    """Where the state and the files of a learner are, by the XDG rules; with sudo, in the home of who called it.
+
+    A scenario has a folder of its own, so that the eight tasks and it can be gone on with one beside the other.
+    """
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):  # noqa: PTH117 - "" is no path
         own = pwd.getpwuid(user.uid if environ.get("SUDO_UID") else os.getuid())
         state = os.path.join(own.pw_dir, ".local", "state")  # noqa: PTH118 - as above
-    return Path(state) / "memleak-lab" / "learn"
+    return Path(state) / "memleak-lab" / "learn" / scenario
 
 
 def give(path: Path, environ: Mapping[str, str] = os.environ) -> None:

@@ -54,5 +54,6 @@ def test_nothing_to_resume_is_an_error_with_the_line_that_begins(tmp_path: Path)
 def test_the_folder_follows_the_xdg_rules(tmp_path: Path) -> None:
     user = User("nobody", os.getuid(), os.getgid())
     assert default_folder({"XDG_STATE_HOME": str(tmp_path)}, user) == tmp_path / "memleak-lab" / "learn"
+    assert default_folder({"XDG_STATE_HOME": str(tmp_path)}, user, "random") == tmp_path / "memleak-lab/learn/random"
     assert default_folder({"XDG_STATE_HOME": "relative"}, user) == default_folder({}, user)
     assert default_folder({}, user).parts[-4:] == (".local", "state", "memleak-lab", "learn")
