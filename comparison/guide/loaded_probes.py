@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from diagnosis.base.errors import LabError
-from diagnosis.doctor.bpf_programs import NAME_BYTES, loaded_programs, open_program
 from diagnosis.target.objects import read_object
+from diagnosis.trace.bpf_programs import NAME_BYTES, loaded_programs, open_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

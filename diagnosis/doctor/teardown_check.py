@@ -16,9 +16,9 @@ from rich.text import Text
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
-from diagnosis.doctor.bpf_programs import loaded_programs
 from diagnosis.target.process import PROC
 from diagnosis.target.targets import run_command
+from diagnosis.trace.bpf_programs import loaded_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

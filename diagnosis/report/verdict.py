@@ -43,9 +43,9 @@ UNEXPLAINED_SHARE = 0.05
 # The share of a window after which a block that is still there was not only passing through.
 OLD = 2 / 3
 
-# A site that frees half of what it takes, and keeps less of the first two thirds of the window than a leak worth a name
-# would have taken in them, keeps nothing: the rest is on its way. Service threads keep a block or two each.
-PASSING_FREES = 0.5
+# A site that frees nearly all of what it takes, and keeps less of the first two thirds of the window than a leak worth
+# a name would have taken in them, keeps nothing: the rest is on its way. Service threads keep a block or two each.
+PASSING_FREES = 0.8
 FIRST_THIRDS = 2 / 3
 
 # Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.

@@ -11,6 +11,7 @@ from heap_trace import HeapTrace, TraceClosedError, TraceError, Unwinding, Unwin
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.unwinding import ProcessTables
+from diagnosis.trace.refusals import is_traced_elsewhere
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -88,6 +89,7 @@ class Programs:
         self.surveys = surveys
         self._spares = spares
         self.several = spares > 0  # traces at a time
+        self.others = is_traced_elsewhere()
         self._lock = Lock()
         self._idle: list[Program] = []
         self._loading: list[Future[None]] = []

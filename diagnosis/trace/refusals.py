@@ -9,6 +9,7 @@ from heap_trace import is_privilege_error
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.status import handled_signals, is_filtered
+from diagnosis.trace.bpf_programs import loaded_programs
 from diagnosis.trace.trial import endangers_filtered
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 # A pair of programs cannot decline a return: see heap_endangers in native/trace/src/heap_call.h. Nor can sessions in
 # several processes: at a probe in a file that they share the kernel asks each of them, and counts those for another
-# process as wanting the return.
+# process as wanting the return. Whose traces they are makes no difference.
 _NO_SESSIONS, _SEVERAL = "This kernel has no uprobe sessions", "Several processes are traced"
+_OTHERS = "Another trace is going on, which returns cannot be declined beside"
+# Of the programs that run at a return, by the names that the kernel keeps.
+_AT_RETURNS = frozenset({"heap_session", "heap_return"})
 _ALTERNATE_STACKS = (
     "{reason}, and the process handles signals ({signals}). Where a handler runs on an"
     " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
@@ -27,12 +31,27 @@ _ALTERNATE_STACKS = (
 )
 
 
-def risk_of_returns(process: Process, *, uses_session: bool, several: bool) -> str:
-    """What return probes that cannot be declined can do to a process; "" where nothing of it can happen."""
-    if uses_session and not several:
+def is_traced_elsewhere() -> bool:
+    """True where the kernel holds programs of a trace like these: asked before this one loads its own."""
+    try:
+        return not _AT_RETURNS.isdisjoint(loaded_programs().values())
+    except LabError:
+        return False  # who may not ask may not trace
+
+
+def risk_of_returns(process: Process, *, uses_session: bool, several: bool, others: bool = False) -> str:
+    """What return probes that cannot be declined can do to a process; "" where nothing of it can happen.
+
+    Args:
+        process: to be traced.
+        uses_session: it is by programs that can decline a return, where they are alone.
+        several: this trace has several processes.
+        others: there are other traces.
+    """
+    if uses_session and not several and not others:
         return ""
     handled = handled_signals(process.pid)
-    reason = _SEVERAL if uses_session else _NO_SESSIONS
+    reason = _NO_SESSIONS if not uses_session else _SEVERAL if several else _OTHERS
     return _ALTERNATE_STACKS.format(reason=reason, signals=", ".join(handled)) if handled else ""
 
 

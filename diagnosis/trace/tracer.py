@@ -104,8 +104,8 @@ class Tracer:
                 stack.callback(programs.give_back, program, process)
                 self._trace, self._tables = program.trace, program.tables
                 self._notes = (*self._python.notes, *program.notes)  # of what this trace cannot do
-                several, uses_session = programs.several, self._trace.uses_session
-                if risk := risk_of_returns(process, uses_session=uses_session, several=several):
+                uses_session, several, others = self._trace.uses_session, programs.several, programs.others
+                if risk := risk_of_returns(process, uses_session=uses_session, several=several, others=others):
                     warn(risk)
                 self._attachments.attach(self._trace)
             except TraceError as error:

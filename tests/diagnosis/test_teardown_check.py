@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from diagnosis.base.errors import LabError
-from diagnosis.doctor.bpf_programs import loaded_programs
 from diagnosis.doctor.teardown_check import State, Teardown, anything_left
+from diagnosis.trace.bpf_programs import loaded_programs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

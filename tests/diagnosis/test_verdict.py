@@ -134,9 +134,16 @@ def test_growth_whose_old_blocks_all_go_is_no_leak_yet() -> None:
 
 
 def test_a_site_that_frees_all_but_its_newest_blocks_is_passing() -> None:
-    passing = replace(STEADY, allocations=1000, frees=600, oldest_seconds=WINDOW * 0.3, kept_bytes=0)
+    passing = replace(STEADY, allocations=1000, frees=800, oldest_seconds=WINDOW * 0.3, kept_bytes=0)
     assert answer(passing) is Answer.NO_LEAK
-    assert answer(replace(passing, frees=400)) is Answer.GROWING
+    assert answer(replace(passing, frees=790)) is Answer.GROWING
+
+
+def test_what_begins_late_at_a_site_that_frees_half_of_what_it_takes_is_growth() -> None:
+    late = site(*(MIB * max(0, i - 17) for i in range(READINGS)), frees=550, oldest_seconds=WINDOW * 0.3, kept_bytes=0)
+    burst = site(*(MIB * 8 * (i >= 20) for i in range(READINGS)), frees=550, oldest_seconds=WINDOW * 0.2, kept_bytes=0)
+    assert doubt(late) is Doubt.LATE
+    assert doubt(burst) is Doubt.STEPS
 
 
 def test_a_passing_site_may_keep_less_than_a_leak_worth_a_name() -> None:

@@ -81,3 +81,19 @@ def test_that_sessions_in_several_processes_cannot_decline_is_said_before(build:
     (line,) = said
     assert "SIGSEGV" in line
     assert "alternate stack" in line
+
+
+def test_that_a_session_beside_another_trace_cannot_decline_is_said_before(build: Build, closing: Closing) -> None:
+    """The other trace's session is asked at the same probes, whatever process it is for."""
+    said: list[str] = []
+    with (
+        Target([build("older.c")]) as other,
+        closing.tracing(other) as first,
+        Target([build("altstack.c", name="beside"), "above"]) as target,
+        Tracer(Process(target.pid), Tracing(), said.append),
+    ):
+        if not first._trace.uses_session:
+            pytest.skip("this kernel has no uprobe sessions")
+    (line,) = said
+    assert line.startswith("Another trace is going on")
+    assert "SIGSEGV" in line
