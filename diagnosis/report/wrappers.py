@@ -4,7 +4,8 @@ Two rules. By module: the C library, the C++ library, allocators and language ru
 a function that is named as a variant of malloc, or that belongs to a standard library that is compiled into the
 program, takes what its caller asked for. A frame without a name in a shared library of the system's is passed over as
 well: its package has no symbols, and the function that called into the library has a name. One in the program itself,
-or in a library of its own, is not: there an address can be looked up.
+or in a library of its own, is not: there an address can be looked up. Named functions of the system's libraries are
+passed over only for a function of the program's that called into them.
 """
 
 from __future__ import annotations
@@ -91,6 +92,9 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 
+# What calls into libraries because a program has to begin somewhere.
+_STARTS = frozenset({"main", "_start", "start_thread", "clone", "__clone3", ""})
+
 # What calls C for Python's ctypes and cffi.
 _FOREIGN_CALLS = re.compile(r"libffi[.-]")
 
@@ -129,16 +133,19 @@ def runs_for_python(frame: Frame) -> bool:
 def first_own(frames: Sequence[Frame]) -> int:
     """Where in a stack, innermost first, the code begins that somebody can change; 0 where there is none such.
 
-    Where Python functions are named, the interpreter itself takes memory on their behalf.
+    Where Python functions are named, the interpreter itself takes memory on their behalf. A library of the system's
+    takes it for the function that called into it; where only the program's start did, the program is made of such.
     """
     runs_python = any(frame.python for frame in frames)
-    for i, frame in enumerate(frames):
-        if runs_python and runs_for_python(frame):
-            continue
-        if frame.python or not takes_for_its_caller(frame):
-            # A program that begins without a function of its own has nothing that can be changed.
-            return 0 if frame.function == "_start" else i
-    return 0
+    own = [
+        i
+        for i, frame in enumerate(frames)
+        if not (runs_python and runs_for_python(frame)) and (frame.python or not takes_for_its_caller(frame))
+    ]
+    if not own or frames[own[0]].function == "_start":
+        return 0  # a program that begins without a function of its own has nothing that can be changed
+    first_outside = next((i for i in own if not frames[i].packaged), own[0])
+    return own[0] if frames[first_outside].function in _STARTS else first_outside
 
 
 def _last_part(name: str) -> str:

@@ -32,8 +32,8 @@ _SYSTEM_FOLDERS = ("/usr/lib/", "/usr/lib64/", "/lib/", "/lib64/", "/nix/store/"
 
 
 def is_packaged(path: str) -> bool:
-    """True for a shared library in one of the system's folders: a distribution made it."""
-    return path.startswith(_SYSTEM_FOLDERS) and ".so" in path.rpartition("/")[2]
+    """True for a shared library in one of the system's folders: a distribution made it. What pip puts there is not."""
+    return path.startswith(_SYSTEM_FOLDERS) and ".so" in path.rpartition("/")[2] and "/site-packages/" not in path
 
 
 # x86-64's calls, as the bytes that end at the return address: E8 with a relative target, FF /2 with each addressing.

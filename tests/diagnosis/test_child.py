@@ -64,7 +64,7 @@ def test_a_module_of_the_current_folder_does_not_get_in_the_way(
         ("raise SystemExit('LAB_SPEED is fast')", "LAB_SPEED is fast"),
         ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
         ("", "it printed nothing"),
-        ("import sys; sys.stderr.write('unwell'); sys.stderr.flush(); print('hello', flush=True); input()", "unwell"),
+        ("import sys, time; print('unwell', file=sys.stderr); print('hello', flush=True); time.sleep(60)", "unwell"),
         ("print('hello', flush=True)", r"it printed b'hello\n'"),
         ("print('[1]', flush=True)", r"it printed b'[1]\n'"),
     ],

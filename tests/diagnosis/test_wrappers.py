@@ -81,15 +81,28 @@ def test_a_stack_of_nothing_but_libraries_is_named_by_its_innermost_function() -
     assert call_site([]) == CallSite("[unknown stack]", "")
 
 
-def test_a_library_of_the_systems_without_symbols_is_passed_over_until_a_name_comes() -> None:
-    """As SQLite's allocator is in Debian's package: only what the library exports has a name there."""
+def test_a_library_of_the_systems_takes_for_the_function_that_called_into_it() -> None:
+    """As SQLite does, with symbols or without, for who prepares a statement and never finalizes it."""
     inside = replace(frame("", "libsqlite3.so.0.8.6"), packaged=True)
-    exported = replace(frame("sqlite3_prepare_v2", "libsqlite3.so.0.8.6"), packaged=True)
+    named = replace(frame("sqlite3VdbeCreate", "libsqlite3.so.0.8.6"), packaged=True)
 
-    assert call_site([inside, inside, exported, frame("find_user")]) == CallSite("sqlite3_prepare_v2", "find_user")
-    assert call_site([inside, frame("find_user"), frame("main")]) == CallSite("find_user", "main")
-    assert call_site([replace(inside, packaged=False), frame("find_user")]).function == "libsqlite3.so.0.8.6+0x40"
-    assert call_site([inside]).function == "libsqlite3.so.0.8.6+0x40"
+    for stack in ([inside, inside], [named, inside], [named, named]):
+        assert call_site([*stack, frame("find_user"), frame("main")]) == CallSite("find_user", "main")
+
+
+def test_a_program_that_is_made_of_the_systems_libraries_is_named_by_them() -> None:
+    """Its `main` only calls into them: who reads its name learns nothing."""
+    inside, named = (replace(frame(name, "libsystemd-shared.so"), packaged=True) for name in ("", "unit_new"))
+
+    assert call_site([inside, named, frame("main")]) == CallSite("unit_new", "main")
+    assert call_site([named, replace(named, function="manager_load"), frame("start_thread", "libc.so.6")]) == CallSite(
+        "unit_new", "manager_load"
+    )
+    assert call_site([inside]).function == "libsystemd-shared.so+0x40"
+
+
+def test_an_address_in_a_library_of_the_programs_own_is_named() -> None:
+    assert call_site([frame("", "libcart.so"), frame("find_user")]).function == "libcart.so+0x40"
 
 
 def test_a_shared_library_of_the_systems_is_told_by_its_folder() -> None:
@@ -97,4 +110,5 @@ def test_a_shared_library_of_the_systems_is_told_by_its_folder() -> None:
     assert is_packaged("/lib64/libz.so.1")
     assert not is_packaged("/usr/lib/postgresql/15/bin/postgres")
     assert not is_packaged("/opt/shop/lib/libcart.so")
+    assert not is_packaged("/usr/lib/python3.12/site-packages/cart.cpython-312-x86_64-linux-musl.so")
     assert not is_packaged("/home/me/libfoo.so")
