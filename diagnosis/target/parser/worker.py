@@ -30,6 +30,7 @@ from diagnosis.target.parser.facts import Wanted
 from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.probing import find_symbols, look_at_functions
 from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
+from diagnosis.target.parser.rust_names import as_rust, is_rust
 from diagnosis.target.parser.unwind_facts import read_unwind_facts
 from diagnosis.target.parser.unwind_rows import make_rows
 from diagnosis.target.placement import place
@@ -61,9 +62,10 @@ def demangle(symbol: str) -> str:
     if not symbol.startswith(("_Z", "_R")) or len(symbol) > MAX_MANGLED:
         return symbol  # i, a function of C, is not int
     try:
-        return pycxxfilt.demangle(symbol) or symbol
+        name = pycxxfilt.demangle(symbol) or symbol
     except ValueError:
         return symbol
+    return as_rust(name) if is_rust(symbol) else name
 
 
 class _Symbols:
