@@ -45,8 +45,13 @@ def leaking(lab: Lab) -> str:
 def test_every_pod_serves_and_says_that_it_is_healthy(lab: Lab) -> None:
     pods = lab.pods("leaker")
     assert len(pods) == REPLICAS
-    (slices,) = lab.items("endpointslices", "--selector", "kubernetes.io/service-name=leaker")
-    assert len([one for one in slices["endpoints"] if one["conditions"]["ready"]]) == REPLICAS
+
+    def ready() -> bool:
+        """The Service learns of a pod a moment after the pod is ready."""
+        (slices,) = lab.items("endpointslices", "--selector", "kubernetes.io/service-name=leaker")
+        return len([one for one in slices["endpoints"] if one["conditions"]["ready"]]) == REPLICAS
+
+    wait_until(ready, "the Service has every pod")
     for pod in pods:
         health = json.loads(lab.fetch_inside(f"http://{pod['status']['podIP']}:8080/health"))
         assert health["status"] == "healthy"
