@@ -13,7 +13,7 @@ from catalog_cache import Options
 
 from diagnosis.base.errors import LabError
 from diagnosis.learn.catalog import SOURCE, Build, CatalogService, apply_patch, copy_source
-from diagnosis.learn.state import give, write_state
+from diagnosis.learn.state import give, write_new, write_state
 from diagnosis.learn.trial import Answers, try_build
 
 if TYPE_CHECKING:
@@ -147,9 +147,7 @@ class CatalogBench:
         if trial.answers is not Answers.RIGHT:
             build.close()
             return trial
-        built = self.folder / BUILT
-        built.write_text(build.text)
-        give(built)
+        write_new(self.folder / BUILT, build.text)
         old, self._build = self._build, build
         self.state.fixed_from = len(self.state.pids)
         self.restart()

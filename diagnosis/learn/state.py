@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.unprivileged import User
 
-__all__ = ["FILE", "State", "default_folder", "give", "read_state", "write_state"]
+__all__ = ["FILE", "State", "default_folder", "give", "read_state", "write_new", "write_state"]
 
 SCHEMA = "memleak-lab/learn/1"
 FILE = "learn.json"
@@ -66,6 +66,14 @@ def give(path: Path, environ: Mapping[str, str] = os.environ) -> None:
         os.chown(path, int(uid), int(gid), follow_symlinks=False)
 
 
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is the learner's, in place of what has its name: never through a link that lies there."""
+    path.unlink(missing_ok=True)
+    with path.open("x") as file:
+        file.write(text)
+    give(path)
+
+
 def write_state(folder: Path, state: State) -> None:
     """Keep it, at once or not at all.
 
@@ -74,8 +82,7 @@ def write_state(folder: Path, state: State) -> None:
     """
     path, new = folder / FILE, folder / f"{FILE}.new"
     try:
-        new.write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
-        give(new)
+        write_new(new, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
         new.replace(path)
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error

@@ -10,7 +10,7 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import User
-from diagnosis.learn.state import FILE, State, default_folder, read_state, write_state
+from diagnosis.learn.state import FILE, State, default_folder, read_state, write_new, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +57,15 @@ def test_the_folder_follows_the_xdg_rules(tmp_path: Path) -> None:
     assert default_folder({"XDG_STATE_HOME": str(tmp_path)}, user, "random") == tmp_path / "memleak-lab/learn/random"
     assert default_folder({"XDG_STATE_HOME": "relative"}, user) == default_folder({}, user)
     assert default_folder({}, user).parts[-4:] == (".local", "state", "memleak-lab", "learn")
+
+
+def test_a_file_is_written_in_place_of_a_link_and_not_through_it(tmp_path: Path) -> None:
+    """Root writes into a folder that another user may write to."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    link = tmp_path / "link"
+    link.symlink_to(other)
+
+    write_new(link, "yours")
+
+    assert (other.read_text(), link.read_text(), link.is_symlink()) == ("mine", "yours", False)
