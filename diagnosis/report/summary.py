@@ -221,7 +221,8 @@ def _explained(account: Account, growth: int) -> Iterator[str]:
         if abs(part.bytes) < WORTH_A_WORD_BYTES:
             continue
         if part.name == "untouched":
-            yield f"{format_size(part.bytes)}: {part.meaning}"
+            size = format_size(abs(part.bytes))
+            yield f"{size} of the blocks taken are not touched yet, or lie in memory that was resident before"
         elif 0 < part.bytes <= growth and part.name != "file":
             yield f"{format_size(part.bytes)} of it is {part.meaning}"
         else:

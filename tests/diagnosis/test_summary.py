@@ -66,3 +66,11 @@ def test_who_holds_the_most_and_no_longer_grew_is_said() -> None:
     filled = (0, *(MIB * min(each, 8) for each in range(1, READINGS)))
     said = "no call site kept growing (the most, 8.00 MiB, is held by serve, which no longer grew at the end)"
     assert said in no_leak(8 * MIB, outstanding=filled)
+
+
+def test_blocks_that_did_not_raise_resident_memory_are_said_to_be_such() -> None:
+    untouched = Part(
+        "untouched", -2 * MIB, "of the blocks above: not touched yet, or put into memory that was resident"
+    )
+    said = "(2.00 MiB of the blocks taken are not touched yet, or lie in memory that was resident before)"
+    assert said in no_leak(3 * MIB, anonymous=(untouched,))
