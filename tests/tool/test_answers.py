@@ -47,7 +47,7 @@ def trace(
             [MEMLEAK_LAB, "trace", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as tracer:
             assert tracer.stderr
-            attached = tracer.stderr.readline()
+            attached = next((line for line in tracer.stderr if line.startswith("tracing pid")), "")
             began = time.monotonic()
             for moment in asked_at:
                 time.sleep(max(0.0, began + moment - time.monotonic()))

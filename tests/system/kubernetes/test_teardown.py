@@ -47,7 +47,7 @@ def tracing(lab: Lab) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
         try:
             assert tracer.stderr
-            assert tracer.stderr.readline().startswith("tracing pid")
+            assert any(line.startswith("tracing pid") for line in tracer.stderr)
             yield tracer.pid
         finally:
             tracer.send_signal(signal.SIGINT)
