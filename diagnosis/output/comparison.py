@@ -30,9 +30,10 @@ def bytes_per_minute(report: Report) -> dict[CallSite, float]:
 
 
 def site_changes(before: Report, after: Report) -> list[tuple[CallSite, float, float]]:
-    """What each call site kept a minute, in bytes, before and after: the largest changes first."""
+    """What each call site kept a minute, in bytes, before and after: the largest changes first, none of nothing."""
     rates = bytes_per_minute(before), bytes_per_minute(after)
     pairs = [(site, rates[0].get(site, 0.0), rates[1].get(site, 0.0)) for site in rates[0].keys() | rates[1].keys()]
+    pairs = [(site, old, new) for site, old, new in pairs if max(old, new) >= 1]
     return sorted(pairs, key=lambda pair: (-abs(pair[2] - pair[1]), pair[0]))
 
 
@@ -57,6 +58,6 @@ def print_comparison(console: Console, before: Capture, after: Capture, shown: i
         console.print(
             f"{name} (pid {report.target.pid}, {length}): {report.verdict.summary}",
             highlight=False,
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,  # a terminal would break words
             markup=False,
         )
