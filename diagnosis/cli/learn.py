@@ -18,11 +18,12 @@ from diagnosis.cli.target import Target
 from diagnosis.cli.verify import DEFAULT_LEDGER
 from diagnosis.doctor.preflight import Machine
 from diagnosis.lab.unprivileged import choose_user
-from diagnosis.learn.bench import AFTER, BEFORE, BUILT, CatalogBench
+from diagnosis.learn.bench import BUILT, CatalogBench
 from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
 from diagnosis.learn.catalog import SOURCE, Addresses
 from diagnosis.learn.elsewhere import Elsewhere
+from diagnosis.learn.held import AFTER, BEFORE
 from diagnosis.learn.messages import Messages, choose_language
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session, learner_console

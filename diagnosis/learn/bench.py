@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from catalog_cache import Options
 
 from diagnosis.base.errors import LabError
 from diagnosis.learn.catalog import SOURCE, Build, CatalogService, apply_patch, copy_source
+from diagnosis.learn.held import Held
 from diagnosis.learn.state import give, write_new, write_state
 from diagnosis.learn.trial import Answers, try_build
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from pathlib import Path
 
     from diagnosis.lab.unprivileged import User
     from diagnosis.learn.elsewhere import Elsewhere
     from diagnosis.learn.state import State
     from diagnosis.learn.trial import Trial
 
-__all__ = ["AFTER", "BEFORE", "BUILT", "CatalogBench", "own_command"]
-
-BEFORE, AFTER = "before.json", "after.json"
+__all__ = ["BUILT", "CatalogBench"]
 
 # The learner's source as it was last built and answered right: what is edited meanwhile may not compile.
 BUILT = "built.c"
@@ -39,16 +33,7 @@ SHORTEST_TRACE_SECONDS = 5.0
 CAP_SHARE = 0.95
 
 
-def own_command() -> str:
-    """How this program is called in another terminal."""
-    sudo = "sudo " if "SUDO_UID" in os.environ else ""
-    command = (
-        "memleak-lab" if shutil.which("memleak-lab") else quote(str(Path(sys.executable).with_name("memleak-lab")))
-    )
-    return sudo + command
-
-
-class CatalogBench:
+class CatalogBench(Held):
     """The running service and the learner's files. Use it as a context manager.
 
     Args:
@@ -65,8 +50,7 @@ class CatalogBench:
     def __init__(
         self, state: State, folder: Path, user: User, *, fixed_ports: bool, elsewhere: Elsewhere | None = None
     ) -> None:
-        self.state, self.folder = state, folder
-        self.cli = own_command()
+        super().__init__(state, folder)
         self._user, self._fixed_ports, self._elsewhere = user, fixed_ports, elsewhere
         self._build: Build | None = None
         if state.fixed_from is not None:
@@ -86,16 +70,6 @@ class CatalogBench:
         if is_new:
             give(path)
         return path
-
-    @property
-    def before(self) -> Path:
-        """Where the capture of the leak is kept."""
-        return self.folder / BEFORE
-
-    @property
-    def after(self) -> Path:
-        """Where the capture of the fixed service is kept."""
-        return self.folder / AFTER
 
     @property
     def trace_seconds(self) -> float:
@@ -186,11 +160,3 @@ class CatalogBench:
         self.service.close()
         if self._build:
             self._build.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.learn.task import no
+from diagnosis.learn.task import Outcome, no
 from diagnosis.output.document import read_capture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from diagnosis.learn.task import Outcome
+    from diagnosis.learn.held import Held
     from diagnosis.output.document import Capture
 
 
@@ -33,3 +33,20 @@ def capture_of(path: Path, pids: Sequence[int], service: int) -> Capture | Outco
     if capture.report.target.pid not in pids:
         return no("other", pid=capture.report.target.pid, service=service)
     return capture
+
+
+def both_captures(held: Held, service: int) -> tuple[Capture, Capture] | Outcome:
+    """The captures before the fix and after it; or what is wrong with one of them.
+
+    Args:
+        held: whose files they are, and which processes ran with the fix.
+        service: the process that runs now.
+    """
+    fixed = held.state.fixed_from or 0
+    before = capture_of(held.before, held.state.pids[:fixed], service)
+    after = capture_of(held.after, held.state.pids[fixed:], service)
+    if isinstance(before, Outcome):
+        return before
+    if isinstance(after, Outcome):
+        return after
+    return before, after

@@ -6,12 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 from shlex import join, quote
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import GIB
-from diagnosis.learn.bench import AFTER, BEFORE, own_command
-from diagnosis.learn.captures import capture_of
+from diagnosis.learn.captures import both_captures, capture_of
+from diagnosis.learn.held import Held
 from diagnosis.learn.pages import read_pages
 from diagnosis.learn.proof import Holds, prove_by_verdict
 from diagnosis.learn.scenarios import SOURCES as SHIPPED
@@ -22,7 +22,6 @@ from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from diagnosis.learn.running import Running
     from diagnosis.learn.scenarios import Scenario
@@ -42,7 +41,7 @@ SETTLE_SECONDS = 120.0
 MOST_LEAKED_BYTES = GIB
 
 
-class CaseBench:
+class CaseBench(Held):
     """A scenario's running processes and the learner's files. Use it as a context manager.
 
     Args:
@@ -58,8 +57,8 @@ class CaseBench:
     """
 
     def __init__(self, scenario: Scenario, state: State, folder: Path, language: str, *, settled: bool = False) -> None:
-        self.scenario, self.state, self.folder = scenario, state, folder
-        self.cli = own_command()
+        super().__init__(state, folder)
+        self.scenario = scenario
         self.page = read_pages(language)[scenario.name]
         self._settled = settled
         self._built_from = ""
@@ -84,16 +83,6 @@ class CaseBench:
             for each in (path.parent, *path.parent.iterdir()):
                 give(each)
         return path
-
-    @property
-    def before(self) -> Path:
-        """Where the capture of the service is kept."""
-        return self.folder / BEFORE
-
-    @property
-    def after(self) -> Path:
-        """Where the capture of the fixed service is kept."""
-        return self.folder / AFTER
 
     @property
     def is_built(self) -> bool:
@@ -180,14 +169,6 @@ class CaseBench:
         self.running.stop()
         self._remove()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def check_trace(bench: CaseBench, words: Sequence[str]) -> Outcome:
     """A capture of the process that the answer is about."""
@@ -236,18 +217,14 @@ def check_prove(bench: CaseBench, words: Sequence[str]) -> Outcome:
     del words
     if not bench.is_built:
         return no("not_built")
-    fixed = bench.state.fixed_from or 0
-    before = capture_of(bench.before, bench.state.pids[:fixed], bench.running.pid)
-    after = capture_of(bench.after, bench.state.pids[fixed:], bench.running.pid)
-    for each in (before, after):
-        if isinstance(each, Outcome):
-            return each
-    assert not isinstance(before, Outcome)  # noqa: S101 - for the type checker
-    assert not isinstance(after, Outcome)  # noqa: S101
+    captures = both_captures(bench, bench.running.pid)
+    if isinstance(captures, Outcome):
+        return captures
+    before, after = captures
     holds = prove_by_verdict(before.report, after.report)
     values = {"verdict": after.report.verdict.summary}
     key = "right" if holds is Holds.YES else "wrong"
-    return Outcome(passed=holds is Holds.YES, key=key, values=values, captures=(before, after))
+    return Outcome(passed=holds is Holds.YES, key=key, values=values, captures=captures)
 
 
 _TRACE = Task[CaseBench]("case_trace", check_trace, lambda _: {}, lambda bench: bench.trace_command(bench.before), 2)

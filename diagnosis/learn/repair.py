@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_size
-from diagnosis.learn.captures import capture_of
+from diagnosis.learn.captures import both_captures
 from diagnosis.learn.catalog import SOURCE
 from diagnosis.learn.proof import Holds, prove
 from diagnosis.learn.task import Outcome, no, yes
@@ -37,13 +37,10 @@ def check_prove(bench: CatalogBench, words: Sequence[str]) -> Outcome:
     del words
     if not bench.is_built:
         return no("not_built")
-    fixed = bench.state.fixed_from or 0
-    before = capture_of(bench.before, bench.state.pids[:fixed], bench.service.pid)
-    after = capture_of(bench.after, bench.state.pids[fixed:], bench.service.pid)
-    if isinstance(before, Outcome):
-        return before
-    if isinstance(after, Outcome):
-        return after
+    captures = both_captures(bench, bench.service.pid)
+    if isinstance(captures, Outcome):
+        return captures
+    before, after = captures
     proof = prove(before.report, after.report)
     values = {
         "before_rate": format_size(proof.before),
@@ -52,5 +49,5 @@ def check_prove(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         "verdict": proof.verdict,
     }
     if proof.holds is Holds.YES:
-        return Outcome(passed=True, key="right", values=values, captures=(before, after))
-    return Outcome(passed=False, key=str(proof.holds).replace(" ", "_"), values=values, captures=(before, after))
+        return Outcome(passed=True, key="right", values=values, captures=captures)
+    return Outcome(passed=False, key=str(proof.holds).replace(" ", "_"), values=values, captures=captures)

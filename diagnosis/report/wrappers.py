@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from diagnosis.target.start import START_FUNCTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -93,7 +95,7 @@ _NAMES = frozenset(
 )  # fmt: skip
 
 # What calls into libraries because a program has to begin somewhere.
-_STARTS = frozenset({"main", "_start", "start_thread", "clone", "__clone3", ""})
+_STARTS = START_FUNCTIONS | {"clone", "__clone3", ""}
 
 # What calls C for Python's ctypes and cffi.
 _FOREIGN_CALLS = re.compile(r"libffi[.-]")

@@ -7,10 +7,11 @@ series for each process and stack, numbers as Go writes them, and labels that ar
 from __future__ import annotations
 
 import contextlib
-import threading
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+
+from tests.support import http_server
+from tests.support.http_server import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,24 +78,9 @@ def serving(text: Callable[[int], str]) -> Iterator[str]:
     """Serve what ``text`` gives for the number of scrapes before; yields the address."""
     scrapes = iter(range(1_000_000))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = text(next(scrapes)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the library calls it so
+            self.answer(200, text(next(scrapes)).encode(), {"Content-Type": "text/plain; version=0.0.4"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server.serving(Handler) as address:
+        yield address

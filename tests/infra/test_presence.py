@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pulumi
 import pytest
 
 from infra import presence
+from tests.support.http_server import QuietHandler, serving
 from tests.support.prometheus import free_port
 
 if TYPE_CHECKING:
@@ -33,28 +33,19 @@ class Registry:
     def serving(self) -> Iterator[Registry]:
         registry, heard = self, threading.Event()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
+        class Handler(QuietHandler):
+            def do_HEAD(self) -> None:  # noqa: N802 - the library calls it so
                 if registry.deaf:
                     heard.wait(20)
                 found = self.path in {f"/v2/{one}" for one in registry.held} and "oci" in self.headers["Accept"]
                 self.send_response(401 if registry.refuses else 200 if found else 404)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        self.address = f"127.0.0.1:{server.server_address[1]}"
-        try:
-            yield self
-        finally:
-            heard.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with serving(Handler) as self.address:
+            try:
+                yield self
+            finally:
+                heard.set()
 
 
 @pytest.fixture

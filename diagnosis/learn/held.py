@@ -1,0 +1,62 @@
+"""A service that is held open for a learner, beside the learner's files: what the catalog and the scenarios share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from diagnosis.learn.state import State
+
+BEFORE, AFTER = "before.json", "after.json"
+
+
+def own_command() -> str:
+    """How this program is called in another terminal."""
+    sudo = "sudo " if "SUDO_UID" in os.environ else ""
+    command = (
+        "memleak-lab" if shutil.which("memleak-lab") else quote(str(Path(sys.executable).with_name("memleak-lab")))
+    )
+    return sudo + command
+
+
+class Held(ABC):
+    """Use it as a context manager.
+
+    Args:
+        state: how far the learner has come.
+        folder: of the learner's files.
+    """
+
+    def __init__(self, state: State, folder: Path) -> None:
+        self.state, self.folder = state, folder
+        self.cli = own_command()
+
+    @property
+    def before(self) -> Path:
+        """Where the capture of the service as it came is kept."""
+        return self.folder / BEFORE
+
+    @property
+    def after(self) -> Path:
+        """Where the capture of the fixed service is kept."""
+        return self.folder / AFTER
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the service; the learner's files stay."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
