@@ -6,13 +6,15 @@ import shlex
 from dataclasses import dataclass
 
 from infra import versions
-from infra.service_env import LEDGER_PORT, TRACER_PORT
+from infra.service_env import HTTP_PORT, LEDGER_PORT, METRICS_PORT, TRACER_PORT
 
 DEBUGINFO_FOLDER = "/app/debuginfo"
 FIELDS = "proc.comm,operation,size,ustack.symbols"
 TRACE_SECONDS = 30
 
 _CPU = "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')"
+# sudo has a PATH of its own.
+_TOOL = 'sudo "$(command -v memleak-lab)"'
 # The pods of the Deployment that leaks: those of its peers have the same name and another instance.
 LEAKING = "app.kubernetes.io/name=leaker,app.kubernetes.io/instance=leaker"
 # From a pod or container that shares the node's processes: the leaker, by its pid or by its container's id, which the
@@ -58,12 +60,7 @@ class Kubectl:
 
         The script's first argument is the id of the leaker's container.
         """
-        pods = (
-            f"{self.inside} get pods --selector {LEAKING} --field-selector status.phase=Running "
-            f"--sort-by .metadata.creationTimestamp --output"
-        )
-        node = f"{pods} jsonpath='{{.items[-1:].spec.nodeName}}'"
-        container = f"{pods} jsonpath='{{.items[-1:].status.containerStatuses[0].containerID}}'"
+        node, container = self._leaking(".spec.nodeName"), self._leaking(".status.containerStatuses[0].containerID")
         return (
             f'{self.base} debug "node/$({node})" --stdin --tty --quiet --profile=sysadmin '
             f'--image={toolbox} -- sh -c {shlex.quote(script)} sh "$({container} | cut -d/ -f3)"'
@@ -85,6 +82,22 @@ class Kubectl:
         forward = self.forward("deployment/leaker", LEDGER_PORT, LEDGER_PORT)
         return f'{forward} >/dev/null & sleep 2; memleak-lab verify "${{ANSWER:-report.json}}"; kill $!'
 
+    def learn(self) -> str:
+        """The learner's tasks on the leaker's pod, whose node this machine is or, as with kind, runs."""
+        ports = " ".join(f"{port}:{port}" for port in (HTTP_PORT, METRICS_PORT, LEDGER_PORT))
+        pod = self._leaking(".metadata.name")
+        return (
+            f"{self.inside} port-forward deployment/leaker {ports} >/dev/null & sleep 2; "
+            f'{_TOOL} learn --pod "{self.namespace}/$({pod})/leaker"; kill $!'
+        )
+
+    def _leaking(self, field: str) -> str:
+        """A command that prints a field of the newest pod that leaks and runs."""
+        return (
+            f"{self.inside} get pods --selector {LEAKING} --field-selector status.phase=Running "
+            f"--sort-by .metadata.creationTimestamp --output jsonpath='{{.items[-1:]{field}}}'"
+        )
+
 
 def docker_gadget(image: str, container: str) -> str:
     """Run the gadget on the leaker's container, with the symbols of its shared object."""
@@ -104,13 +117,17 @@ def docker_on_host(script: str, toolbox: str, container: str) -> str:
 def docker_tracer(container: str) -> str:
     """Trace the leaker for Prometheus, at the address of this machine that only containers reach."""
     bridge = "docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'"
-    return f'sudo "$(command -v memleak-lab)" trace --container {container} --listen "$({bridge}):{TRACER_PORT}"'
+    return f'{_TOOL} trace --container {container} --listen "$({bridge}):{TRACER_PORT}"'
 
 
 def docker_verify(container: str) -> str:
     """Hold ANSWER against the ledger, which listens inside the container only: from its network namespace."""
-    inside = f'sudo nsenter --target "$({_pid(container)})" --net'
-    return f'{inside} "$(command -v memleak-lab)" verify "${{ANSWER:-report.json}}"'
+    return f'{_inside_network(container)} verify "${{ANSWER:-report.json}}"'
+
+
+def docker_learn(container: str) -> str:
+    """The learner's tasks on the leaker's container, from its network namespace: there is the ledger."""
+    return f"{_inside_network(container)} learn --container {container}"
 
 
 def install_kubectl_gadget() -> str:
@@ -153,6 +170,10 @@ def bcc_script(*, host: str) -> str:
 
 def _pid(container: str) -> str:
     return f"docker inspect --format '{{{{.State.Pid}}}}' {container}"
+
+
+def _inside_network(container: str) -> str:
+    return f'sudo nsenter --target "$({_pid(container)})" --net "$(command -v memleak-lab)"'
 
 
 def _packages(tool: str) -> str:

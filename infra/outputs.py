@@ -28,6 +28,7 @@ ABOUT = {
     "bcc_command": "the same with BCC's memleak",
     "port_forward_commands": "by part: brings its port to this machine; empty on plain Docker, which publishes them",
     "urls": "by part: where it answers, once its port is forwarded",
+    "learn_command": "the learner's tasks on this stack's leaker, from the machine that runs it",
     "verify_command": "compares an answer (`ANSWER=FUNCTION`, or `report.json`) with the leaker's ledger",
     "import_command": "only with registry `none`: copies the image into the cluster's nodes",
     "tracer_command": "only on plain Docker with `truth`: feeds *What the kernel knows*",
@@ -46,6 +47,7 @@ class LabOutputs:
     bcc_command: str
     port_forward_commands: Mapping[str, str]
     urls: Mapping[str, str]
+    learn_command: str
     verify_command: str
     import_command: pulumi.Input[str] | None
     tracer_command: str | None = None
@@ -86,6 +88,7 @@ def kubernetes_outputs(config: LabConfig, cluster: Cluster, image: LabImage) -> 
         bcc_command=kubectl.on_node(commands.bcc_script(host="/host"), toolbox),
         port_forward_commands=forwards,
         urls=_urls(config, ledger=True),
+        learn_command=kubectl.learn(),
         verify_command=kubectl.verify(),
         import_command=_import_command(config, cluster, image),
     )
@@ -103,6 +106,7 @@ def docker_outputs(config: LabConfig, image: LabImage, container: str) -> LabOut
         bcc_command=commands.docker_on_host(commands.bcc_script(host=""), toolbox, container),
         port_forward_commands={},
         urls=_urls(config, ledger=False),
+        learn_command=commands.docker_learn(container),
         verify_command=commands.docker_verify(container),
         import_command=None,
         tracer_command=commands.docker_tracer(container) if config.truth else None,

@@ -30,6 +30,7 @@ NAMES = {
     "bcc_command",
     "port_forward_commands",
     "urls",
+    "learn_command",
     "verify_command",
 }
 

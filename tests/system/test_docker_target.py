@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from diagnosis.learn.tasks import FINDING
 from infra import versions
+from infra.commands import docker_learn
 from tests.support.docker_cli import answer, command_of, docker, inspect, options_of, published
 from tests.support.recording import record
 from tests.support.waiting import wait_until
-from tests.system.tracing import COMMAND, memleak_lab
+from tests.system.tracing import COMMAND, memleak_lab, solving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,15 @@ def test_the_trace_of_the_container_is_the_ledgers_to_the_byte(lab: dict[str, st
     assert report["verdict"]["function"] == "catalog_cache_insert"
     assert report["ledger"]["bytes"] > 16 * MIB
     assert sum(stack["outstanding_bytes"] for stack in found) == report["ledger"]["bytes"]
+
+
+@pytest.mark.ebpf
+def test_a_learner_finds_the_leak_in_the_container(lab: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", solving(docker_learn(lab["leaker"]))], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SOLVED: {len(FINDING)} tasks" in done.stdout
 
 
 @pytest.mark.root

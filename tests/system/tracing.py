@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ TRACE_SECONDS = 8
 def memleak_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it, whatever its exit status."""
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120)
+
+
+def solving(learn_command: str) -> str:
+    """A stack's ``learn_command`` as root, with this command, and with what solves the tasks in the learner's place."""
+    own = learn_command.replace("sudo ", "").replace('"$(command -v memleak-lab)"', shlex.quote(COMMAND))
+    return own.replace(" learn ", " learn --solve --lang en ")
 
 
 def trace(*arguments: str) -> dict[str, Any]:

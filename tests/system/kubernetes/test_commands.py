@@ -16,11 +16,13 @@ import yaml
 
 from comparison.guide.ig import build_image, without_kprobes
 from diagnosis.base.errors import LabError
+from diagnosis.learn.tasks import FINDING
 from infra import versions
 from infra.references import mirrored
 from tests.support.docker_cli import docker
 from tests.system.conftest import BASE_IMAGE, BUILD_NETWORK
 from tests.system.kubernetes.harness import REGISTRY, deployed, items, kubectl
+from tests.system.tracing import solving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,14 @@ def test_bcc_traces_the_pod_that_leaks(lab: Lab) -> None:
 
 def test_the_ledger_is_the_leaking_pods(lab: Lab) -> None:
     assert lab.ledger(wanted=lambda ledger: ledger["bytes_live"] > 0)["cap_bytes"] == 400 << 20
+
+
+@pytest.mark.ebpf
+def test_a_learner_finds_the_leak_in_the_pod_that_leaks(lab: Lab) -> None:
+    """Beside two that do not; the service's own ports are free on the machine of the node."""
+    seen = on_a_terminal(solving(lab.recording.outputs["learn_command"]), 200)
+
+    assert f"SOLVED: {len(FINDING)} tasks" in seen, seen
 
 
 def daemons_registry() -> str:
