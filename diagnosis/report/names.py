@@ -36,7 +36,8 @@ def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[st
         module = innermost.module
         yield (
             f"{module} has no names: its symbols are stripped. Its distribution's package of debug symbols has them"
-            f" (Debian: NAME-dbgsym), or debuginfod-find debuginfo PATH/{module}. Build your own without -s and strip."
+            " (Debian: NAME-dbgsym), and so has debuginfod, which is asked where DEBUGINFOD_URLS is set and"
+            " debuginfod-find is installed. Build your own without -s and strip."
         )
 
 

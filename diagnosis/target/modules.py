@@ -19,8 +19,8 @@ from diagnosis.target.start import CODE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from diagnosis.target.debug_files import DebugFiles
     from diagnosis.target.mapping import Mapping
     from diagnosis.target.parser.client import Budget, Parser
     from diagnosis.target.parser.facts import ElfObject
@@ -58,14 +58,14 @@ class MappedFile:
     Args:
         process: has it mapped.
         mapping: one of its mappings.
-        debug_files: where separate debug information lies by build id.
+        debug_files: separate debug information, by build id.
         parser: reads it.
         budget: of the process.
         room: whether another descriptor may be held.
     """
 
     def __init__(
-        self, process: Process, mapping: Mapping, debug_files: Path, parser: Parser, budget: Budget, *, room: bool
+        self, process: Process, mapping: Mapping, debug_files: DebugFiles, parser: Parser, budget: Budget, *, room: bool
     ) -> None:
         self.name, self.label = mapping.name, mapping.label
         self._debug_files, self._parser, self._budget = debug_files, parser, budget
@@ -107,7 +107,7 @@ class MappedFile:
         found = []
         if build_id:
             with contextlib.suppress(OSError):
-                separate = open_regular(self._debug_files / build_id[:2] / f"{build_id[2:]}.debug")
+                separate = self._debug_files.open(build_id)
                 stack.callback(os.close, separate)
                 found.append(separate)
         return [*found, *([self._descriptor] if self._descriptor >= 0 else [])]

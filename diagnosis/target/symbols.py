@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
 from heap_trace import Ending
 
 from diagnosis.base.text import safe_text
+from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.mapped_code import MappedCode
 from diagnosis.target.modules import GeneratedCode, MappedFile, follows_call, is_packaged
 from diagnosis.target.objects import shared_parser
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "SymbolizedStack", "Symbolizer"]
 
-# Where distributions put the debug information that they strip from a library, by its build id.
-DEBUG_FILES = Path("/usr/lib/debug/.build-id")
-
 # What a mapping without a name is called.
 ANONYMOUS = "[anonymous]"
 
@@ -54,13 +51,15 @@ class Symbolizer:
 
     Args:
         process: whose addresses these are.
-        debug_files: where separate debug information lies by build id.
+        debug_files: separate debug information by build id; by default what is installed, or debuginfod's.
         parser: reads the files; by default the one that the whole command shares.
     """
 
-    def __init__(self, process: Process, debug_files: Path = DEBUG_FILES, *, parser: Parser | None = None) -> None:
+    def __init__(
+        self, process: Process, debug_files: DebugFiles | None = None, *, parser: Parser | None = None
+    ) -> None:
         self._process = process
-        self._debug_files = debug_files
+        self._debug_files = debug_files or DebugFiles()
         self._parser = parser or shared_parser()
         self._budget = Budget()
         self._lock = RLock()

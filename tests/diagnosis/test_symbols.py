@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.parser.worker import demangle
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Frame, Symbolizer
@@ -125,8 +126,8 @@ def test_an_inlined_function_is_a_frame_like_the_one_that_it_is_inlined_in(folde
 
 
 def test_debug_information_that_was_split_off_is_found_by_its_build_id(folder: Path, chain: Path) -> None:
-    debug_files = folder / "debug"
-    separate = debug_files / "0b" / "adcafe00.debug"
+    debug_files = DebugFiles(folder / "debug", environ={})
+    separate = folder / "debug" / "0b" / "adcafe00.debug"
     separate.parent.mkdir(parents=True)
     program = folder / "shipped"
     subprocess.run(["objcopy", "--only-keep-debug", str(chain), str(separate)], check=True)
@@ -138,8 +139,8 @@ def test_debug_information_that_was_split_off_is_found_by_its_build_id(folder: P
 
 
 def test_debug_information_that_cannot_be_read_does_no_harm(folder: Path, chain: Path) -> None:
-    debug_files = folder / "broken"
-    separate = debug_files / "0b" / "adcafe00.debug"
+    debug_files = DebugFiles(folder / "broken", environ={})
+    separate = folder / "broken" / "0b" / "adcafe00.debug"
     separate.parent.mkdir(parents=True)
     separate.write_bytes(b"\x7fELF and no more")
     assert [frame.function for frame in symbolize(chain, debug_files=debug_files).frames] == ["inner", "middle", "main"]

@@ -6,8 +6,9 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.process import Process
-from diagnosis.target.symbols import DEBUG_FILES, Symbolizer
+from diagnosis.target.symbols import Symbolizer
 from tests.support.programs import answer, running
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ def walked(program: Path, frames: int = 3) -> Iterator[tuple[Process, list[int]]
         yield Process(process.pid), [int(answer(process), 16) for _ in range(frames)]
 
 
-def symbolize(program: Path, frames: int = 3, debug_files: Path = DEBUG_FILES) -> SymbolizedStack:
+def symbolize(program: Path, frames: int = 3, debug_files: DebugFiles | None = None) -> SymbolizedStack:
     with walked(program, frames) as (process, addresses), Symbolizer(process, debug_files) as symbolizer:
         return symbolizer.symbolize(addresses)
 
 
-NO_DEBUG_FILES = Path("/none")
+NO_DEBUG_FILES = DebugFiles(Path("/none"), environ={})

@@ -20,6 +20,7 @@ from heap_trace import HeapTrace
 
 from diagnosis.report.report import build_report
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
+from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.counts import Counts
@@ -47,7 +48,7 @@ PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
 STOP_SECONDS = LIMIT_SECONDS
 
 # The system's libraries keep to their exported names: to read all their debug information takes a second.
-NO_DEBUG_FILES = PROGRAMS / "none"
+NO_DEBUG_FILES = DebugFiles(PROGRAMS / "none", environ={})
 UNKNOWN = "[unknown]"
 
 
