@@ -22,7 +22,8 @@ from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import Verdict
 from diagnosis.report.trend import OPEN, Trend, trend
-from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Answer, Touched
+from diagnosis.report.unseen import Touched
+from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Answer
 from diagnosis.report.wrappers import first_own, takes_for_its_caller
 
 if TYPE_CHECKING:

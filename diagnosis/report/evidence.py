@@ -11,7 +11,8 @@ from heap_trace import MappingKind
 
 from diagnosis.report.account import Traced
 from diagnosis.report.older import Freed, share_out
-from diagnosis.report.verdict import Evidence, SiteHistory, Takes, Touched, Unseen
+from diagnosis.report.unseen import Touched, Unseen
+from diagnosis.report.verdict import Evidence, SiteHistory, Takes
 from diagnosis.target.memory import Use
 from diagnosis.trace.counts import Counts
 
@@ -212,6 +213,8 @@ def _sites(counted: Counted) -> list[SiteHistory]:
         members[counted.site_of(stack), stack in mapping_stacks].append(stack)
     shares = counted.shares
     classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
+    counts = counted.last.counts
+    halfway = counted.samples[(len(counted.samples) - 1) // 2].snapshot.counts
 
     def shared(stacks: list[int]) -> list[tuple[int, float]]:
         """The size classes of older blocks of which these stacks have a share."""
@@ -239,6 +242,9 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
             kept_bytes=sum(
                 sum(window.survivors[stack].third_bytes[:2]) for stack in stacks if stack in window.survivors
+            ),
+            late_allocations=sum(
+                counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks
             ),
         )
         for (site, maps), stacks in members.items()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diagnosis.report.site import CallSite
     from diagnosis.report.summary import Verdict
     from diagnosis.report.timeline import TimelinePoint
-    from diagnosis.report.verdict import Touched
+    from diagnosis.report.unseen import Touched
     from diagnosis.target.symbols import Frame, SymbolizedStack
     from diagnosis.trace.measured import Measured, Names
     from diagnosis.trace.window import Window

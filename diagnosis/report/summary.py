@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from diagnosis.report.account import Account
-    from diagnosis.report.verdict import Evidence, Finding, SiteHistory, Unseen
+    from diagnosis.report.unseen import Unseen
+    from diagnosis.report.verdict import Evidence, Finding, SiteHistory
 
 # What a sentence names of an account; less is in the table.
 WORTH_A_WORD_BYTES = MIB
@@ -148,6 +149,10 @@ _DOUBTS = {
     Doubt.STEPS: ("one rise brought about half of it or more", "a trace of several such rises, {longer}"),
     Doubt.LATE: ("it began within the window", "a trace that begins now, {longer}"),
     Doubt.SLOWING: ("it slows down, as a cache does that fills", "a second trace later says whether it went on"),
+    Doubt.ONCE: (
+        "it came in the first half of the window, and hardly a call since",
+        "a second trace later says whether it comes again",
+    ),
     Doubt.YOUNG: ("no block of the first {first:.0%} of the window is left, as in a queue", "a longer trace, {longer}"),
     Doubt.CHANCE: ("as much came and went meanwhile as could add up to it by chance", "a longer trace, {longer}"),
     Doubt.NOT_RESIDENT: (

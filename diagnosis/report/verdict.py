@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from diagnosis.report.trend import (
     FEWEST_READINGS,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.site import CallSite
+    from diagnosis.report.unseen import Unseen
 
 # Twice what a verdict needs, so that a reading that comes late costs nothing.
 SAMPLES_PER_WINDOW = 2 * FEWEST_READINGS
@@ -36,6 +37,13 @@ SMALLEST_LEAK_BYTES = 64 * 1024
 
 # Growth that no allocator call explains is worth a word from here on: the kernel itself counts in batches of pages.
 SMALLEST_UNEXPLAINED_BYTES = 1 << 20
+
+# What came at once and has not come again is worth a word from here on: programs find the size of a buffer, too.
+SMALLEST_ONCE_BYTES = 1 << 20
+
+# A site that goes on taking this share of its blocks after its growth ended is at its level, as a cache that is full.
+# One that is hardly called any more shows nothing.
+AT_ITS_LEVEL = 0.1
 
 # Growth of which less than this share is unexplained is explained.
 UNEXPLAINED_SHARE = 0.05
@@ -77,6 +85,7 @@ class Doubt(enum.StrEnum):
     STEPS = "steps"
     LATE = "late"
     SLOWING = "slowing"
+    ONCE = "once"
     YOUNG = "young"
     CHANCE = "chance"
     NOT_RESIDENT = "not resident"
@@ -97,7 +106,7 @@ class SiteHistory:
 
     ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
     window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
-    of the blocks taken in the first two thirds of the window.
+    of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
     """
 
     site: CallSite
@@ -108,6 +117,7 @@ class SiteHistory:
     older_frees: int = 0
     takes: Takes = Takes.BLOCKS
     kept_bytes: int = 0
+    late_allocations: int = 0
 
     @property
     def growth(self) -> int:
@@ -118,34 +128,6 @@ class SiteHistory:
     def kept(self) -> int:
         """Blocks by which the site grew."""
         return self.allocations - self.frees - self.older_frees
-
-
-class Touched(NamedTuple):
-    """A call site and bytes that became resident: of addresses that it reserved, or estimated from its page faults."""
-
-    site: CallSite
-    bytes: float
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Growth of memory that no allocator call explains; who reserved it, and who touched most of it, where it is known.
-
-    ``resident`` is False for memory that resident memory does not count.
-    """
-
-    bytes: int
-    kind: str
-    meaning: str
-    resident: bool = True
-    reserved: tuple[Touched, ...] = ()
-    touched: tuple[Touched, ...] = ()
-
-    @property
-    def site(self) -> CallSite | None:
-        """The one to name: who reserved it, which is exact, or else who touched most of it."""
-        known = (*self.reserved, *self.touched)
-        return known[0].site if known else None
 
 
 @dataclass(frozen=True)
@@ -220,7 +202,7 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.growth < smallest:
         return None
     shape = trend(site.outstanding)
-    if shape not in OPEN or _passes(site, evidence, smallest):
+    if not (shape in OPEN or _came_once(site, shape, smallest)) or _passes(site, evidence, smallest):
         return None
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
@@ -237,6 +219,15 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     return Judged(site, shape, _doubt(site, shape, evidence, by_chance=by_chance, backed=backed))
 
 
+def _came_once(site: SiteHistory, shape: Trend, smallest: int) -> bool:
+    """True for growth of the first half of the window, after which the site was hardly called: it can come again."""
+    return (
+        shape is Trend.ENDED
+        and site.growth >= max(smallest, SMALLEST_ONCE_BYTES)
+        and site.late_allocations < AT_ITS_LEVEL * site.allocations
+    )
+
+
 def _passes(site: SiteHistory, evidence: Evidence, smallest: int) -> bool:
     """True where what a site takes is freed in the end: what it holds now is on its way."""
     return (
@@ -251,6 +242,7 @@ _DOUBTS = {
     Trend.STEPS: Doubt.STEPS,
     Trend.LATE: Doubt.LATE,
     Trend.SLOWING: Doubt.SLOWING,
+    Trend.ENDED: Doubt.ONCE,
 }
 
 

@@ -35,17 +35,25 @@ def evidence(
     older_frees: int = 0,
     oldest: float = SECONDS,
     kept: float | None = None,
+    late: int | None = None,
 ) -> Evidence:
     """A window in which one site is all that there is: the process's memory goes with it.
 
     ``kept`` are bytes taken in its first two thirds that are still there; by default two thirds of the growth, if any
-    are as old.
+    are as old. ``late`` are the allocations of its second half; by default half of them.
     """
     held = tuple(round(each) for each in series)
     if kept is None:
         kept = held[-1] * 2 / 3 if oldest > SECONDS / 3 else 0
     site = SiteHistory(
-        CallSite("grow", "main"), held, allocations, frees, oldest, older_frees, kept_bytes=math.ceil(kept)
+        CallSite("grow", "main"),
+        held,
+        allocations,
+        frees,
+        oldest,
+        older_frees,
+        kept_bytes=math.ceil(kept),
+        late_allocations=allocations // 2 if late is None else late,
     )
     return Evidence(SECONDS, [site], live=held, memory=held)
 
@@ -196,6 +204,13 @@ def bursts(chance: random.Random) -> Evidence:
     return evidence(series, 10_000, 0)
 
 
+def one_burst(chance: random.Random) -> Evidence:
+    """Wherever in the window it comes: it can come again, and nobody can say whether."""
+    at, blocks = chance.uniform(0.02, 0.99), 10_000
+    series = at_readings([(at, 100 * MIB)])
+    return evidence(series, blocks, 0, oldest=(1 - at) * SECONDS, late=blocks * (at > 1 / 2))
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of window, and how many of it are tried."""
@@ -218,6 +233,7 @@ LEAKING = (
     Kind(steps, 5000, "leaks in four to twelve steps"),
     Kind(grown_buffer, 5000, "buffers that grow by half of themselves"),
     Kind(bursts, 5000, "two bursts"),
+    Kind(one_burst, 5000, "one burst"),
 )
 
 

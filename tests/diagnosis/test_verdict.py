@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from diagnosis.report.site import CallSite
+from diagnosis.report.unseen import Unseen
 from diagnosis.report.verdict import (
     SMALLEST_LEAK_BYTES,
     Answer,
@@ -13,7 +14,6 @@ from diagnosis.report.verdict import (
     Evidence,
     SiteHistory,
     Takes,
-    Unseen,
     find,
 )
 
@@ -175,6 +175,19 @@ def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
 def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
     assert doubt(replace(STEADY, takes=Takes.MAPPINGS), memory=FLAT) is Doubt.NOT_RESIDENT
     assert answer(replace(STEADY, takes=Takes.MAPPINGS)) is Answer.LEAK
+
+
+@pytest.mark.parametrize(
+    ("size", "late", "expected"), [(MIB, 99, Answer.GROWING), (MIB, 100, Answer.NO_LEAK), (MIB - 1, 0, Answer.NO_LEAK)]
+)
+def test_what_came_in_the_first_half_is_growing_unless_its_site_went_on_at_its_level(
+    size: int, late: int, expected: Answer
+) -> None:
+    """Of 1,000 calls: one burst can come again. A cache that is full takes as many blocks as before, and grows no more."""
+    once = site(0, *(size for _ in range(READINGS - 1)), late_allocations=late)
+    assert answer(once) is expected
+    if expected is Answer.GROWING:
+        assert doubt(once) is Doubt.ONCE
 
 
 UNSEEN = Unseen(24 * MIB, "unseen", "memory that no call of an allocator explains")
