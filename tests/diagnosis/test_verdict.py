@@ -183,7 +183,7 @@ def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
 def test_what_came_in_the_first_half_is_growing_unless_its_site_went_on_at_its_level(
     size: int, late: int, expected: Answer
 ) -> None:
-    """Of 1,000 calls: a burst can come again. A cache that is full takes as many blocks as before, and keeps no more."""
+    """Of 1,000 calls: a burst can come again. A full cache takes as many blocks as before, and keeps no more."""
     once = site(0, *(size for _ in range(READINGS - 1)), late_allocations=late)
     assert answer(once) is expected
     if expected is Answer.GROWING:
