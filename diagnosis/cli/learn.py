@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -23,14 +24,15 @@ from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
 from diagnosis.learn.catalog import SOURCE, Addresses
 from diagnosis.learn.elsewhere import Elsewhere
-from diagnosis.learn.held import AFTER, BEFORE
+from diagnosis.learn.held import AFTER, BEFORE, own_command
 from diagnosis.learn.messages import Messages, choose_language
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
-from diagnosis.learn.session import Session, learner_console
+from diagnosis.learn.session import Session
 from diagnosis.learn.solve import solve_case, solve_catalog
 from diagnosis.learn.state import FILE, State, default_folder, give, read_state
 from diagnosis.learn.task import B
 from diagnosis.learn.tasks import FINDING, TASKS
+from diagnosis.learn.terminal import learner_console
 
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
 # What learn makes in its folder.
@@ -116,7 +118,8 @@ def learn_command(
         else:
             chosen = _choice(scenario, seed, difficulty)
             own = SOLVER_SPEED if solving else LEARNER_SPEED
-            state = _begin(place, State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0)), new=new)
+            begun = State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0))
+            state = _begin(place, begun, messages, new=new)
         case = _scenario_of(state.scenario)
         console = learner_console()
         if not case.source:
@@ -178,13 +181,13 @@ def _folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _begin(folder: Path, state: State, *, new: bool) -> State:
+def _begin(folder: Path, state: State, messages: Messages, *, new: bool) -> State:
     """A new state; what an earlier one left is removed only where that was asked for."""
     left = [folder / name for name in FILES if (folder / name).exists()]
     if left and not new:
         raise LabError(
-            f"{left[0]} is of an earlier time",
-            f"go on with: memleak-lab learn --resume --folder {folder}; or begin anew, without it: --new",
+            messages("error.earlier", path=left[0]),
+            messages("error.earlier_remedy", cli=own_command(), folder=quote(str(folder))),
         )
     for path in left:
         if path.is_dir():

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from diagnosis.output.document import Capture
 
 
-def capture_of(path: Path, pids: Sequence[int], service: int) -> Capture | Outcome:
+# A window may end a little early: a reading takes its time.
+WHOLE = 0.9
+
+
+def capture_of(path: Path, pids: Sequence[int], service: int, seconds: float) -> Capture | Outcome:
     """A capture of the service, made of one of these processes; or what is wrong with it.
 
     Args:
         path: where it was saved.
         pids: the processes that are meant.
         service: the one that runs now.
+        seconds: how long the window has to be.
     """
     if not path.exists():
         return no("no_file", path=path)
@@ -32,6 +37,8 @@ def capture_of(path: Path, pids: Sequence[int], service: int) -> Capture | Outco
         return no("no_capture", error=error)
     if capture.report.target.pid not in pids:
         return no("other", pid=capture.report.target.pid, service=service)
+    if capture.report.window_seconds < WHOLE * seconds:
+        return no("short", took=f"{capture.report.window_seconds:.0f}", seconds=f"{seconds:g}")
     return capture
 
 
@@ -43,8 +50,8 @@ def both_captures(held: Held, service: int) -> tuple[Capture, Capture] | Outcome
         service: the process that runs now.
     """
     fixed = held.state.fixed_from or 0
-    before = capture_of(held.before, held.state.pids[:fixed], service)
-    after = capture_of(held.after, held.state.pids[fixed:], service)
+    before = capture_of(held.before, held.state.pids[:fixed], service, held.trace_seconds)
+    after = capture_of(held.after, held.state.pids[fixed:], service, held.trace_seconds)
     if isinstance(before, Outcome):
         return before
     if isinstance(after, Outcome):

@@ -109,12 +109,12 @@ def check_trace(bench: CatalogBench, words: Sequence[str]) -> Outcome:
     """A capture of the leak."""
     del words
     known = bench.state.pids[: bench.state.fixed_from]
-    capture = capture_of(bench.before, known, bench.service.pid)
+    capture = capture_of(bench.before, known, bench.service.pid, bench.trace_seconds)
     if isinstance(capture, Outcome):
         return capture
     report = capture.report
     if report.verdict.answer is not Answer.LEAK:
-        return no("no_leak", verdict=report.verdict.answer, seconds=f"{bench.trace_seconds:g}")
+        return no("no_leak", verdict=report.verdict, seconds=f"{bench.trace_seconds:g}")
     true = bench.state.speed * _bytes_a_minute()
     kept = kept_by(report, LEAKING_FUNCTION)
     if abs(kept / true - 1) > RATE_TOLERANCE:

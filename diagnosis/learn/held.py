@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 BEFORE, AFTER = "before.json", "after.json"
 
 
+def bin_folder() -> Path | None:
+    """Where this program lies, if no PATH leads to it."""
+    return None if shutil.which("memleak-lab") else Path(sys.executable).parent
+
+
 def own_command() -> str:
     """How this program is called in another terminal."""
     sudo = "sudo " if "SUDO_UID" in os.environ else ""
@@ -48,6 +53,11 @@ class Held(ABC):
     def after(self) -> Path:
         """Where the capture of the fixed service is kept."""
         return self.folder / AFTER
+
+    @property
+    @abstractmethod
+    def trace_seconds(self) -> float:
+        """How long a trace has to be."""
 
     @abstractmethod
     def close(self) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.report.summary import Verdict
+from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,4 +67,13 @@ class Messages:
         Raises:
             KeyError: there is no such message, or it wants another value.
         """
-        return self._texts[key].format(**values)
+        texts = {name: self.verdict(value) if isinstance(value, Verdict) else value for name, value in values.items()}
+        return self._texts[key].format(**texts)
+
+    def verdict(self, verdict: Verdict) -> str:
+        """A verdict in a few words: the report has all of them, in English."""
+        if verdict.answer is Answer.NO_LEAK:
+            return self._texts["verdict.no_leak"]
+        return self._texts[f"verdict.{verdict.answer if verdict.function else 'unnamed'}"].format(
+            function=verdict.function
+        )

@@ -46,7 +46,7 @@ def check_prove(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         "before_rate": format_size(proof.before),
         "after_rate": format_size(proof.after),
         "share": f"{proof.share:.0%}",
-        "verdict": proof.verdict,
+        "verdict": after.report.verdict,
     }
     if proof.holds is Holds.YES:
         return Outcome(passed=True, key="right", values=values, captures=captures)

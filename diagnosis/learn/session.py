@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+from shlex import quote
 from typing import TYPE_CHECKING, Generic
 
-from rich.console import Console
 from rich.text import Text
 
 from diagnosis.base.errors import LabError
+from diagnosis.learn.held import bin_folder
 from diagnosis.learn.state import write_state
 from diagnosis.learn.task import B
+from diagnosis.learn.terminal import read_line, run_command
 from diagnosis.output.comparison import print_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rich.console import Console
+
     from diagnosis.learn.messages import Messages
     from diagnosis.learn.task import Outcome, Task
 
-__all__ = ["Session", "learner_console", "read_line"]
+__all__ = ["Session"]
 
-# Wider lines are hard to read, and many terminals are no wider.
-WIDTH = 80
 RUNS = "!"
 PROMPT = "learn> "
-
-
-def learner_console() -> Console:
-    """Standard output, at most 80 columns wide; text is printed as it is, without markup."""
-    usual = Console(markup=False, emoji=False, highlight=False)
-    width = min(WIDTH, usual.width) if usual.is_terminal else WIDTH
-    return Console(markup=False, emoji=False, highlight=False, width=width)
-
-
-def read_line(prompt: str) -> str | None:
-    """A line from the terminal, or from what stands in its place; None at its end."""
-    if sys.stdin.isatty():
-        import readline  # noqa: F401, PLC0415 - makes input() an editor of lines, and only where there is a terminal
-
-        try:
-            return input(prompt)
-        except EOFError:
-            return None
-    line = sys.stdin.readline()
-    if not line:
-        return None
-    sys.stdout.write(f"{prompt}{line.rstrip()}\n")
-    sys.stdout.flush()
-    return line
 
 
 class Session(Generic[B]):
@@ -113,6 +87,9 @@ class Session(Generic[B]):
         self.say(f"{self.bench.page_of_texts}.welcome", "bold")
         self.show_addresses()
         self.say("prompt.commands")
+        if folder := bin_folder():
+            self.say("prompt.path")
+            self.command(f'export PATH="$PATH":{quote(str(folder))}')
         self.show_tasks()
         self.show_task()
 
@@ -129,7 +106,7 @@ class Session(Generic[B]):
     def show_task(self) -> None:
         """The task that is to be done."""
         if self.task is None:
-            self.say("prompt.finished", "bold green")
+            self._finish()
             return
         if self.task is self._fix_task:
             _ = self.bench.source  # from now on there is a copy to edit
@@ -137,6 +114,14 @@ class Session(Generic[B]):
         number = self._state.current + 1
         self.console.print(Text(f"{number}/{len(self.tasks)} {self.messages(f'{self.task.name}.title')}", style="bold"))
         self.say(f"{self.task.name}.text")
+
+    def _finish(self) -> None:
+        done = {*self._state.passed}
+        left = [str(number) for number, task in enumerate(self.tasks, 1) if task.name not in done]
+        if left:
+            self.say("prompt.left", "yellow", numbers=", ".join(left))
+        self.say("prompt.finished", "" if left else "bold green")
+        self.command(f"{self.bench.cli} learn --scenario random")
 
     # --- what is done ---
 
@@ -211,6 +196,8 @@ class Session(Generic[B]):
             self.show_task()
             return
         given = min(self._state.hints.get(task.name, 0) + 1, task.hints)
+        if given == self._state.hints.get(task.name, 0):
+            self.say("prompt.last_hint", "dim")
         self._state.hints[task.name] = given
         self.console.print(Text(f"{given}/{task.hints}", style="dim"))
         self.say(f"{task.name}.hint{given}")
@@ -278,11 +265,4 @@ class Session(Generic[B]):
         if not line:
             self.say("prompt.unknown", word=RUNS)
             return
-        self.console.file.flush()
-        before = signal.signal(signal.SIGINT, lambda *_: None)
-        try:
-            subprocess.run([os.environ.get("SHELL", "/bin/sh"), "-c", line], check=False, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            self.console.print(Text(str(error), style="red"))
-        finally:
-            signal.signal(signal.SIGINT, before)
+        run_command(line, self.console)
