@@ -120,6 +120,10 @@ pins: $(VENV)/dev ## Write the digests behind the pinned tags into infra/pins.js
 bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMARKS.md
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)
 
+.PHONY: bench-stacks
+bench-stacks: $(VENV)/dev ## How many stacks of packaged programs are whole, into docs/BENCHMARKS.md
+	$(SUDO) $(BIN)/python -m comparison.loops.stacks $(ARGS)
+
 .PHONY: bench-watch
 bench-watch: $(VENV)/dev ## What `memleak-lab watch` costs a loop of page faults
 	$(SUDO) $(BIN)/python -m comparison.loops.watch $(ARGS)

@@ -97,7 +97,7 @@ def describe(where: dict[str, str | int]) -> str:
     return "{cpu}, {cores} cores, Linux {kernel}, Python {python}, load {load_before} before.".format(**where)
 
 
-def write_between_marks(document: Path, text: str) -> None:
-    """Replace what a document has between the marks of this command."""
-    head, rest = document.read_text().split(BEGIN, 1)
-    document.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+def write_between_marks(document: Path, text: str, begin: str = BEGIN) -> None:
+    """Replace what a document has between the marks of a command."""
+    head, rest = document.read_text().split(begin, 1)
+    document.write_text(f"{head}{begin}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")

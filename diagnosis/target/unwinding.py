@@ -162,9 +162,21 @@ class ProcessTables:
         Raises:
             LabError: the process has ended.
         """
-        began = time.perf_counter()
-        if self._tables is None or (began < self._look_at and not self._tables.take_missing()):
+        if self._tables is None:
             return False
+        missing = self._tables.take_missing()
+        return (missing or time.perf_counter() >= self._look_at) and self._look()
+
+    def refresh_if_missing(self) -> bool:
+        """The same, where a walk has met code that is in no table: it costs nothing where none has.
+
+        Raises:
+            LabError: the process has ended.
+        """
+        return self._tables is not None and self._tables.take_missing() and self._look()
+
+    def _look(self) -> bool:
+        began = time.perf_counter()
         mappings = self._executable()
         now = time.perf_counter()
         self._look_at = now + (now - began) / LOOKING_SHARE

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 # The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames: a busy process fills either
 # between two distant samples.
 DRAIN_SECONDS = 0.1
+
+# A library that is loaded is used at once: for a while after the mappings have changed, unwind tables follow faster. At
+# a tenth of a second, the modules that Python loads at its start cost 6 % of its first 18,000 stacks their callers.
+LOOK_SECONDS = 0.01
+LOOK_FOR_SECONDS = 2.0
 MAX_BLOCKS = 1 << 20
 MAX_STACKS = 1 << 18
 
@@ -136,16 +141,26 @@ class Tracer:
 
     def _drain(self) -> None:
         """Keep the rings from filling up between snapshots, and the unwind tables as the process's mappings are."""
-        while not self._closing.wait(DRAIN_SECONDS):
+        drain_at, changed_at = 0.0, time.monotonic()
+        while not self._closing.wait(self._pause(changed_at)):
+            now = time.monotonic()
             try:
-                with self._lock:
-                    self._read_rings()
-                if self._tables:
-                    self._tables.refresh()
+                changed = self._tables is not None and self._tables.refresh_if_missing()
+                if now >= drain_at:
+                    drain_at = now + DRAIN_SECONDS
+                    with self._lock:
+                        self._read_rings()
+                    changed |= self._tables is not None and self._tables.refresh()
+                if changed:
+                    changed_at = now
             except LabError:
                 continue  # the process has ended: what it had mapped is known
             except (TraceError, TraceClosedError):
                 return  # the next snapshot meets the same error, and raises it where it can be handled
+
+    def _pause(self, changed_at: float) -> float:
+        follows = self._tables is not None and time.monotonic() - changed_at < LOOK_FOR_SECONDS
+        return LOOK_SECONDS if follows else DRAIN_SECONDS
 
     def _read_rings(self) -> None:
         self._mapped.apply(self._trace.mappings())
