@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -150,6 +151,21 @@ def test_code_that_is_made_at_run_time_is_walked_by_frame_pointers(stacks_of: St
     stack = one(stacks_of("unwound.c"), "generated_leaf")
 
     assert stack.names[2:4] == ("generated", "main")
+    assert stack.ending is Ending.START
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its code is x86-64's")
+def test_v8s_builtins_are_walked_by_frame_pointers_and_a_program_ends_at_its_entry(
+    build: Build, closing: Closing, mode: UnwindMode
+) -> None:
+    program = build("entered.c", *NO_FRAME_POINTERS, "-nostartfiles")
+    with Target([program]) as target, unwinding(target, closing, mode=mode) as unwinder:
+        target.go()
+        stack = one(unwinder.named(), "addon")
+        assert unwinder.trace.unwound().mismatches == 0
+
+    assert stack.names[1:5] == ("Builtins_Call", "Builtins_Enter", "runs_script", "main")
+    assert stack.names[-1] == "_start"
     assert stack.ending is Ending.START
 
 

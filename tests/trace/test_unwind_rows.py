@@ -12,6 +12,8 @@ from elftools.dwarf.callframe import FDE, RegisterRule
 from elftools.elf.elffile import ELFFile
 from heap_trace.unwind import Capacity, Code, Ending, Module, ObjectRows, Rule, RuleKind, UnwindTables
 
+from diagnosis.target.parser.facts import Segment, UnwindFacts
+from diagnosis.target.parser.unwind_rows import ENTRY_BYTES, make_rows
 from diagnosis.target.unwinding import read_table
 
 if TYPE_CHECKING:
@@ -158,6 +160,21 @@ def test_code_that_fills_a_gap_leaves_rows_alone() -> None:
     assert rows.find(0x1010).kind is RuleKind.FP
     assert rows.find(0xFF0) == Rule(RuleKind.START)
     assert rows.find(0x1000) == Rule(RuleKind.SP, cfa=8, ra=-8)
+
+
+def test_code_that_keeps_frame_pointers_fills_a_gap() -> None:
+    rows = ObjectRows(PUSHES, [Code(0x900, 0x1010, RuleKind.FP, fills_gap=True)])
+
+    assert rows.find(0x900) == rows.find(0xFFF) == Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)
+    assert rows.find(0x1000) == Rule(RuleKind.SP, cfa=8, ra=-8)
+
+
+@pytest.mark.parametrize(("entry", "ends"), [(0x401000, 0x1040), (0x402000, 0x2000 + ENTRY_BYTES)])
+def test_the_entry_is_a_start_whatever_the_text_says_of_it(entry: int, ends: int) -> None:
+    rows = make_rows(PUSHES, UnwindFacts((Segment(0, 0x400000, 0x10000),), entry, ()))
+
+    assert rows.find(entry - 0x400000) == rows.find(ends - 1) == Rule(RuleKind.START)
+    assert rows.find(ends) == NONE
 
 
 # --- pyelftools says the same ---

@@ -177,6 +177,25 @@ def mentions(descriptor: int, names: list[str]) -> bool:
     return all(name.encode() + b"\0" in text for name in names)
 
 
+def span_of(descriptor: int, prefix: str) -> tuple[int, int] | None:
+    """The addresses from the first to behind the last function whose names begin so; None where there is none.
+
+    Raises:
+        ELFError: the file is no ELF file, or its symbols are not all in it, or are more than a real one has.
+    """
+    stream, elf = open_elf(descriptor)
+    found = _symbol_table(read_sections(stream, elf), ".symtab")
+    wanted = b"\0" + prefix.encode()
+    if found is None or wanted not in stream.exactly(found[1].offset, found[1].size):
+        return None
+    spans = [
+        (each.address, each.address + each.size)
+        for each in functions(descriptor, ".symtab")
+        if each.name.startswith(prefix)
+    ]
+    return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
+
+
 def _symbol_table(sections: list[Section], name: str) -> tuple[Section, Section] | None:
     """A symbol table and the section of its names."""
     for section in sections:

@@ -102,12 +102,21 @@ class ReturnedTo:
 
 
 @dataclass(frozen=True)
+class Framed:
+    """Code without call frame information that keeps frame pointers, from its first byte to behind its last."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class UnwindFacts:
     """What unwinding needs of an object beside its call frame information. Addresses are the object's own."""
 
     segments: tuple[Segment, ...]
     entry: int
     returned_to: tuple[ReturnedTo, ...]
+    framed: tuple[Framed, ...] = ()
 
     @property
     def base(self) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diagnosis.target.parser.elf import open_elf
-from diagnosis.target.parser.facts import ReturnedTo, Segment, UnwindFacts
+from elftools.common.exceptions import ELFError
+
+from diagnosis.target.parser.elf import open_elf, span_of
+from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +33,13 @@ MAX_CODE = 512 << 20
 MAX_FOUND = 64
 _PF_X = 1
 
+# V8's built-in functions, which Node and others have in their own file: they lie together, call frame information says
+# nothing of them, and all that call anything keep the frame pointer, as the code does that V8 makes at run time.
+V8_BUILTINS = "Builtins_"
+
 
 def read_unwind_facts(descriptor: int) -> UnwindFacts:
-    """Segments, entry point, and the code that functions return to.
+    """Segments, entry point, the code that functions return to, and that which keeps frame pointers.
 
     Raises:
         ELFError: the file is no ELF file.
@@ -49,7 +55,15 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
         if header["p_flags"] & _PF_X and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
-    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]))
+    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor))
+
+
+def _framed(descriptor: int) -> tuple[Framed, ...]:
+    try:
+        span = span_of(descriptor, V8_BUILTINS)
+    except ELFError:
+        return ()  # too many symbols, or broken ones: the call frame information can be sound
+    return (Framed(*span),) if span else ()
 
 
 def _find(stream: BoundedFile, segment: Segment, patterns: tuple[tuple[bytes, bool], ...]) -> Iterator[ReturnedTo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from heap_trace.unwind import Code, ObjectRows, RuleKind
@@ -24,12 +25,19 @@ def make_rows(text: bytes, facts: UnwindFacts) -> ObjectRows:
     Raises:
         TraceError: there is too much code, or too many different rules.
     """
-    return ObjectRows(text, [*_returned_to(facts), *_entry(facts)])
+    return ObjectRows(text, [*_returned_to(facts), *_entry(text, facts), *_framed(facts)])
 
 
-def _entry(facts: UnwindFacts) -> Iterator[Code]:
+def _entry(text: bytes, facts: UnwindFacts) -> Iterator[Code]:
     start = facts.entry - facts.base
-    if 0 < start < MAX_ADDRESS:
+    if not 0 < start < MAX_ADDRESS:
+        return
+    # Where _start begins with endbr64, its return address is undefined from the second instruction on: in the text a
+    # rule that goes away is never written.
+    described = re.search(rb"^STACK CFI INIT %x ([0-9a-f]{1,8}) " % start, text, re.MULTILINE)
+    if described and (size := int(described[1], 16)):
+        yield Code(start, start + size, RuleKind.START)
+    else:
         yield Code(start, start + ENTRY_BYTES, RuleKind.START, fills_gap=True)
 
 
@@ -39,3 +47,10 @@ def _returned_to(facts: UnwindFacts) -> Iterator[Code]:
         if 0 < start < MAX_ADDRESS:
             # A return address is looked up by the byte before it.
             yield Code(start - 1, start + code.size, RuleKind.SIGNAL if code.is_signal else RuleKind.START)
+
+
+def _framed(facts: UnwindFacts) -> Iterator[Code]:
+    for code in facts.framed:
+        start, end = code.start - facts.base, code.end - facts.base
+        if 0 < start < end < MAX_ADDRESS:
+            yield Code(start, end, RuleKind.FP, fills_gap=True)

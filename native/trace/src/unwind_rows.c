@@ -80,6 +80,11 @@ static int apply_range(struct unwind_parser *parser, const struct unwind_range *
 	uint64_t end = range->end;
 	uint32_t number;
 
+	if (rule.kind == UNWIND_FP) { /* a frame record, of the caller's frame pointer and the return address */
+		rule.cfa = 2 * sizeof(uint64_t);
+		rule.ra = -(int)sizeof(uint64_t);
+		rule.fp = -rule.cfa;
+	}
 	if (range->start >= end || end > UINT32_MAX)
 		return 0;
 	size_t from = find(rows, range->start);

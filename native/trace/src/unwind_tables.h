@@ -18,7 +18,7 @@ struct unwind_rows;
 /* Code that the text says nothing of, or nothing right. Addresses count from the object's load base, as in the text. */
 struct unwind_range {
 	uint64_t start, end;
-	int kind;      /* enum unwind_kind */
+	int kind;      /* enum unwind_kind; UNWIND_FP: every function there keeps the frame pointer */
 	int fills_gap; /* only where there is no row */
 };
 

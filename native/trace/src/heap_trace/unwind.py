@@ -79,7 +79,7 @@ class Rule(NamedTuple):
 class Code:
     """A range of an object's code of which its call frame information says nothing, or nothing right.
 
-    With ``fills_gap`` it holds only where there is no row.
+    With ``fills_gap`` it holds only where there is no row. Of kind FP, every function there keeps the frame pointer.
     """
 
     start: int
