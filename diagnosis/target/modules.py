@@ -163,6 +163,11 @@ class GeneratedCode:
         """Why the map cannot be read; "" where it can, or where there is none."""
         return self._names.lost if self._names else ""
 
+    @property
+    def has_map(self) -> bool:
+        """Whether there was one when a name was last looked up."""
+        return self._names is not None
+
     def places(self, addresses: Sequence[int]) -> list[list[Place]]:
         """The name of each return address."""
         with ExitStack() as stack:

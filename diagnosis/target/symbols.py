@@ -19,6 +19,7 @@ from diagnosis.target.parser.client import Budget
 from diagnosis.target.parser.names import Demangler
 from diagnosis.target.python import is_interpreter
 from diagnosis.target.python_stack import merge
+from diagnosis.target.runtimes import unnamed_code
 from diagnosis.target.stack import Frame, SymbolizedStack
 from diagnosis.target.start import START_FUNCTIONS
 
@@ -115,9 +116,15 @@ class Symbolizer:
             found = {file.label: file.lost for file in self._files.values() if file.lost}
             if self._generated.lost:
                 found["the perf map"] = self._generated.lost
+            elif self._unnamed and (unnamed := self._unnamed_code()):
+                found[unnamed[0]] = unnamed[1]
             if self._misfits:
                 found["Python"] = f"in {self._misfits} stacks its functions did not match the native frames"
             return found
+
+    def _unnamed_code(self) -> tuple[str, str] | None:
+        files = (mapping.name for mapping in self._code.current if mapping.path.startswith("/"))
+        return unnamed_code(files, self._process.pid, has_map=self._generated.has_map)
 
     def symbolize(
         self, addresses: Sequence[int], ending: Ending = Ending.UNKNOWN, python: PythonStack | None = None

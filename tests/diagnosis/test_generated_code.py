@@ -99,3 +99,35 @@ def test_a_perf_map_of_another_user_is_not_read(folder: Path) -> None:
         answer(program, "x")
         os.chown(f"/tmp/perf-{program.pid}.map", 65_534, 65_534)
         assert symbolizer.symbolize([code + 4]).frames[0].function == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "without", "behind"),
+    [
+        ("libjvm.so", "jcmd {pid} Compiler.perfmap", "jcmd {pid} Compiler.perfmap"),
+        ("node", "node --perf-basic-prof", ""),
+        ("jit-of-its-own", "", ""),
+    ],
+)
+def test_code_without_names_is_said_with_the_line_that_names_it(
+    folder: Path, program: str, without: str, behind: str
+) -> None:
+    """GIVEN generated code WHEN its map is missing, or lacks it THEN what to type is known, where the runtime is."""
+    compiled = compile_c(JIT, folder / program)
+    with running(compiled, "first") as process, Symbolizer(Process(process.pid)) as symbolizer:
+        code = int(answer(process), 16)
+        try:
+            symbolizer.symbolize([code + 4])
+            before = symbolizer.lost_names()
+            answer(process, "x")
+            symbolizer.refresh()
+            symbolizer.symbolize([code + 4])
+            assert not symbolizer.lost_names()
+            symbolizer.symbolize([code + 4, code + 40])
+            after = symbolizer.lost_names()
+        finally:
+            Path(f"/tmp/perf-{process.pid}.map").unlink(missing_ok=True)
+
+    for found, remedy in ((before, without), (after, behind)):
+        assert remedy.format(pid=process.pid) in "".join(found.values())
+        assert bool(found) == bool(remedy)
