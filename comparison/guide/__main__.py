@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from comparison.guide import ig
 from comparison.guide.claims import claims_and_truth
 from comparison.guide.document import fill, shape
-from comparison.guide.measure import run_on_loop, run_on_service
+from comparison.guide.measure import run_on_loop, run_on_packaged, run_on_service
 from comparison.guide.results import Results
 from comparison.guide.service import Scene, build_image
 from comparison.tools.bcc import LaunchedBcc
@@ -75,6 +75,12 @@ def measure(tools: Sequence[Tool]) -> Results:
             continue
         results.findings.append(outcome.finding)
         results.excerpts |= {name: outcome.excerpt for name, source in OUTPUTS.items() if source == (tool.slug, scene)}
+    for tool in able:
+        _say(f"{tool.name}, packaged software")
+        try:
+            results.packaged[tool.slug] = run_on_packaged(tool)
+        except LabError as error:
+            results.missing[f"{tool.name}, packaged software"] = str(error).splitlines()[0]
     if any(isinstance(tool, LabTrace) for tool in able):
         shown = LabTrace(for_people=True)
         _say(f"{shown.name}, for people")
@@ -116,7 +122,9 @@ def main() -> int:
     if not results.findings:
         _say(f"nothing could be run: {results.missing}")
         return 1
-    sys.stdout.write(f"{results.findings_table()}\n\n{results.cost_table()}\n\n{results.missing_table()}\n")
+    sys.stdout.write(
+        f"{results.tools_table()}\n\n{results.findings_table()}\n\n{results.cost_table()}\n\n{results.missing_table()}\n"
+    )
     if options.json:
         options.json.write_text(json.dumps(results.to_json(), indent=2) + "\n")
     if not options.no_document and not options.only:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from comparison.guide.findings import judge
 from comparison.guide.service import held_service
 from comparison.loops.contestants import Attached, Nothing
-from comparison.loops.loads import SMALL, compile_programs
+from comparison.loops.loads import PACKAGED_SQLITE, SMALL, compile_programs
+from comparison.loops.run import innermost_of_largest
 from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Under a heavy load a tool may attach too late, or the service may be held in the middle of a refresh.
 TRIES = 3
 ROUNDS = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,24 @@ def run_on_service(tool: Tool, scene: Scene, *, live_seconds: float = 0.0) -> Ou
     return _try(attempt)
 
 
-def _try(attempt: Callable[[], Outcome]) -> Outcome:
+def run_on_packaged(tool: Tool) -> str:
+    """What a tool names for most of what leaks through a packaged library: see `innermost_of_largest`.
+
+    Raises:
+        LabError: the tool or the program failed, several times.
+    """
+
+    def attempt() -> str:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            compile_programs(folder)
+            rows = Attached(tool.name, tool).run(PACKAGED_SQLITE, folder).rows
+            return innermost_of_largest(rows, PACKAGED_SQLITE.keeper)
+
+    return _try(attempt)
+
+
+def _try(attempt: Callable[[], T]) -> T:
     for _ in range(TRIES - 1):
         try:
             return attempt()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from comparison.guide.choices import CHOICES
 from comparison.guide.document import code, table
+from comparison.loops.loads import PACKAGED_SQLITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,12 +27,14 @@ class Results:
         findings: of every tool on every scene that it ran on.
         costs: of the bare loop and of every tool.
         excerpts: of reports, by the name of their mark.
+        packaged: what a tool named for most of what leaked through a packaged library, by its slug.
         missing: why a tool did not run, by its name, or by its name and the scene.
     """
 
     findings: list[Finding] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     excerpts: dict[str, str] = field(default_factory=dict)
+    packaged: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def blocks(self, shown: Iterable[str]) -> dict[str, str]:
@@ -40,6 +44,7 @@ class Results:
             shown: the names of all blocks with a tool's output: for one that did not run, the block says so.
         """
         return {
+            "tools": self.tools_table(),
             "findings": self.findings_table(),
             "cost": self.cost_table(),
             "missing": self.missing_table(),
@@ -50,6 +55,17 @@ class Results:
         """One row for each tool and scene."""
         head = ("tool", "service", "found", "names", "bytes, less the ledger's", "false leaks")
         return table(head, [_row(finding) for finding in self.findings])
+
+    def tools_table(self) -> str:
+        """One row for each tool, with when to take it, and what it names where packaged software takes the memory."""
+        head = ("you have", "take", "because", "names the culprit in packaged software")
+        return table(head, [(*each.cells, self._named_by(each.slug)) for each in CHOICES])
+
+    def _named_by(self, slug: str) -> str:
+        named = self.packaged.get(slug)
+        if named is None:
+            return "not run"
+        return "yes" if named == PACKAGED_SQLITE.keeper else f"no: {named or 'nothing'}"
 
     def cost_table(self) -> str:
         """One row for each tool."""
@@ -68,7 +84,9 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """All but the excerpts."""
         return {
+            "tools": self.tools_table(),
             "findings": [asdict(finding) for finding in self.findings],
+            "packaged": self.packaged,
             "costs": [asdict(cost) for cost in self.costs],
             "missing": self.missing,
         }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from comparison.loops.loads import Running
+from comparison.loops.preloaded import Heaptrack, Memray
+from comparison.loops.run import Run, bare_name, named_share
 from comparison.tools.bcc import LaunchedBcc
 from comparison.tools.bpftrace import Bpftrace
 from comparison.tools.lab_trace import LabTrace
@@ -22,17 +21,6 @@ if TYPE_CHECKING:
 
     from comparison.loops.loads import Load
     from comparison.tools.tool import Tool
-
-KEEPER = "keep_block"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One contestant on one load: the load's figure, the bytes it kept, and the bytes that the tool found of them."""
-
-    figure: float
-    kept: int
-    found: int | None
 
 
 class Contestant(Protocol):
@@ -76,6 +64,7 @@ class Attached:
         options: words added to its command.
         counts_blocks: False where its figures are no counts of blocks.
         probes: how many tracing files it opens this way; 0 for as many as the tool always does.
+        ready: what it says once its probes are in; "" where only their number shows it.
         preload_option: the option that names a preloaded allocator; "" where it needs none, None where it has none.
     """
 
@@ -85,6 +74,7 @@ class Attached:
     counts_blocks: bool = True
     probes: int = 0
     preload_option: str | None = ""
+    ready: str = ""
 
     def missing(self) -> str:
         """As the tool says."""
@@ -105,47 +95,15 @@ class Attached:
             command: Sequence[str] = [*self.tool.command(running.pid, folder), *words]
             with Session(command, self.tool.environment(folder)) as session:
                 session.wait_until_attached(self.probes or self.tool.probes)
+                session.wait_until_said(self.ready)
                 figure, kept = running.go()
                 report = self.tool.report(session.finish(self.tool.settle_seconds), folder)
             if not self.counts_blocks:
                 return Run(figure, kept, found=None)
-            rows = [row for row in self.tool.rows(report) if KEEPER in row.functions]
-            return Run(figure, kept, found=sum(row.outstanding_bytes for row in rows))
-
-
-@dataclass(frozen=True)
-class Heaptrack:
-    """heaptrack: no eBPF, an allocator preloaded into the process from its start."""
-
-    name: str = "heaptrack (preloaded)"
-
-    def missing(self) -> str:
-        """Whether it is installed."""
-        return "" if shutil.which("heaptrack") else "heaptrack is not installed: apt-get install heaptrack"
-
-    def run(self, load: Load, folder: Path) -> Run:
-        """Measure the load under it."""
-        for old in folder.glob("heaptrack.*"):
-            old.unlink()
-        with Running(load, folder, ("heaptrack", "-o", str(folder / "heaptrack"))) as running:
-            figure, kept = running.go()
-            running.end()
-        found = self._leaked(folder) if load.command[0] == "{loop}" else None
-        return Run(figure, kept, found)
-
-    def _leaked(self, folder: Path) -> int | None:
-        recorded = next(folder.glob("heaptrack.*"), None)
-        if recorded is None:
-            return None
-        folded = folder / "folded"
-        subprocess.run(
-            ["heaptrack_print", "--print-flamegraph", folded, "--flamegraph-cost-type", "leaked", recorded],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        rows = re.findall(rf"^.*{KEEPER}.* (\d+)$", folded.read_text(), re.MULTILINE)
-        return sum(map(int, rows))
+            rows = self.tool.rows(report)
+            found = sum(row.outstanding_bytes for row in rows if load.keeper in map(bare_name, row.functions))
+            events = self.tool.events(report) if isinstance(self.tool, LabTrace) else 0
+            return Run(figure, kept, found, named_share(rows, load.own), events, tuple(rows))
 
 
 class EmptyProbes(LabTrace):
@@ -157,17 +115,21 @@ class EmptyProbes(LabTrace):
         return [sys.executable, "-m", "comparison.loops.empty_probes", str(pid)]
 
 
+# Also the stacks that hold nothing: their calls cost as well.
+TRACING = "tracing pid"
+ALL_STACKS = ("--top", "1000", "--all")
 LIMIT = Attached("the same probes, an empty program", EmptyProbes(), counts_blocks=False)
-EXACT = Attached("memleak-lab trace", LabTrace())
+EXACT = Attached("memleak-lab trace", LabTrace(), ALL_STACKS, ready=TRACING)
 BCC = Attached("BCC memleak", LaunchedBcc(), preload_option="--obj={}")
 CONTESTANTS: tuple[Contestant, ...] = (
     Nothing(),
     LIMIT,
     EXACT,
-    Attached("memleak-lab trace --pair", LabTrace(), ("--pair",)),
-    Attached("memleak-lab trace --at-entry", LabTrace(), ("--at-entry",)),
+    Attached("memleak-lab trace --pair", LabTrace(), (*ALL_STACKS, "--pair"), ready=TRACING),
+    Attached("memleak-lab trace --at-entry", LabTrace(), (*ALL_STACKS, "--at-entry"), ready=TRACING),
     Attached("memleak-lab trace --light", LabTrace(), ("--light",), counts_blocks=False, probes=1),
     BCC,
     Attached("bpftrace, native/bpftrace", Bpftrace(), preload_option=None),
     Heaptrack(),
+    Memray(),
 )

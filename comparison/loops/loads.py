@@ -29,15 +29,26 @@ class Load:
 
     Attributes:
         name: as the table has it.
-        command: what is run; ``{loop}`` is the compiled loop.
+        command: what is run; ``{loop}``, ``{statements}`` and ``{nodes}`` are the compiled programs.
         preload: a library of `PROGRAMS` to preload; "" for none.
         unit: of the figure that the program prints.
+        keeper: its function that keeps memory.
+        worker: its function that takes all the rest, and gives it back.
+        packaged: it takes memory by software that a distribution has built without frame pointers, and is built so.
     """
 
     name: str
     command: tuple[str, ...]
     preload: str = ""
     unit: str = "ns a pair"
+    keeper: str = "keep_block"
+    worker: str = "take"
+    packaged: bool = False
+
+    @property
+    def own(self) -> tuple[str, str]:
+        """Its functions that take memory: one of them is in every right stack."""
+        return self.keeper, self.worker
 
 
 def _loop(size: int, threads: int) -> tuple[str, ...]:
@@ -45,6 +56,14 @@ def _loop(size: int, threads: int) -> tuple[str, ...]:
 
 
 SMALL = Load("64 B, 1 thread", _loop(64, 1))
+PACKAGED_SQLITE = Load(
+    "packaged SQLite",
+    ("{statements}", "libsqlite3.so.0"),
+    unit="s",
+    keeper="keep_statement",
+    worker="work",
+    packaged=True,
+)
 LOADS = (
     SMALL,
     Load("64 B, 8 threads", _loop(64, 8)),
@@ -54,11 +73,21 @@ LOADS = (
     Load("1 MiB, 8 threads", _loop(MIB, 8)),
     Load("endbr64, 64 B, 1 thread", _loop(64, 1), preload="endbr64"),
     Load("SQLite in Debian's Python", (SYSTEM_PYTHON, str(PROGRAMS / "database.py")), unit="s"),
+    PACKAGED_SQLITE,
+    Load(
+        "packaged Python",
+        (SYSTEM_PYTHON, str(PROGRAMS / "texts.py")),
+        unit="s",
+        keeper="keep_text",
+        worker="work",
+        packaged=True,
+    ),
+    Load("C++ without frame pointers", ("{nodes}",), unit="s", keeper="keep_node", worker="work", packaged=True),
 )
 
 
 def compile_programs(folder: Path) -> None:
-    """Compile the loop, and the allocator that begins with endbr64.
+    """Compile the loop, the allocator that begins with endbr64, and the programs without frame pointers.
 
     Raises:
         subprocess.CalledProcessError: the compiler said why.
@@ -79,6 +108,9 @@ def compile_programs(folder: Path) -> None:
         ],
         check=True,
     )
+    packaged = ["-O2", "-g", "-fomit-frame-pointer"]
+    subprocess.run(["cc", *packaged, "-o", folder / "statements", PROGRAMS / "statements.c"], check=True)
+    subprocess.run(["c++", *packaged, "-o", folder / "nodes", PROGRAMS / "nodes.cpp"], check=True)
 
 
 class Running:
@@ -88,15 +120,17 @@ class Running:
         load: which.
         folder: with the compiled programs.
         wrapper: a tool that runs its target itself, before the command.
+        command: what is run instead of the load's own.
     """
 
-    def __init__(self, load: Load, folder: Path, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(self, load: Load, folder: Path, wrapper: tuple[str, ...] = (), command: tuple[str, ...] = ()) -> None:
         environment = dict(os.environ)
         if load.preload:
             environment["LD_PRELOAD"] = str(folder / f"{load.preload}.so")
-        command = [word.format(loop=folder / "loop") for word in load.command]
+        programs = {name: folder / name for name in ("loop", "statements", "nodes")}
+        words = [word.format(**programs) for word in command or load.command]
         self._process = subprocess.Popen(
-            [*wrapper, *command], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*wrapper, *words], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         while self._line() != "ready":
             pass  # a wrapper has its own to say first

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import re
 import shutil
@@ -30,8 +31,9 @@ from diagnosis.base.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from comparison.loops.contestants import Contestant, Run
+    from comparison.loops.contestants import Contestant
     from comparison.loops.loads import Load
+    from comparison.loops.run import Run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "BENCHMARKS.md"
 BEGIN, END = "<!-- begin: make bench -->", "<!-- end -->"
@@ -49,6 +51,8 @@ class Result:
     kept: int
     found: int | None
     reason: str = ""
+    named: float | None = None
+    events: int = 0
 
 
 def machine() -> dict[str, str]:
@@ -65,6 +69,7 @@ def machine() -> dict[str, str]:
         "BCC": ["dpkg-query", "-W", "-f", "${Version}", "bpfcc-tools"],
         "bpftrace": ["bpftrace", "--version"],
         "heaptrack": ["dpkg-query", "-W", "-f", "${Version}", "heaptrack"],
+        "memray": ["memray", "--version"],
     }
     return {
         "processor": model,
@@ -109,7 +114,9 @@ def _result(contestant: Contestant, load: Load, runs: Sequence[Run], reason: str
         return Result(contestant.name, load.name, load.unit, None, 0, None, reason)
     typical = statistics.median_low(run.figure for run in runs)
     chosen = next(run for run in runs if run.figure == typical)
-    return Result(contestant.name, load.name, load.unit, typical, chosen.kept, chosen.found)
+    return Result(
+        contestant.name, load.name, load.unit, typical, chosen.kept, chosen.found, "", chosen.named, chosen.events
+    )
 
 
 def cost_ratio(results: Iterable[Result], costly: str, other: str, load: str) -> float | None:
@@ -123,16 +130,46 @@ def table(results: Sequence[Result]) -> list[str]:
     """The results on one load, in Markdown."""
     alone = next((result.figure for result in results if result.contestant == "no tracer"), None)
     lines = [
-        f"| | {results[0].unit} | against no tracer | bytes kept, of {format_size(results[0].kept)} |",
-        "|---|---:|---:|---|",
+        f"| | {results[0].unit} | against no tracer | {_head_of_kept(results[0])} | whole, through its own function |",
+        "|---|---:|---:|---|---:|",
     ]
     for result in results:
         if result.figure is None:
-            lines.append(f"| {result.contestant} | - | - | {result.reason} |")
+            lines.append(f"| {result.contestant} | - | - | {result.reason} | - |")
             continue
         times = f"{result.figure / alone:,.1f} x" if alone else ""
         digits = 2 if result.unit == "s" or result.figure < 100 else 0
-        lines.append(f"| {result.contestant} | {result.figure:,.{digits}f} | {times} | {_found(result)} |")
+        lines.append(
+            f"| {result.contestant} | {result.figure:,.{digits}f} | {times} | {_found(result)} | {_named(result)} |"
+        )
+    return lines
+
+
+def _head_of_kept(result: Result) -> str:
+    return f"bytes kept, of {format_size(result.kept)}" if result.kept else "bytes kept"
+
+
+def _named(result: Result) -> str:
+    return "" if result.named is None else f"{math.floor(result.named * 1000) / 10:.1f} %"
+
+
+def event_costs(results: Sequence[Result]) -> list[str]:
+    """What an event costs this tracer, and an empty program on its probes, on each packaged load, in ns.
+
+    An event is a call that takes memory or gives it back. The load's own time is taken off.
+    """
+    lines = []
+    for load in (load.name for load in LOADS if load.packaged):
+        by_name = {result.contestant: result for result in results if result.load == load}
+        alone, exact = by_name.get("no tracer"), by_name.get(EXACT.name)
+        if alone and exact and alone.figure and exact.figure and exact.events:
+            limit = by_name.get(LIMIT.name)
+            costs = [
+                f"{(each.figure - alone.figure) / exact.events * 1e9:,.0f} ns"
+                for each in (exact, limit)
+                if each and each.figure is not None
+            ]
+            lines.append(f"{load}, {exact.events:,} events: " + ", an empty program ".join(costs))
     return lines
 
 
@@ -148,7 +185,7 @@ def write(document: Path, preamble: str, results: Sequence[Result], conclusion: 
     head, rest = document.read_text().split(BEGIN, 1)
     old, tail = rest.split(END, 1)
     sections = dict(re.findall(r"^### (.*)\n\n((?:\|.*\n)+)", old, re.MULTILINE))
-    kept = re.search(r"^(BCC memleak's cost|This tracer's cost) .*\Z", old, re.MULTILINE | re.DOTALL)
+    kept = re.search(r"^(BCC memleak's cost|This tracer's cost|An event of) .*\Z", old, re.MULTILINE | re.DOTALL)
     for load in dict.fromkeys(result.load for result in results):
         own = [result for result in results if result.load == load]
         sections[load] = "\n".join(table(own)) + "\n"
@@ -192,6 +229,8 @@ def main() -> None:
     ]
     if over_limit:
         conclusion += f"\n\nThis tracer's cost over the empty program's on the same probes: {'; '.join(over_limit)}."
+    if costs := event_costs(results):
+        conclusion += f"\n\nAn event of this tracer costs: {'; '.join(costs)}."
     sys.stdout.write(f"{preamble}\n")
     for name in dict.fromkeys(result.load for result in results):
         own = [result for result in results if result.load == name]

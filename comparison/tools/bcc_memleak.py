@@ -8,6 +8,8 @@ import ctypes
 import runpy
 import sys
 
+sys.path.pop(0)  # this folder, whose bcc.py is not the distribution's
+
 from bcc.libbcc import lib
 
 attach = lib.bpf_attach_uprobe

@@ -61,6 +61,10 @@ class LabTrace:
             for stack in json.loads(report)["stacks"]
         ]
 
+    def events(self, report: str) -> int:
+        """How many calls took or gave back memory, of all stacks that the JSON document has."""
+        return sum(int(stack["allocations"]) + int(stack["frees"]) for stack in json.loads(report)["stacks"])
+
     def excerpt(self, report: str) -> str:
         """All of the table, which is one stack long, without the name of this checkout's folder."""
         return report.replace(f"{PROJECT}/", "").strip()

@@ -23,6 +23,7 @@ ATTACH_SECONDS = 60.0
 SETTLED_SECONDS = 1.0
 END_SECONDS = 60.0
 POLL_SECONDS = 0.05
+MAX_ERRORS = 1 << 20
 # A shell's background job, and so all that it starts, ignores what ends the tools here.
 WITH_CTRL_C = ("env", "--default-signal=INT")
 TRACING_FILES = ("anon_inode:[perf_event]", "anon_inode:bpf_link", "anon_inode:bpf-link")
@@ -68,6 +69,18 @@ class Session:
                 files, changed = now, time.monotonic()
             time.sleep(POLL_SECONDS)
 
+    def wait_until_said(self, text: str) -> None:
+        """Wait until the tool has written a text to standard error.
+
+        Raises:
+            LabError: it ended, or did not write it in time.
+        """
+        began = time.monotonic()
+        while text not in self.stderr():
+            if self._process.poll() is not None or time.monotonic() - began > ATTACH_SECONDS:
+                raise LabError(f"{self._command[0]} did not say {text!r}: {self.stderr()}")
+            time.sleep(POLL_SECONDS)
+
     def finish(self, after_seconds: float = 0.0) -> str:
         """Return the tool's output. Unless it ends by itself within a while, it is ended as Ctrl-C does.
 
@@ -87,8 +100,9 @@ class Session:
 
     def stderr(self) -> str:
         """What the tool wrote to standard error."""
-        self._errors.seek(0)
-        return self._errors.read().strip() or "nothing on standard error"
+        # The tool writes at the file's position: it is left where it is.
+        written = os.pread(self._errors.fileno(), MAX_ERRORS, 0)
+        return written.decode(errors="replace").strip() or "nothing on standard error"
 
     def __enter__(self) -> Self:
         return self

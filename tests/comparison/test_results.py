@@ -12,6 +12,10 @@ from comparison.guide.findings import judge
 from comparison.guide.measure import Cost
 from comparison.guide.results import NOT_RUN, Results
 from comparison.guide.service import Scene
+from comparison.loops.contestants import EXACT, LIMIT
+from comparison.loops.loads import PACKAGED_SQLITE
+from comparison.loops.run import bare_name, innermost_of_largest, named_share
+from comparison.loops.tracers import Result, event_costs
 from comparison.tools.tool import Row
 from diagnosis.base.errors import LabError
 
@@ -103,3 +107,48 @@ def test_the_guide_was_written_by_the_harness() -> None:
 
     assert NOT_RUN not in text
     assert "| memleak-lab trace | 64 KiB | yes | the function | exact | none |" in text
+
+
+def test_the_table_of_tools_says_what_each_names_in_packaged_software() -> None:
+    rows = Results(packaged={"memleak-lab": "keep_statement", "bcc": "[unknown]"}).tools_table().splitlines()[2:]
+
+    assert [row.rpartition(" | ")[2] for row in rows] == [
+        "yes |",
+        "not run |",
+        "not run |",
+        "no: [unknown] |",
+        "not run |",
+    ]
+
+
+KEEPS = Row(("sqlite3Malloc", "keep_statement", "main", "_start"), 800)
+CUT = Row(("operator new(unsigned long)",), 200)
+
+
+def test_bytes_under_whole_stacks_through_the_programs_own_function_are_a_share_of_all() -> None:
+    no_start = Row(("sqlite3Malloc", "keep_statement"), 500)
+    elsewhere = Row(("dlopen", "main", "_start"), 500)
+
+    assert named_share([KEEPS, CUT], ("keep_statement", "work")) == 0.8
+    assert named_share([no_start, elsewhere], ("keep_statement", "work")) == 0.0
+    assert named_share([], ("keep_statement",)) == 0.0
+
+
+def test_a_function_is_known_by_its_bare_name() -> None:
+    assert bare_name("keep_node() (.cold)") == bare_name("keep_node.part.0") == bare_name("keep_node") == "keep_node"
+
+
+def test_what_is_named_for_the_most_bytes_is_the_keeper_or_the_innermost_function() -> None:
+    assert innermost_of_largest([CUT, KEEPS], "keep_statement") == "keep_statement"
+    assert innermost_of_largest([CUT], "keep_statement") == "operator new(unsigned long)"
+    assert innermost_of_largest([], "keep_statement") == ""
+
+
+def test_an_event_costs_what_the_load_took_longer() -> None:
+    def result(contestant: str, seconds: float, events: int = 0) -> Result:
+        return Result(contestant, PACKAGED_SQLITE.name, "s", seconds, 0, None, events=events)
+
+    costs = event_costs([result("no tracer", 1.0), result(LIMIT.name, 2.0), result(EXACT.name, 3.0, 1_000_000)])
+
+    assert costs == ["packaged SQLite, 1,000,000 events: 2,000 ns, an empty program 1,000 ns"]
+    assert event_costs([result("no tracer", 1.0)]) == []

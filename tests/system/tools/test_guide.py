@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 
 import pytest
 
 from comparison.guide.loaded_probes import LoadedProbes
-from comparison.guide.measure import run_on_service
+from comparison.guide.measure import run_on_packaged, run_on_service
 from comparison.guide.service import Scene
+from comparison.loops.loads import PACKAGED_SQLITE
 from comparison.tools.bcc import LaunchedBcc
+from comparison.tools.lab_trace import LabTrace
 from comparison.tools.perf import Perf
 from comparison.tools.session import Session
 from diagnosis.base.errors import LabError
@@ -30,6 +33,13 @@ def test_bcc_loses_the_function_that_takes_large_blocks() -> None:
     assert finding.found
     assert not finding.named
     assert finding.bytes_off == 8 * 4096  # each block's mapping has a page more than the block
+
+
+def test_this_tracer_names_who_leaks_through_a_packaged_library() -> None:
+    if not ctypes.util.find_library("sqlite3"):
+        pytest.skip("libsqlite3 is not installed: apt-get install libsqlite3-0")
+
+    assert run_on_packaged(LabTrace()) == PACKAGED_SQLITE.keeper
 
 
 def test_perf_names_the_function_by_the_pages_that_it_touches() -> None:
