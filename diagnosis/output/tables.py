@@ -167,7 +167,7 @@ def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
                     f"       {mark}{number:>5}  {line}", style="dim", highlight=False, soft_wrap=True, markup=False
                 )
     if stack.broken:
-        console.print("      ... and no further: built without frame pointers", style="dim", highlight=False)
+        console.print("      ... and no further: a line below says why", style="dim", highlight=False)
 
 
 def _against(report: Report, claims: ClaimsWindow) -> Table:
