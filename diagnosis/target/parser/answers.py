@@ -84,7 +84,10 @@ def object_of(answer: Message) -> ElfObject:
 
 def _segments(answer: Message) -> tuple[Segment, ...]:
     return tuple(
-        Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
+        Segment(
+            *(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")),
+            executable=_is(bool, each.get("executable")),
+        )
         for each in _items(answer.fields.get("segments"), MAX_SEGMENTS)
     )
 
