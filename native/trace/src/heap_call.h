@@ -62,6 +62,9 @@ struct heap_calls {
 	unsigned int wary; /* there was no room for a call: what it calls must not count either */
 	unsigned int unasked;  /* calls since `maybe_pending_sp` was set whose return was not asked for because of it */
 	unsigned long long maybe_pending_sp; /* of a call that was given up, and whose return probe may be pending still */
+	unsigned long long free_sp; /* of the last free by a function that may free other blocks inside */
+	unsigned long long free_return_address;
+	unsigned int free_probe;
 	struct heap_pending pending[HEAP_MAX_PENDING];
 };
 
