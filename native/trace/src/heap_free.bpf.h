@@ -67,6 +67,26 @@ static __always_inline int heap_inside_free(const struct heap_calls *calls, cons
 	return !HEAP_RETURN_SLOTS || (!HEAP_READ_WORD(calls->free_sp, &word) && word == calls->free_return_address);
 }
 
+#ifndef HEAP_WITHOUT_OLDER
+/*
+ * True for the cache of a thread that ends, which glibc takes without a call of malloc and gives back by free. It has
+ * given the cached blocks back before that: no list has one, and the lists come last. Usable sizes of glibc to 2.29, to
+ * 2.41, and since.
+ */
+static __always_inline int is_thread_cache(__u64 address, __u64 usable, __u64 return_address)
+{
+	__u64 lists[16];
+
+	if ((usable != 584 && usable != 648 && usable != 760) || !HEAP_ALLOCATOR_CODE(return_address) ||
+	    bpf_probe_read_user(lists, sizeof(lists), (const void *)(address + usable - sizeof(__u64) - sizeof(lists))))
+		return 0;
+	for (__u32 i = 0; i < 16; i++)
+		if (lists[i])
+			return 0;
+	return 1;
+}
+#endif
+
 static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *thread, struct heap_entry *entry,
 				       __u64 address, __u64 cookie)
 {
@@ -96,8 +116,12 @@ static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *t
 		entry->return_address = return_address(ctx);
 	if (heap_inside_free(thread, entry))
 		return;
-	if (!known)
-		count_older(usable_bytes(address, cookie), entry->return_address);
+	if (!known) {
+		const __u64 usable = usable_bytes(address, cookie);
+
+		if (!is_thread_cache(address, usable, entry->return_address))
+			count_older(usable, entry->return_address);
+	}
 	if (!(cookie & HEAP_CHUNK_HEADER))
 		heap_begin_free(thread, entry);
 #endif
