@@ -68,10 +68,20 @@ static __always_inline int heap_inside_free(const struct heap_calls *calls, cons
 }
 
 #ifndef HEAP_WITHOUT_OLDER
+/* A function of the C library that frees a thread's cache, about its calls of free. */
+#define THREAD_END_BYTES 256
+
+/* Where the C library frees the cache of a thread that ends; 0 until one has ended. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} thread_end SEC(".maps");
+
 /*
- * True for the cache of a thread that ends, which glibc takes without a call of malloc and gives back by free. It has
- * given the cached blocks back before that: no list has one, and the lists come last. Usable sizes of glibc to 2.29, to
- * 2.41, and since.
+ * True for the cache itself, which glibc takes without a call of malloc. Its lists are empty by then, and come last.
+ * Usable sizes of glibc to 2.29, to 2.41, and since.
  */
 static __always_inline int is_thread_cache(__u64 address, __u64 usable, __u64 return_address)
 {
@@ -83,6 +93,25 @@ static __always_inline int is_thread_cache(__u64 address, __u64 usable, __u64 re
 	for (__u32 i = 0; i < 16; i++)
 		if (lists[i])
 			return 0;
+	return 1;
+}
+
+/*
+ * True where glibc empties the cache of a thread that ends: the program has freed these blocks before, and they are freed
+ * once more. Which code does so is known when a first thread has ended.
+ */
+static __always_inline int empties_thread_cache(__u64 address, __u64 usable, __u64 return_address)
+{
+	const __u32 zero = 0;
+	__u64 *at = bpf_map_lookup_elem(&thread_end, &zero);
+
+	if (!at || !usable)
+		return 0;
+	if (*at && return_address - *at + THREAD_END_BYTES < 2 * THREAD_END_BYTES)
+		return 1;
+	if (!is_thread_cache(address, usable, return_address))
+		return 0;
+	*at = return_address;
 	return 1;
 }
 #endif
@@ -119,7 +148,7 @@ static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *t
 	if (!known) {
 		const __u64 usable = usable_bytes(address, cookie);
 
-		if (!is_thread_cache(address, usable, entry->return_address))
+		if (!empties_thread_cache(address, usable, entry->return_address))
 			count_older(usable, entry->return_address);
 	}
 	if (!(cookie & HEAP_CHUNK_HEADER))

@@ -1,4 +1,7 @@
-/* A thread for each request, which keeps a block of the size that the C library takes for each thread's own cache. */
+/*
+ * A thread for each request. It keeps a block of the size that the C library takes for a thread's own cache, and another
+ * one of a size that it leaves in that cache.
+ */
 #include <pthread.h>
 
 #include "program.h"
@@ -8,11 +11,18 @@
 SITE void request_keeps(void)
 {
 	keep(malloc(640));
+	keep(malloc(200));
+}
+
+SITE void request_frees(void)
+{
+	free(keep(malloc(200)));
 }
 
 static void *request(void *unused)
 {
 	request_keeps();
+	request_frees();
 	return unused;
 }
 
