@@ -46,3 +46,18 @@ def test_an_allocator_that_takes_the_place_of_malloc(build: Build, closing: Clos
     assert older
     assert older.frees == 4
     assert counted.lost == {}
+
+
+def test_an_allocator_that_calls_the_c_library_by_way_of_another_library(
+    build: Build, closing: Closing, allow_session: bool
+) -> None:
+    library = build("helper_library.c", "-shared", "-fPIC", name="libhelper.so")
+    program = build("helped.c", str(library), name="helped")
+    named = parse_allocator("alloc=helped_take,free=helped_give")
+    with Target([program]) as target, closing.tracing(target, allow_session=allow_session, custom=named) as tracer:
+        target.go()
+        older, counted = tracer.snapshot().older, count(tracer)
+    assert counted.table == {"helped_kept": Row(5, 0, 500), "helped_given_back": Row(7, 7, 0)}
+    assert older
+    assert older.frees == 1
+    assert counted.lost == {}

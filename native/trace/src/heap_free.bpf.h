@@ -46,14 +46,18 @@ static __always_inline __u64 return_address(struct pt_regs *ctx)
 }
 
 /* Remembers a free by a function that may free other blocks inside. It is not followed to its return. */
-static __always_inline void heap_begin_free(struct heap_calls *calls, const struct heap_entry *entry)
+static __always_inline void heap_begin_free(struct heap_calls *calls, const struct heap_entry *entry, __u64 cookie)
 {
 	calls->free_sp = entry->sp;
 	calls->free_return_address = entry->return_address;
 	calls->free_probe = entry->probe;
+	calls->free_encloses = !!(cookie & HEAP_ENCLOSES);
 }
 
-/* True where a free is by the one before it: deeper, by an allocator's code, or jumped to by another function. */
+/*
+ * True where a free is by the one before it: deeper, by an allocator's code or inside of what the user has named, or jumped
+ * to by another function.
+ */
 static __always_inline int heap_inside_free(const struct heap_calls *calls, const struct heap_entry *entry)
 {
 	unsigned long long word = 0;
@@ -62,7 +66,7 @@ static __always_inline int heap_inside_free(const struct heap_calls *calls, cons
 		return 0;
 	if (entry->sp == calls->free_sp)
 		return entry->return_address == calls->free_return_address;
-	if (!HEAP_ALLOCATOR_CODE(entry->return_address))
+	if (!calls->free_encloses && !HEAP_ALLOCATOR_CODE(entry->return_address))
 		return 0;
 	return !HEAP_RETURN_SLOTS || (!HEAP_READ_WORD(calls->free_sp, &word) && word == calls->free_return_address);
 }
@@ -152,7 +156,7 @@ static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *t
 			count_older(usable, entry->return_address);
 	}
 	if (!(cookie & HEAP_CHUNK_HEADER))
-		heap_begin_free(thread, entry);
+		heap_begin_free(thread, entry, cookie);
 #endif
 }
 

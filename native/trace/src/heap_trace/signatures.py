@@ -28,6 +28,7 @@ _STORES_RESULT = 1 << 36
 _EXIT_PROBED = 1 << 37
 _CHUNK_HEADER = 1 << 38
 _COPIES_STRING = 1 << 39
+_ENCLOSES = 1 << 40
 
 _MAPPING_ARGUMENTS = {Kind.MMAP: 4, Kind.MREMAP: 4, Kind.MUNMAP: 2}
 
@@ -46,6 +47,7 @@ class Signature:
             instructions stand in its place.
         chunk_header: the allocator is glibc's: the word before a block has its size.
         copies_string: as strdup: the block is a string, and no argument has its length.
+        encloses: the user has named it: what it calls is its own, whichever code calls.
     """
 
     kind: Kind
@@ -56,6 +58,7 @@ class Signature:
     throws: bool = False
     chunk_header: bool = False
     copies_string: bool = False
+    encloses: bool = False
 
     def __post_init__(self) -> None:
         if not all(0 <= each <= LAST_ARGUMENT for each in (self.size, self.count, self.pointer)):
@@ -74,6 +77,7 @@ class Signature:
             + _EXIT_PROBED * self.throws
             + _CHUNK_HEADER * self.chunk_header
             + _COPIES_STRING * self.copies_string
+            + _ENCLOSES * self.encloses
         )
 
 
