@@ -22,13 +22,14 @@ _REMEDIES = {
     Lost.RETURN: "calls never returned to their probe: their blocks are missing. Is another tracer at work?",
     Lost.NESTED: "calls may be missing: they were taken for parts of a call that had never returned. Trace again",
     Lost.DECLINED: "calls on a signal's or coroutine's stack are missing: to trace them could have ended the process",
-    Lost.READ: "results of posix_memalign could not be read: their blocks are missing. Trace again",
+    Lost.READ: "blocks are missing, or not counted to their end: what says so could not be read. Trace again",
     Lost.BLOCKS: "blocks are counted, but not their frees: the table is full. Raise --max-blocks, or use --min-size",
     Lost.FREE: "blocks were handed out again without a free that was seen: they count as freed",
     Lost.STACK: "blocks are counted without their stack, which could not be taken",
     Lost.STACKS: "blocks are counted without their stack: the stack map is full. Trace for a shorter time",
     Lost.FRAMES: "times a stack's frames could not be handed over: it may be shown without them",
     Lost.OLDER: "frees of blocks from before the trace are counted without their function: the table is full",
+    Lost.DISCARDED: "heaps were destroyed with their blocks (mi_heap_destroy): these blocks count as outstanding",
     Lost.MAPPING: "mmap or munmap calls are missing: the ring was full. Trace for a shorter time",
 }
 

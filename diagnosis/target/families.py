@@ -104,6 +104,12 @@ def _mimalloc() -> dict[str, Signature]:
             "heap_alloc_new_n": _allocate(3, 2),
         }.items()
     }
+    # Each takes its memory by code that is inlined.
+    copies = {
+        f"{heap}{name}": Signature(Kind.ALLOCATE, copies_string=True)
+        for name in ("strdup", "strndup", "mbsdup")
+        for heap in ("", "heap_", "theap_")
+    }
     # Of a heap of its own, which is the first argument ("theap" since version 3).
     heap = {
         f"{heap}_{name}": _moved(signature)
@@ -117,10 +123,15 @@ def _mimalloc() -> dict[str, Signature]:
         "aligned_recalloc": _reallocate(1, 3, 2),
         "aligned_offset_recalloc": _reallocate(1, 3, 2),
         "posix_memalign": C_HEAP["posix_memalign"],
+        # mi_heap_delete moves the blocks to another heap.
+        **dict.fromkeys(("heap_destroy", "theap_destroy"), Signature(Kind.DISCARD)),
         # Not mi_cfree: it frees by mi_free, and only what is mimalloc's.
         **dict.fromkeys(("free", "free_size", "free_size_aligned", "free_aligned", "free_small"), _FREE),
     }
-    return {f"mi_{name}": signature for name, signature in {**plain, **aligned, **operators, **heap, **others}.items()}
+    return {
+        f"mi_{name}": signature
+        for name, signature in {**plain, **aligned, **operators, **copies, **heap, **others}.items()
+    }
 
 
 def _moved(signature: Signature) -> Signature:

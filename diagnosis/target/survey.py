@@ -6,7 +6,7 @@ The parser reads the file. Here its names are told apart, and its answers are ch
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from heap_trace import Kind, Probe
@@ -103,7 +103,8 @@ def survey(
     probes = []
     for function, answer in zip(functions, answers, strict=True):
         if answer.placement:
-            probe = Probe(wanted[function.name], answer.offset, answer.exits)
+            signature = replace(wanted[function.name], encloses=function.name in own)
+            probe = Probe(signature, answer.offset, answer.exits)
             probes.append(PlacedProbe(safe_text(function.name), probe, answer.placement))
         elif answer.missing:
             spots.append(_missed(function.name, file, answer.missing))

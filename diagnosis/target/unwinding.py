@@ -57,9 +57,13 @@ class Layout:
         return self.segments[0].address
 
     def address_of(self, offset: int) -> int | None:
-        """The address, from the load base, of a mapping's first byte: it begins with the page of a segment's start."""
+        """The address, from the load base, of the first byte of a mapping of code.
+
+        It begins with the page of a segment's start, which can be the last page of the segment before: lld puts no
+        gap between them, and the next one's addresses lie a page further on.
+        """
         for segment in self.segments:
-            if segment.offset // PAGE * PAGE <= offset < segment.offset + segment.size:
+            if segment.executable and segment.offset // PAGE * PAGE <= offset < segment.offset + segment.size:
                 return segment.address - segment.offset + offset - self.base
         return None
 

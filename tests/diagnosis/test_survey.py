@@ -189,8 +189,8 @@ def test_an_allocator_of_the_programs_own_comes_first(tmp_path: Path) -> None:
         void pool_give(void *pool, void *p) { last = pool; *(void *volatile *)p = 0; }
     """
     custom = {
-        "pool_take": Signature(Kind.ALLOCATE, size=2),
-        "pool_give": Signature(Kind.FREE, pointer=2),
+        "pool_take": Signature(Kind.ALLOCATE, size=2, encloses=True),
+        "pool_give": Signature(Kind.FREE, pointer=2, encloses=True),
         "pool_absent": Signature(Kind.FREE, pointer=1),
     }
     library = compile_c(body, tmp_path / "libpool.so", "-shared", "-fPIC")

@@ -110,8 +110,16 @@ def test_mimallocs_own_interface(build: Build, run: Run) -> None:
         "aligned": Row(2, 1, 700),
         "counted": Row(1, 0, 700),
         "heap_of_its_own": Row(3, 1, 11 * 20 + 500),
+        "grows_by_pointer": Row(1, 1, 0),
+        "copies": Row(3, 1, 3015),
+        "fails_and_frees": Row(1, 1, 0),
+        "destroyed_with_their_heap": Row(3, 0, 120),
+        "left_by_its_heap": Row(1, 1, 0),
     }
-    assert counted.lost == {}
+    # What mimalloc's reallocarr has taken for its caller.
+    moved = counted.by(lambda stack: "moved" if "grows_by_pointer" in {frame.name for frame in stack.frames} else "")
+    assert moved == {"moved": Row(2, 1, 600)}
+    assert counted.lost == {"DISCARDED": 1}
 
 
 def test_an_allocator_behind_a_prefix_in_a_program_that_maps_the_c_library(build: Build, run: Run) -> None:

@@ -56,3 +56,24 @@ def test_realloc_keeps_the_birth_of_a_block(build: Build, closing: Closing) -> N
     (survivor,) = survivors.values()
     assert (survivor.blocks, survivor.bytes) == (1, 9000)
     assert (survivor.third_blocks, survivor.third_bytes) == ((1, 0, 0), (9000, 0, 0))
+
+
+def test_what_the_c_library_frees_for_a_thread_that_ends_is_no_older_block(
+    build: Build, closing: Closing, allow_session: bool
+) -> None:
+    """It frees what is in the thread's cache once more, and a leak of such sizes would pass for replaced.
+
+    GIVEN 40 threads with a block each in their caches THEN the first thread's shows which code that is, and one block
+    counts besides it: the stream that is older.
+    """
+    with (
+        Target([build("requests.c")]) as target,
+        closing.tracing(target, allow_session=allow_session) as tracer,
+    ):
+        target.go()
+        older, counted = tracer.snapshot().older, count(tracer)
+    assert counted.table["request_keeps"] == Row(80, 0, 40 * (640 + 200))
+    assert counted.table["request_frees"] == Row(40, 40, 0)
+    assert older
+    assert older.frees == 1 + 1
+    assert counted.lost == {}

@@ -18,6 +18,7 @@ from tests.trace.tracing import Row, Target, count
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diagnosis.target.symbols import SymbolizedStack
     from tests.trace.conftest import Build, Trace
     from tests.trace.tracing import Closing
 
@@ -87,4 +88,22 @@ def test_jemalloc_as_rust_links_it(build: Build, closing: Closing, allow_session
         "vectors_grown_and_dropped": Row(14, 14, 0),
         "c_library_kept": Row(1, 0, 100),
     }
+    assert counted.lost == {}
+
+
+def test_rust_with_the_systems_allocator(build: Build, closing: Closing, allow_session: bool) -> None:
+    """Every stack is whole: rustc links with lld, which lays code and data into one page of the file."""
+
+    def request(stack: SymbolizedStack) -> str:
+        names = [frame.name.rpartition("::")[2] for frame in stack.frames]
+        return next((name for name in names if name in {"cache_session", "drop_vectors"}), "")
+
+    with (
+        Target([build("sessions.rs")]) as target,
+        closing.tracing(target, allow_session=allow_session) as tracer,
+    ):
+        assert target.go() == "done"
+        counted = count(tracer)
+    assert counted.by(request) == {"cache_session": Row(5, 0, 15_000), "drop_vectors": Row(14, 14, 0)}
+    assert {stack.frames[-1].name for stack, _ in counted.stacks} == {"_start"}
     assert counted.lost == {}

@@ -43,7 +43,9 @@ FLAGS = (
 )  # fmt: skip
 CXX_FLAGS = ("-std=gnu++17", *FLAGS[1:])
 
-PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools"}
+RUST_FLAGS = ("--edition", "2021", "-O")
+
+PACKAGES = {"gcc": "gcc", "g++": "g++", "musl-gcc": "musl-tools", "rustc": "rustc"}
 
 STOP_SECONDS = LIMIT_SECONDS
 
@@ -62,13 +64,13 @@ class Row(NamedTuple):
 
 def compile_program(folder: Path, source: str, *flags: str, compiler: str = "", name: str = "") -> Path:
     """Compile one of the programs into a folder."""
-    cxx = source.endswith(".cpp")
+    kind = Path(source).suffix
     output = folder / (name or Path(source).stem)
-    compiler = compiler or ("g++" if cxx else "gcc")
+    compiler = compiler or {".cpp": "g++", ".rs": "rustc"}.get(kind, "gcc")
     if not shutil.which(compiler):
         pytest.skip(f"{compiler} is not installed: apt-get install {PACKAGES[compiler]}")
-    base = CXX_FLAGS if cxx else FLAGS
-    command = [compiler, *base, "-pthread", "-o", str(output), str(PROGRAMS / source), *flags]
+    base = {".cpp": (*CXX_FLAGS, "-pthread"), ".rs": RUST_FLAGS}.get(kind, (*FLAGS, "-pthread"))
+    command = [compiler, *base, "-o", str(output), str(PROGRAMS / source), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CompilationError(f"{' '.join(command)}:\n{done.stderr}")

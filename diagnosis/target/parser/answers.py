@@ -83,10 +83,12 @@ def object_of(answer: Message) -> ElfObject:
 
 
 def _segments(answer: Message) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(*(_number(_is(dict, each).get(name)) for name in ("offset", "address", "size")))
-        for each in _items(answer.fields.get("segments"), MAX_SEGMENTS)
-    )
+    return tuple(_segment(_is(dict, each)) for each in _items(answer.fields.get("segments"), MAX_SEGMENTS))
+
+
+def _segment(fields: dict[str, Any]) -> Segment:
+    offset, address, size = (_number(fields.get(name)) for name in ("offset", "address", "size"))
+    return Segment(offset, address, size, executable=_is(bool, fields.get("executable")))
 
 
 def unwind_rows_of(answer: Message) -> tuple[tuple[Segment, ...], ObjectRows | None]:

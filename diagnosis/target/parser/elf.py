@@ -38,7 +38,7 @@ _BUILD_ID_BYTES = range(2, 65)
 _NT_GNU_BUILD_ID = 3
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
-_PF_X = 1
+PF_X = 1
 _SHN_UNDEF = 0
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
@@ -103,7 +103,7 @@ def read_facts(descriptor: int) -> ElfObject:
     """
     stream, elf = open_elf(descriptor)
     segments = tuple(
-        Segment(segment["p_offset"], segment["p_vaddr"], segment["p_filesz"])
+        Segment(segment["p_offset"], segment["p_vaddr"], segment["p_filesz"], bool(segment["p_flags"] & PF_X))
         for segment in elf.iter_segments("PT_LOAD")
     )
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))

@@ -12,6 +12,7 @@ class Segment:
     offset: int
     address: int
     size: int
+    executable: bool
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 
-from diagnosis.target.parser.elf import open_elf, span_of
+from diagnosis.target.parser.elf import PF_X, open_elf, span_of
 from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _PIECE = 4 << 20
 # Of code that is looked through: more than any object has. Each pattern is found once or twice in a C library.
 MAX_CODE = 512 << 20
 MAX_FOUND = 64
-_PF_X = 1
 
 # V8's built-in functions, which Node and others have in their own file: they lie together, call frame information says
 # nothing of them, and all that call anything keep the frame pointer, as the code does that V8 makes at run time.
@@ -50,9 +49,10 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
     patterns = PATTERNS.get(elf.get_machine_arch(), ())
     left = MAX_CODE
     for header in elf.iter_segments("PT_LOAD"):
-        segment = Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"])
+        executable = bool(header["p_flags"] & PF_X)
+        segment = Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], executable)
         segments.append(segment)
-        if header["p_flags"] & _PF_X and segment.size <= left and len(found) < MAX_FOUND:
+        if executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
     return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor))

@@ -178,7 +178,7 @@ static int attach_one(struct heap_trace *trace, uint32_t attachment, struct bpf_
 
 static int has_return(const struct heap_trace_probe *probe)
 {
-	return probe->kind != HEAP_FREE && probe->kind != HEAP_EXIT && !(probe->flags & HEAP_EXIT_PROBED);
+	return probe->kind != HEAP_FREE && probe->kind != HEAP_DISCARD && probe->kind != HEAP_EXIT && !(probe->flags & HEAP_EXIT_PROBED);
 }
 
 static int attach_pair(struct heap_trace *trace, uint32_t attachment, int pid, const char *path,

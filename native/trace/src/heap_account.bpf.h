@@ -18,7 +18,7 @@
 #ifndef HEAP_ACCOUNT_BPF_H
 #define HEAP_ACCOUNT_BPF_H
 
-#include "heap_blocks.bpf.h"
+#include "heap_free.bpf.h"
 
 #define MAX_ERRNO 4095
 #define MAP_FAILED_FROM ((__u64)-MAX_ERRNO)
@@ -30,27 +30,6 @@
 /* For a session program: 0 asks the kernel for the return of this call, 1 saves that trap. */
 #define WANT_RETURN 0
 #define SKIP_RETURN 1
-
-/* The old block of a realloc that failed, or whose end was not seen, is where it was. */
-static __always_inline void restore_block(const struct heap_pending *pending)
-{
-	heap_key key = HEAP_KEY(pending->pointer);
-	struct heap_block block = pending->old;
-
-	if (pending->flag && bpf_map_update_elem(&blocks, &key, &block, BPF_NOEXIST))
-		lose(HEAP_LOST_BLOCKS);
-}
-
-static __always_inline void abandon(struct heap_pending *pending)
-{
-	/* Every `ret` of such a function is probed: an exception has left it, and there is no block. */
-	if (!(pending->cookie & HEAP_EXIT_PROBED))
-		lose(HEAP_LOST_RETURN);
-	if (pending->nested >= HEAP_MAX_NESTED) /* only such a call can have had others than its own among them */
-		lose_many(HEAP_LOST_NESTED, pending->nested);
-	if (HEAP_COOKIE_KIND(pending->cookie) == HEAP_REALLOCATE)
-		restore_block(pending);
-}
 
 /* The arguments of a call by their positions, from 1 on. The verifier lets no register be chosen by a number. */
 struct arguments {
@@ -72,18 +51,6 @@ static __always_inline __u64 asked_bytes(const struct arguments *arguments, __u6
 	__u64 count = HEAP_COOKIE_COUNT(cookie) ? arguments->at[HEAP_COOKIE_COUNT(cookie) & 7] : 1;
 
 	return size * count || !size || !count ? size * count : ~0ULL;
-}
-
-static __always_inline __u64 return_address(struct pt_regs *ctx)
-{
-#ifdef __TARGET_ARCH_x86
-	__u64 word = 0;
-
-	bpf_probe_read_user(&word, sizeof(word), (const void *)PT_REGS_SP(ctx));
-	return word;
-#else
-	return PT_REGS_RET(ctx);
-#endif
 }
 
 static __always_inline enum heap_mapping_kind mapping_kind(const struct arguments *arguments)
@@ -140,19 +107,6 @@ static __always_inline void count_call(void)
 		++*count;
 }
 
-static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *thread, const struct heap_entry *entry,
-				       __u64 address, __u64 cookie)
-{
-	const enum heap_verdict verdict = heap_judge_entry(thread, entry);
-	struct heap_block block;
-
-	/* Also where it is an allocator's own call: a block in the table is one that the program was given. */
-	if (address && take_block(address, &block))
-		count_free(&block);
-	else if (address && verdict != HEAP_NESTED)
-		count_older(usable_bytes(address, cookie), return_address(ctx));
-}
-
 static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 {
 	struct heap_calls *thread =
@@ -163,6 +117,10 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
 	struct heap_pending *call = 0;
 
 	count_call();
+	if (HEAP_COOKIE_KIND(cookie) == HEAP_DISCARD) {
+		lose(HEAP_LOST_DISCARDED);
+		return SKIP_RETURN;
+	}
 	if (!thread) {
 		lose(HEAP_LOST_THREAD);
 		return SKIP_RETURN;
@@ -236,7 +194,7 @@ static __always_inline void finish_allocation(const struct heap_pending *call, _
 
 	if (HEAP_COOKIE_KIND(call->cookie) == HEAP_REALLOCATE && call->pointer) {
 		/* It frees the old block where it succeeds, and where glibc is asked for nothing: realloc(p, 0). */
-		if (!result && call->bytes) {
+		if (!result && call->bytes && call->flag != HEAP_OLD_FREED) {
 			restore_block(call);
 		} else if (call->flag) {
 			born_ns = &call->old.born_ns;
@@ -261,6 +219,18 @@ static __always_inline __u64 stored_result(const struct heap_pending *call, __u6
 	return block;
 }
 
+/* The bytes of a string with its end. Of one that is longer than there is room for, what was read of it. */
+static __always_inline __u64 string_bytes(__u64 address)
+{
+	const __u32 zero = 0;
+	struct heap_frames *room = bpf_map_lookup_elem(&scratch, &zero);
+	long bytes = room ? bpf_probe_read_user_str(room->frames, sizeof(room->frames), (const void *)address) : 0;
+
+	if (bytes <= 0 || bytes >= (long)sizeof(room->frames))
+		lose(HEAP_LOST_READ);
+	return bytes > 0 ? bytes : 0;
+}
+
 static __always_inline int leave(struct pt_regs *ctx, __u64 cookie)
 {
 	const int by_exit = HEAP_COOKIE_KIND(cookie) == HEAP_EXIT;
@@ -279,6 +249,8 @@ static __always_inline int leave(struct pt_regs *ctx, __u64 cookie)
 		return 0;
 	if (call->cookie & HEAP_STORES_RESULT)
 		result = stored_result(call, result);
+	if (call->cookie & HEAP_COPIES_STRING && result)
+		call->bytes = string_bytes(result);
 
 	const __u32 kind = HEAP_COOKIE_KIND(call->cookie);
 	const int success = succeeded(call, result), is_mapping = kind == HEAP_MMAP || kind == HEAP_MREMAP;

@@ -62,6 +62,10 @@ struct heap_calls {
 	unsigned int wary; /* there was no room for a call: what it calls must not count either */
 	unsigned int unasked;  /* calls since `maybe_pending_sp` was set whose return was not asked for because of it */
 	unsigned long long maybe_pending_sp; /* of a call that was given up, and whose return probe may be pending still */
+	unsigned long long free_sp; /* of the last free by a function that may free other blocks inside */
+	unsigned long long free_return_address;
+	unsigned int free_probe;
+	unsigned int free_encloses;
 	struct heap_pending pending[HEAP_MAX_PENDING];
 };
 
@@ -123,7 +127,7 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 		return entry->probe == HEAP_COOKIE_PROBE(pending->cookie) ? HEAP_ABANDONED : HEAP_INSIDE;
 	}
 	if (entry->sp < pending->sp) { /* stacks grow down: deeper */
-		if (HEAP_ALLOCATOR_CODE(entry->return_address))
+		if (pending->cookie & HEAP_ENCLOSES || HEAP_ALLOCATOR_CODE(entry->return_address))
 			return pending->nested < HEAP_MAX_NESTED ? HEAP_INSIDE : HEAP_ABANDONED;
 	} else if (HEAP_SAME_STACK(pending->sp, entry->sp)) { /* further out: the pending call was left by a longjmp */
 		return HEAP_ABANDONED;

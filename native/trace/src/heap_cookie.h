@@ -14,6 +14,8 @@
 #define HEAP_STORES_RESULT (1ULL << 36) /* the block is stored through the pointer, and 0 returned */
 #define HEAP_EXIT_PROBED (1ULL << 37)   /* no return probe: HEAP_EXIT probes stand on its `ret` instructions */
 #define HEAP_CHUNK_HEADER (1ULL << 38)  /* glibc: a block's size is in the word before it */
+#define HEAP_COPIES_STRING (1ULL << 39) /* the block is a string: its length is read, for no argument has it */
+#define HEAP_ENCLOSES (1ULL << 40) /* what is called inside is its own, whichever code calls: the user has named it */
 #define HEAP_COOKIE(kind, probe, size, count, pointer, flags)                                                    \
 	((unsigned long long)(kind) | (unsigned long long)(probe) << 8 | (unsigned long long)(size) << 24 |       \
 	 (unsigned long long)(count) << 28 | (unsigned long long)(pointer) << 32 | (flags))

@@ -31,6 +31,7 @@ enum heap_kind {
 	HEAP_MMAP,       /* (address, length, protection, flags, file, ...) */
 	HEAP_MREMAP,     /* (old, old length, new length, flags, ...) */
 	HEAP_MUNMAP,     /* (address, length) */
+	HEAP_DISCARD,    /* frees blocks that it does not name: mi_heap_destroy */
 	HEAP_EXIT,       /* a `ret` of a function that has no return probe */
 };
 
@@ -49,7 +50,7 @@ enum heap_lost {
 	HEAP_LOST_RETURN,    /* a call that never returned to its probe */
 	HEAP_LOST_NESTED,    /* calls taken for such a call's own before that was known */
 	HEAP_LOST_DECLINED,  /* a call whose return could not be asked for: that could have ended the process */
-	HEAP_LOST_READ,      /* posix_memalign's result could not be read */
+	HEAP_LOST_READ,      /* the block that posix_memalign stored, or the end of a copied string, could not be read */
 	HEAP_LOST_BLOCKS,    /* the table of blocks is full: counted, but its free will not be known */
 	HEAP_LOST_FREE,      /* a block handed out again whose free was not seen */
 	HEAP_LOST_STACK,     /* counted, but under the unknown stack: no stack could be taken */
@@ -57,6 +58,7 @@ enum heap_lost {
 	HEAP_LOST_FRAMES,    /* times that a stack's frames could not be handed over yet: the ring was full */
 	HEAP_LOST_MAPPING,   /* the ring of mapping events was full */
 	HEAP_LOST_OLDER,     /* frees of older blocks whose function was not kept: the table is full */
+	HEAP_LOST_DISCARDED, /* calls that freed blocks which they do not name: those stay in the table */
 	HEAP_LOST_KINDS,
 };
 

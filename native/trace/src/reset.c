@@ -57,8 +57,8 @@ static int empty_rings(struct heap_trace *trace)
 int heap_trace_reset(struct heap_trace *trace)
 {
 	static const char *const hashes[] = {"blocks", "counters", "older"};
-	static const char *const arrays[] = {"lost", "older_sizes", "fatal_signal", "allocator_code", "probed_calls",
-					     "unwind_counts"};
+	static const char *const arrays[] = {"lost", "older_sizes", "thread_end", "fatal_signal", "allocator_code",
+					     "probed_calls", "unwind_counts"};
 	int error = 0;
 
 	trace_begin();

@@ -89,11 +89,69 @@ SITE void heap_of_its_own(void)
 	keep(resize(heap, keep(take(heap, 2, 20)), 500));
 }
 
+SITE void grows_by_pointer(void)
+{
+	int (*resize)(void *, size_t, size_t) = (int (*)(void *, size_t, size_t))function("mi_reallocarr");
+	void *block = keep(malloc(60));
+
+	MUST(!resize(&block, 30, 20));
+}
+
+SITE void copies(void)
+{
+	char *(*copy)(const char *) = (char *(*)(const char *))function("mi_strdup");
+	void (*give)(void *) = (void (*)(void *))function("mi_free");
+
+	char longer[3000];
+
+	memset(longer, 'x', sizeof(longer));
+	longer[sizeof(longer) - 1] = 0;
+	keep(copy("a copy is kept"));
+	keep(copy(longer));
+	give(keep(copy("another is not")));
+}
+
+/* The block is freed all the same. */
+SITE void fails_and_frees(void)
+{
+	void *(*resize)(void *, size_t) = (void *(*)(void *, size_t))function("mi_reallocf");
+
+	MUST(!keep(resize(keep(malloc(800)), too_large)));
+}
+
+/* Nothing says which blocks go with it. */
+SITE void destroyed_with_their_heap(void)
+{
+	void *heap = ((void *(*)(void))function("mi_heap_new"))();
+	void *(*take)(void *, size_t) = (void *(*)(void *, size_t))function("mi_heap_malloc");
+	void (*destroy)(void *) = (void (*)(void *))function("mi_heap_destroy");
+
+	for (int i = 0; i < 3; i++)
+		keep(take(heap, 40));
+	destroy(heap);
+}
+
+/* Its block lives on in the heap that the thread had from its start. */
+SITE void left_by_its_heap(void)
+{
+	void *heap = ((void *(*)(void))function("mi_heap_new"))();
+	void *(*take)(void *, size_t) = (void *(*)(void *, size_t))function("mi_heap_malloc");
+	void *block = keep(take(heap, 50));
+
+	((void (*)(void *))function("mi_heap_delete"))(heap);
+	free(block);
+}
+
 static void mimalloc(void)
 {
 	aligned();
 	counted();
 	heap_of_its_own();
+	grows_by_pointer();
+	copies();
+	fails_and_frees();
+	left_by_its_heap();
+	destroyed_with_their_heap(); /* the last: their addresses are not taken again */
 }
 
 int main(int argc, char **argv)

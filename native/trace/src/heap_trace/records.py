@@ -32,6 +32,7 @@ class Lost(enum.IntEnum):
     FRAMES = lib.HEAP_LOST_FRAMES
     MAPPING = lib.HEAP_LOST_MAPPING
     OLDER = lib.HEAP_LOST_OLDER
+    DISCARDED = lib.HEAP_LOST_DISCARDED
 
 
 class MappingKind(enum.IntEnum):

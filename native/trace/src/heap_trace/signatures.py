@@ -18,6 +18,7 @@ class Kind(enum.IntEnum):
     MMAP = lib.HEAP_MMAP
     MREMAP = lib.HEAP_MREMAP
     MUNMAP = lib.HEAP_MUNMAP
+    DISCARD = lib.HEAP_DISCARD
 
 
 # The eBPF program reads no argument beyond this one.
@@ -26,6 +27,8 @@ LAST_ARGUMENT = 5
 _STORES_RESULT = 1 << 36
 _EXIT_PROBED = 1 << 37
 _CHUNK_HEADER = 1 << 38
+_COPIES_STRING = 1 << 39
+_ENCLOSES = 1 << 40
 
 _MAPPING_ARGUMENTS = {Kind.MMAP: 4, Kind.MREMAP: 4, Kind.MUNMAP: 2}
 
@@ -43,6 +46,8 @@ class Signature:
         throws: an exception may leave the function, which a return probe would be in the way of: probes on its ``ret``
             instructions stand in its place.
         chunk_header: the allocator is glibc's: the word before a block has its size.
+        copies_string: as strdup: the block is a string, and no argument has its length.
+        encloses: the user has named it: what it calls is its own, whichever code calls.
     """
 
     kind: Kind
@@ -52,6 +57,8 @@ class Signature:
     stores_result: bool = False
     throws: bool = False
     chunk_header: bool = False
+    copies_string: bool = False
+    encloses: bool = False
 
     def __post_init__(self) -> None:
         if not all(0 <= each <= LAST_ARGUMENT for each in (self.size, self.count, self.pointer)):
@@ -65,7 +72,13 @@ class Signature:
     @property
     def flags(self) -> int:
         """The flags of a probe's cookie: heap_trace.h."""
-        return _STORES_RESULT * self.stores_result + _EXIT_PROBED * self.throws + _CHUNK_HEADER * self.chunk_header
+        return (
+            _STORES_RESULT * self.stores_result
+            + _EXIT_PROBED * self.throws
+            + _CHUNK_HEADER * self.chunk_header
+            + _COPIES_STRING * self.copies_string
+            + _ENCLOSES * self.encloses
+        )
 
 
 @dataclass(frozen=True)
