@@ -57,8 +57,12 @@ class Layout:
         return self.segments[0].address
 
     def address_of(self, offset: int) -> int | None:
-        """The address, from the load base, of a mapping's first byte: it begins with the page of a segment's start."""
-        for segment in self.segments:
+        """The address, from the load base, of a mapping's first byte: it begins with the page of a segment's start.
+
+        lld, which links Rust's programs, lets code begin in the page of the file in which what is read ends: of two
+        segments in one page the mapping is the later one's.
+        """
+        for segment in sorted(self.segments, key=lambda segment: segment.offset, reverse=True):
             if segment.offset // PAGE * PAGE <= offset < segment.offset + segment.size:
                 return segment.address - segment.offset + offset - self.base
         return None
