@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.units import KIB, MIB, format_duration, format_size
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
+from diagnosis.report.unseen import most_unseen
 from diagnosis.report.verdict import OLD, Answer, Doubt, Takes
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
 
 def _leak(finding: Finding, evidence: Evidence) -> Verdict:
     worst = finding.judged[0].site
-    unseen = max(finding.unseen, key=lambda part: part.bytes, default=None)
+    unseen = most_unseen(finding.unseen)
     if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes:
         return _leak_beside(worst, unseen, evidence)
     others = len(finding.judged) - 1
     also = f" {others} further call site{'s grow' if others > 1 else ' grows'} as well." if others else ""
-    also += "".join(f" Besides, {_unseen(part)}." for part in finding.unseen[:1])
+    also += _larger(finding, evidence)
+    also += f" Besides, {_unseen(unseen)}." if unseen else ""
     return Verdict(
         Answer.LEAK,
         worst.site.function,
@@ -71,6 +73,18 @@ def _leak(finding: Finding, evidence: Evidence) -> Verdict:
         f"WARNING: {_named(worst)} leaks {_rate(worst.growth, evidence.seconds)}: {_counts(worst, evidence.seconds)},"
         f" {format_size(worst.growth)} outstanding{_share(worst.growth, evidence.memory_growth)}.{also}"
         f" {_second_window(evidence)}",
+    )
+
+
+def _larger(finding: Finding, evidence: Evidence) -> str:
+    """The site that holds more than a leak does, and is none for sure."""
+    largest = max(finding.judged, key=lambda each: each.site.growth)
+    if largest.doubt is None:
+        return ""
+    why, _ = _doubted(largest.doubt, evidence)
+    return (
+        f" {_named(largest.site)} holds more, {format_size(largest.site.growth)}"
+        f"{_share(largest.site.growth, evidence.memory_growth)}; it cannot be said that it goes on: {why}."
     )
 
 
@@ -96,7 +110,7 @@ def _second_window(evidence: Evidence) -> str:
 
 
 def _growing(finding: Finding, evidence: Evidence) -> Verdict:
-    unseen = max(finding.unseen, key=lambda part: part.bytes, default=None)
+    unseen = most_unseen(finding.unseen)
     # A site with a name is worth more than bytes without one, unless it is next to nothing beside them.
     if finding.judged and (unseen is None or finding.judged[0].site.growth * 2 > unseen.bytes):
         return _growing_site(finding, evidence, unseen)
@@ -193,7 +207,7 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
         if evidence.readings < FEWEST_READINGS:
             seen += f", in {evidence.readings} readings only"
     explained = "; ".join(_explained(account, evidence.memory_growth)) if account else ""
-    changed = _change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
+    changed = change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
     return Verdict(
         Answer.NO_LEAK,
         "",
@@ -212,8 +226,8 @@ def _most(evidence: Evidence) -> str:
     return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
 
 
-def _change(what: str, size: int) -> str:
-    """``memory grew by 12 MiB``."""
+def change(what: str, size: int) -> str:
+    """``memory grew by 12 MiB``, ``memory shrank by 12 MiB``."""
     return (
         f"{what} {'grew' if size > 0 else 'shrank'} by {format_size(abs(size))}" if size else f"{what} did not change"
     )
@@ -231,7 +245,7 @@ def _explained(account: Account, growth: int) -> Iterator[str]:
         elif 0 < part.bytes <= growth and part.name != "file":
             yield f"{format_size(part.bytes)} of it is {part.meaning}"
         else:
-            yield _change(part.meaning, part.bytes)
+            yield change(part.meaning, part.bytes)
 
 
 def _unseen(part: Unseen) -> str:
