@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.report.account import Traced
-from diagnosis.report.older import Freed, share_out
+from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
 from diagnosis.report.unseen import Touched, Unseen
 from diagnosis.report.verdict import Evidence, SiteHistory, Takes
 from diagnosis.target.memory import Use
@@ -74,7 +74,8 @@ class Counted:
     def shares(self) -> dict[int, dict[int, float]]:
         """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
         blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
-        return share_out(blocks, self.older_classes(self.last))
+        tenth = self.samples[int(FIRST_TENTH * (len(self.samples) - 1))]
+        return shares_by_size(blocks, self.older_classes(tenth.snapshot), self.older_classes(self.last))
 
     def older_of(self, stack: int) -> Freed:
         """Older blocks of its size that were freed: this stack's share of them."""
@@ -157,6 +158,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched) if grown else (),
         lost=counted.lost,
+        older_frees=sum(old.frees for old in counted.older_classes(counted.last).values()),
     )
 
 
@@ -213,6 +215,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
         members[counted.site_of(stack), stack in mapping_stacks].append(stack)
     shares = counted.shares
     classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
+    resident = _resident_of(counted)
     counts = counted.last.counts
     halfway = counted.samples[(len(counted.samples) - 1) // 2].snapshot.counts
 
@@ -246,9 +249,20 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             late_allocations=sum(
                 counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks
             ),
+            resident_bytes=sum(resident[stack] for stack in stacks) if maps else 0,
         )
         for (site, maps), stacks in members.items()
     ]
+
+
+def _resident_of(counted: Counted) -> Counter[int]:
+    """What is in memory, at the end, of the anonymous mappings that each stack made in the window and kept."""
+    memory = counted.window.memory_end
+    found: Counter[int] = Counter()
+    for each in counted.window.ranges if memory else ():
+        if memory and each.kind is MappingKind.MAPPED:
+            found[each.stack] += memory.within([(each.start, each.end)], (Use.OTHER, Use.HEAP))
+    return found
 
 
 def _file_sites(counted: Counted) -> list[SiteHistory]:

@@ -68,6 +68,7 @@ def test_older_blocks_of_its_size_are_set_against_a_site() -> None:
     assert session.older_frees == pytest.approx(1200, abs=2)
     assert abs(session.growth) < 16 * KIB
     assert evidence.live_known
+    assert evidence.older_frees == 1200
 
 
 def test_mappings_and_files_are_told_from_blocks() -> None:

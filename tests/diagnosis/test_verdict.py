@@ -177,6 +177,14 @@ def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
     assert answer(replace(STEADY, takes=Takes.MAPPINGS)) is Answer.LEAK
 
 
+@pytest.mark.parametrize(("resident", "expected"), [(8 * MIB, Answer.LEAK), (MIB, Answer.GROWING)])
+def test_mappings_that_are_used_in_part_leak_what_is_in_memory_of_them(resident: int, expected: Answer) -> None:
+    """Pools of which most is never touched, or was given back by madvise: memory grows by a share of the addresses."""
+    pools = replace(STEADY, takes=Takes.MAPPINGS, resident_bytes=resident)
+    memory = tuple(MIB * each // 4 for each in range(READINGS))
+    assert answer(pools, memory=memory, live=FLAT) is expected
+
+
 @pytest.mark.parametrize(
     ("size", "late", "expected"), [(MIB, 99, Answer.GROWING), (MIB, 100, Answer.NO_LEAK), (MIB - 1, 0, Answer.NO_LEAK)]
 )
