@@ -78,12 +78,13 @@ class Counted:
         return shares_by_size(blocks, self.older_classes(tenth.snapshot), self.older_classes(self.last))
 
     def older_of(self, stack: int) -> Freed:
-        """Older blocks of its size that were freed: this stack's share of them."""
+        """Older blocks that its reallocs replaced, and its share of those of its size that were freed."""
         classes = self.older_classes(self.last)
         mine = [(share, classes[size]) for size, share in self.shares.get(stack, {}).items()]
+        replaced = self.changes[stack]
         return Freed(
-            round(sum(share * freed.frees for share, freed in mine)),
-            round(sum(share * freed.bytes for share, freed in mine)),
+            replaced.replaced + round(sum(share * freed.frees for share, freed in mine)),
+            replaced.replaced_bytes + round(sum(share * freed.bytes for share, freed in mine)),
         )
 
     @cached_property
@@ -102,6 +103,13 @@ class Counted:
         if snapshot.older is None or self.first.older is None:
             return 0
         return snapshot.older.bytes - self.first.older.bytes
+
+    @property
+    def older_frees(self) -> int:
+        """Older blocks that were freed between the first reading and the last."""
+        if self.last.older is None or self.first.older is None:
+            return 0
+        return self.last.older.frees - self.first.older.frees
 
     def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
         """The same by the size of the block."""
@@ -158,7 +166,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched) if grown else (),
         lost=counted.lost,
-        older_frees=sum(old.frees for old in counted.older_classes(counted.last).values()),
+        older_frees=counted.older_frees,
     )
 
 
@@ -227,7 +235,8 @@ def _sites(counted: Counted) -> list[SiteHistory]:
         """Bytes at each reading, less older blocks of the same size that were freed."""
         readings = []
         for sample, older in zip(counted.samples, classes, strict=True):
-            held = sum(sample.snapshot.counts.get(stack, Counts()).outstanding_bytes for stack in stacks)
+            counts = [sample.snapshot.counts.get(stack, Counts()) for stack in stacks]
+            held = sum(each.outstanding_bytes - each.replaced_bytes for each in counts)
             back = sum(share * older.get(size, Freed()).bytes for size, share in shared(stacks))
             readings.append(round(held - back))
         return tuple(each - readings[0] for each in readings)
@@ -241,7 +250,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             oldest_seconds=max(
                 (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
             ),
-            older_frees=sum(counted.older_of(stack).frees for stack in stacks),
+            older_frees=sum(counted.older_of(stack).frees - changes[stack].replaced for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
             kept_bytes=sum(
                 sum(window.survivors[stack].third_bytes[:2]) for stack in stacks if stack in window.survivors
@@ -249,6 +258,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             late_allocations=sum(
                 counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks
             ),
+            replaced=sum(changes[stack].replaced for stack in stacks),
             resident_bytes=sum(resident[stack] for stack in stacks) if maps else 0,
         )
         for (site, maps), stacks in members.items()

@@ -279,7 +279,8 @@ def _leaked(site: SiteHistory, evidence: Evidence) -> str:
 
 def _counts(site: SiteHistory, seconds: float) -> str:
     older = f" (and {site.older_frees:,} of older blocks of its size)" if site.older_frees else ""
-    return f"{site.allocations:,} allocations against {site.frees:,} frees{older} in {format_duration(seconds)}"
+    moved = f" ({site.replaced:,} of them reallocs of older blocks)" if site.replaced else ""
+    return f"{site.allocations:,} allocations{moved} against {site.frees:,} frees{older} in {format_duration(seconds)}"
 
 
 def _share(size: int, growth: int) -> str:

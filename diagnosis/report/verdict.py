@@ -110,7 +110,8 @@ class SiteHistory:
     ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
     window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
     of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
-    ``resident_bytes`` is what of its mappings is in memory at the end.
+    ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
+    blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
     """
 
     site: CallSite
@@ -123,6 +124,7 @@ class SiteHistory:
     kept_bytes: int = 0
     late_allocations: int = 0
     resident_bytes: int = 0
+    replaced: int = 0
 
     @property
     def growth(self) -> int:
@@ -132,7 +134,7 @@ class SiteHistory:
     @property
     def kept(self) -> int:
         """Blocks by which the site grew."""
-        return self.allocations - self.frees - self.older_frees
+        return self.allocations - self.replaced - self.frees - self.older_frees
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
     if site.older_frees:
-        certain = min(certain, chance(site.allocations - site.frees, site.older_frees))
+        certain = min(certain, chance(site.allocations - site.replaced - site.frees, site.older_frees))
     few = FEW_FREES * site.allocations
     falls = deepest_fall(site.outstanding) > FALLS * site.growth
     by_chance = certain < UNLIKELY_CHANCE and (site.older_frees > few or (site.frees > few and falls))

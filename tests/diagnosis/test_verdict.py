@@ -103,6 +103,11 @@ def test_an_equilibrium_of_blocks_that_outlive_the_window_is_no_leak() -> None:
     assert answer(site(*ups, allocations=8000, frees=0, older_frees=7900)) is Answer.NO_LEAK
 
 
+def test_blocks_from_before_the_window_that_grow_are_no_equilibrium() -> None:
+    """As many old blocks as new ones, and each new one in the place of an old one that was smaller."""
+    assert answer(replace(STEADY, allocations=400, frees=0, replaced=400)) is Answer.LEAK
+
+
 def test_file_mappings_are_address_space() -> None:
     assert answer(replace(STEADY, takes=Takes.FILES), memory=FLAT) is Answer.NO_LEAK
 

@@ -244,7 +244,10 @@ static __always_inline void finish_allocation(const struct heap_pending *call, _
 		} else {
 			/* With a minimum size the old block may as well be a small one of the trace. */
 			born_ns = settings.min_bytes ? 0 : &before_the_trace;
-			count_older(call->old.bytes, call->return_address);
+			if (under && under->counters)
+				count_replaced(call->old.bytes, call->return_address, under->counters);
+			else
+				count_older(call->old.bytes, call->return_address);
 		}
 	}
 	if (under)

@@ -50,6 +50,7 @@ class Counters:
     """What one call stack allocated and what of it was freed.
 
     ``untracked`` are those of the allocations whose free will not be known: the table of blocks was full.
+    ``replaced`` are reallocs of a block from before the trace, of ``replaced_bytes`` where its size is known.
     """
 
     allocations: int
@@ -58,6 +59,8 @@ class Counters:
     freed_bytes: int
     untracked: int
     untracked_bytes: int
+    replaced: int
+    replaced_bytes: int
 
 
 class PythonEnding(enum.IntEnum):
