@@ -150,7 +150,7 @@ static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *t
 	if (address && take_block(address, &block))
 		count_free(&block);
 	else if (address && verdict != HEAP_NESTED)
-		count_older(usable_bytes(address, cookie), return_address(ctx));
+		count_older(usable_bytes(address, cookie), return_address(ctx), 0);
 }
 
 static __always_inline int enter(struct pt_regs *ctx, __u64 cookie)
@@ -244,10 +244,7 @@ static __always_inline void finish_allocation(const struct heap_pending *call, _
 		} else {
 			/* With a minimum size the old block may as well be a small one of the trace. */
 			born_ns = settings.min_bytes ? 0 : &before_the_trace;
-			if (under && under->counters)
-				count_replaced(call->old.bytes, call->return_address, under->counters);
-			else
-				count_older(call->old.bytes, call->return_address);
+			count_older(call->old.bytes, call->return_address, under ? under->counters : 0);
 		}
 	}
 	if (under)
