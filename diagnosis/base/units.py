@@ -49,6 +49,13 @@ def format_size(count: float) -> str:
     return f"{sign}{count:.0f} B"
 
 
+def format_change(what: str, size: int) -> str:
+    """``memory grew by 12.0 MiB``, ``memory shrank by 12.0 MiB``."""
+    if not size:
+        return f"{what} did not change"
+    return f"{what} {'grew' if size > 0 else 'shrank'} by {format_size(abs(size))}"
+
+
 def format_duration(seconds: float) -> str:
     """``45s``, ``12m 05s`` or ``1h 02m``."""
     whole = int(seconds)

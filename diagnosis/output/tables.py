@@ -13,7 +13,7 @@ from rich.text import Text
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import MAX_LINE, safe_text
-from diagnosis.base.units import MIB, format_duration, format_size
+from diagnosis.base.units import MIB, format_change, format_duration, format_size
 from diagnosis.output.against import HEADINGS, against
 from diagnosis.output.source import source_lines
 from diagnosis.report.lost import UNCOUNTED
@@ -119,7 +119,7 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 def _print_account(console: Console, account: Account) -> None:
     """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
     console.print(
-        f"memory grew by {format_size(account.growth)}; {format_size(account.resident_bytes)} are resident now"
+        f"{format_change('memory', account.growth)}; {format_size(account.resident_bytes)} are resident now"
         f" (read to within {format_size(account.error_bytes)})",
         style="bold",
         highlight=False,

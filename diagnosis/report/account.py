@@ -131,7 +131,9 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         f"threads that run, or that ended and are neither joined nor detached (pthread_join, pthread_detach): {LIGHT}",
     )
     yield Part("data", used[Use.DATA], "variables of the program and its libraries")
-    holds = max(0, used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped)
+    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped
+    # Of a heap that did not shrink, what older blocks gave back beyond what new ones took is held as well.
+    holds -= min(0, traced.live_growth)
     retained = max(0, min(rest, holds, traced.freed))
     yield Part(
         "retained",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.report.account import Traced
-from diagnosis.report.older import Freed, share_out
+from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
 from diagnosis.report.unseen import Touched, Unseen
 from diagnosis.report.verdict import Evidence, SiteHistory, Takes
 from diagnosis.target.memory import Use
@@ -74,15 +74,17 @@ class Counted:
     def shares(self) -> dict[int, dict[int, float]]:
         """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
         blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
-        return share_out(blocks, self.older_classes(self.last))
+        tenth = self.samples[int(FIRST_TENTH * (len(self.samples) - 1))]
+        return shares_by_size(blocks, self.older_classes(tenth.snapshot), self.older_classes(self.last))
 
     def older_of(self, stack: int) -> Freed:
-        """Older blocks of its size that were freed: this stack's share of them."""
+        """Older blocks that its reallocs replaced, and its share of those of its size that were freed."""
         classes = self.older_classes(self.last)
         mine = [(share, classes[size]) for size, share in self.shares.get(stack, {}).items()]
+        replaced = self.changes[stack]
         return Freed(
-            round(sum(share * freed.frees for share, freed in mine)),
-            round(sum(share * freed.bytes for share, freed in mine)),
+            replaced.replaced + round(sum(share * freed.frees for share, freed in mine)),
+            replaced.replaced_bytes + round(sum(share * freed.bytes for share, freed in mine)),
         )
 
     @cached_property
@@ -101,6 +103,13 @@ class Counted:
         if snapshot.older is None or self.first.older is None:
             return 0
         return snapshot.older.bytes - self.first.older.bytes
+
+    @property
+    def older_frees(self) -> int:
+        """Older blocks that were freed between the first reading and the last."""
+        if self.last.older is None or self.first.older is None:
+            return 0
+        return self.last.older.frees - self.first.older.frees
 
     def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
         """The same by the size of the block."""
@@ -157,6 +166,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched) if grown else (),
         lost=counted.lost,
+        older_frees=counted.older_frees,
     )
 
 
@@ -213,6 +223,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
         members[counted.site_of(stack), stack in mapping_stacks].append(stack)
     shares = counted.shares
     classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
+    resident = _resident_of(counted)
     counts = counted.last.counts
     halfway = counted.samples[(len(counted.samples) - 1) // 2].snapshot.counts
 
@@ -224,7 +235,8 @@ def _sites(counted: Counted) -> list[SiteHistory]:
         """Bytes at each reading, less older blocks of the same size that were freed."""
         readings = []
         for sample, older in zip(counted.samples, classes, strict=True):
-            held = sum(sample.snapshot.counts.get(stack, Counts()).outstanding_bytes for stack in stacks)
+            counts = [sample.snapshot.counts.get(stack, Counts()) for stack in stacks]
+            held = sum(each.outstanding_bytes - each.replaced_bytes for each in counts)
             back = sum(share * older.get(size, Freed()).bytes for size, share in shared(stacks))
             readings.append(round(held - back))
         return tuple(each - readings[0] for each in readings)
@@ -238,7 +250,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             oldest_seconds=max(
                 (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
             ),
-            older_frees=sum(counted.older_of(stack).frees for stack in stacks),
+            older_frees=sum(counted.older_of(stack).frees - changes[stack].replaced for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
             kept_bytes=sum(
                 sum(window.survivors[stack].third_bytes[:2]) for stack in stacks if stack in window.survivors
@@ -246,9 +258,21 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             late_allocations=sum(
                 counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks
             ),
+            replaced=sum(changes[stack].replaced for stack in stacks),
+            resident_bytes=sum(resident[stack] for stack in stacks) if maps else 0,
         )
         for (site, maps), stacks in members.items()
     ]
+
+
+def _resident_of(counted: Counted) -> Counter[int]:
+    """What is in memory, at the end, of the anonymous mappings that each stack made in the window and kept."""
+    memory = counted.window.memory_end
+    found: Counter[int] = Counter()
+    for each in counted.window.ranges if memory else ():
+        if memory and each.kind is MappingKind.MAPPED:
+            found[each.stack] += memory.within([(each.start, each.end)], (Use.OTHER, Use.HEAP))
+    return found
 
 
 def _file_sites(counted: Counted) -> list[SiteHistory]:

@@ -23,14 +23,14 @@ def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[st
     """Lines about the function that a verdict names."""
     if not verdict.function:
         return
-    ways = [
+    callers = [
         (own, stack.outstanding_bytes)
         for stack in stacks
-        if stack.outstanding_bytes > 0
-        and (own := stack.frames[first_own(stack.frames) :])
-        and own[0].name == verdict.function
+        if (own := stack.frames[first_own(stack.frames) :]) and own[0].name == verdict.function
     ]
+    ways = [(own, size) for own, size in callers if size > 0]
     yield from _division(ways)
+    yield from _keeper([(own, size) for own, size in callers if [each.name for each in own[1:2]] == [verdict.caller]])
     innermost = ways[0][0][0] if ways else None
     if innermost and not innermost.function and innermost.module:
         module = innermost.module
@@ -57,5 +57,23 @@ def _division(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
                 yield f"The bytes of {ways[0][0][0].name} divide at {ways[0][0][depth - 1].name}: {shares}."
             return
         if "" in callers:
+            return
+        depth += 1
+
+
+def _keeper(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
+    """Which caller keeps what it takes where the others free theirs: of a pool, or of an allocator of the program's."""
+    total = sum(size for _, size in ways)
+    depth = 2
+    while total and (names := {frames[depth].name if len(frames) > depth else "" for frames, _ in ways}) != {""}:
+        if len(names) > 1:
+            bytes_of = dict.fromkeys(names, 0)
+            for frames, size in ways:
+                bytes_of[frames[depth].name if len(frames) > depth else ""] += size
+            name, most = max(bytes_of.items(), key=lambda item: item[1])
+            if name and most > (1 - WORTH_A_NAME) * total:
+                node = ways[0][0][depth - 1].name
+                share = f"{most / total:.0%} of the bytes"
+                yield f"Of the callers of {node} it is {name} that keeps what it takes: {share}."
             return
         depth += 1

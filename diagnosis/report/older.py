@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 ROUNDED_BYTES = 24
 ROUNDED_SHARE = 1 / 8
 
+# Old blocks of which this share was freed in this share of the window were on their way when it began: they are those
+# of stacks that free what they take, and not of one whose blocks all outlive the window.
+IN_FLIGHT = 0.9
+FIRST_TENTH = 0.1
+FEW_FREES = 0.1
+
 
 @dataclass(frozen=True)
 class Freed:
@@ -51,6 +57,24 @@ def share_out(grown: Mapping[int, Counts], freed: Mapping[int, Freed]) -> dict[i
         scale = min(1.0, total / old.bytes) if old.bytes else 0.0
         for stack, size in alike.items():
             shares.setdefault(stack, {})[key] = scale * size / total
+    return shares
+
+
+def shares_by_size(
+    grown: Mapping[int, Counts], early: Mapping[int, Freed], freed: Mapping[int, Freed]
+) -> dict[int, dict[int, float]]:
+    """The same by the size of the block, where it is known when old blocks were freed.
+
+    Args:
+        grown: what each stack took and kept in the window.
+        early: old blocks that were freed in the first tenth of the window, by size class.
+        freed: all that were freed in it.
+    """
+    in_flight = {size: old for size, old in freed.items() if early.get(size, Freed()).frees >= IN_FLIGHT * old.frees}
+    shares = share_out(grown, {size: old for size, old in freed.items() if size not in in_flight})
+    frees_some = {stack: counts for stack, counts in grown.items() if counts.frees > FEW_FREES * counts.allocations}
+    for stack, more in share_out(frees_some, in_flight).items():
+        shares.setdefault(stack, {}).update(more)
     return shares
 
 

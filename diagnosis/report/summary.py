@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import KIB, MIB, format_duration, format_size
+from diagnosis.base.units import KIB, MIB, format_change, format_duration, format_size
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
-from diagnosis.report.verdict import OLD, Answer, Doubt, Takes
+from diagnosis.report.unseen import most_unseen
+from diagnosis.report.verdict import BACKING, OLD, Answer, Doubt, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,19 +59,32 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
 
 def _leak(finding: Finding, evidence: Evidence) -> Verdict:
     worst = finding.judged[0].site
-    unseen = max(finding.unseen, key=lambda part: part.bytes, default=None)
+    unseen = most_unseen(finding.unseen)
     if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes:
         return _leak_beside(worst, unseen, evidence)
     others = len(finding.judged) - 1
     also = f" {others} further call site{'s grow' if others > 1 else ' grows'} as well." if others else ""
-    also += "".join(f" Besides, {_unseen(part)}." for part in finding.unseen[:1])
+    also += _larger(finding, evidence)
+    also += f" Besides, {_unseen(unseen)}." if unseen else ""
     return Verdict(
         Answer.LEAK,
         worst.site.function,
         worst.site.caller,
-        f"WARNING: {_named(worst)} leaks {_rate(worst.growth, evidence.seconds)}: {_counts(worst, evidence.seconds)},"
+        f"WARNING: {_named(worst)} leaks {_leaked(worst, evidence)}: {_counts(worst, evidence.seconds)},"
         f" {format_size(worst.growth)} outstanding{_share(worst.growth, evidence.memory_growth)}.{also}"
         f" {_second_window(evidence)}",
+    )
+
+
+def _larger(finding: Finding, evidence: Evidence) -> str:
+    """The site that holds more than a leak does, and is none for sure."""
+    largest = max(finding.judged, key=lambda each: each.site.growth)
+    if largest.doubt is None:
+        return ""
+    why, _ = _doubted(largest.doubt, evidence)
+    return (
+        f" {_named(largest.site)} holds more, {format_size(largest.site.growth)}"
+        f"{_share(largest.site.growth, evidence.memory_growth)}; it cannot be said that it goes on: {why}."
     )
 
 
@@ -96,7 +110,7 @@ def _second_window(evidence: Evidence) -> str:
 
 
 def _growing(finding: Finding, evidence: Evidence) -> Verdict:
-    unseen = max(finding.unseen, key=lambda part: part.bytes, default=None)
+    unseen = most_unseen(finding.unseen)
     # A site with a name is worth more than bytes without one, unless it is next to nothing beside them.
     if finding.judged and (unseen is None or finding.judged[0].site.growth * 2 > unseen.bytes):
         return _growing_site(finding, evidence, unseen)
@@ -180,7 +194,7 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
     seconds = format_duration(evidence.seconds)
     allocations = sum(site.allocations for site in evidence.sites)
     frees = sum(site.frees for site in evidence.sites)
-    older = sum(site.older_frees for site in evidence.sites)
+    older = evidence.older_frees
     if not allocations:
         seen = f"not one allocation was seen in {seconds}: trace for longer, or while the process works"
     else:
@@ -193,7 +207,7 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
         if evidence.readings < FEWEST_READINGS:
             seen += f", in {evidence.readings} readings only"
     explained = "; ".join(_explained(account, evidence.memory_growth)) if account else ""
-    changed = _change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
+    changed = format_change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
     return Verdict(
         Answer.NO_LEAK,
         "",
@@ -212,13 +226,6 @@ def _most(evidence: Evidence) -> str:
     return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
 
 
-def _change(what: str, size: int) -> str:
-    """``memory grew by 12 MiB``."""
-    return (
-        f"{what} {'grew' if size > 0 else 'shrank'} by {format_size(abs(size))}" if size else f"{what} did not change"
-    )
-
-
 def _explained(account: Account, growth: int) -> Iterator[str]:
     """The parts of an account that are worth a word: as a share of the growth where they are within it."""
     parts = [part for part in (*account.anonymous, *account.kinds) if part.name not in {"anonymous", "live"}]
@@ -231,7 +238,7 @@ def _explained(account: Account, growth: int) -> Iterator[str]:
         elif 0 < part.bytes <= growth and part.name != "file":
             yield f"{format_size(part.bytes)} of it is {part.meaning}"
         else:
-            yield _change(part.meaning, part.bytes)
+            yield format_change(part.meaning, part.bytes)
 
 
 def _unseen(part: Unseen) -> str:
@@ -262,9 +269,18 @@ def _rate(size: int, seconds: float) -> str:
     return f"{format_size(size / seconds * 60)} a minute"
 
 
+def _leaked(site: SiteHistory, evidence: Evidence) -> str:
+    """The rate of a leak; of mappings that are used in part, what of them is in memory."""
+    rate = _rate(site.growth, evidence.seconds)
+    if site.takes is not Takes.MAPPINGS or site.resident_bytes >= BACKING * site.growth:
+        return rate
+    return f"{rate} of address space, {_rate(site.resident_bytes, evidence.seconds)} of it in memory"
+
+
 def _counts(site: SiteHistory, seconds: float) -> str:
     older = f" (and {site.older_frees:,} of older blocks of its size)" if site.older_frees else ""
-    return f"{site.allocations:,} allocations against {site.frees:,} frees{older} in {format_duration(seconds)}"
+    moved = f" ({site.replaced:,} of them reallocs of older blocks)" if site.replaced else ""
+    return f"{site.allocations:,} allocations{moved} against {site.frees:,} frees{older} in {format_duration(seconds)}"
 
 
 def _share(size: int, growth: int) -> str:

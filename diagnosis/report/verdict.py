@@ -66,6 +66,9 @@ FALLS = 0.1
 # The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
 BACKING = 0.5
 
+# Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
+USED = 0.1
+
 # Lost events are no matter up to this share of the blocks that the verdict rests on.
 LOST_SHARE = 0.01
 
@@ -107,6 +110,8 @@ class SiteHistory:
     ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
     window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
     of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
+    ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
+    blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
     """
 
     site: CallSite
@@ -118,6 +123,8 @@ class SiteHistory:
     takes: Takes = Takes.BLOCKS
     kept_bytes: int = 0
     late_allocations: int = 0
+    resident_bytes: int = 0
+    replaced: int = 0
 
     @property
     def growth(self) -> int:
@@ -127,7 +134,7 @@ class SiteHistory:
     @property
     def kept(self) -> int:
         """Blocks by which the site grew."""
-        return self.allocations - self.frees - self.older_frees
+        return self.allocations - self.replaced - self.frees - self.older_frees
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,7 @@ class Evidence:
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
         lost: events that were not counted.
+        older_frees: frees of blocks from before the window, whoever took these.
     """
 
     seconds: float
@@ -151,6 +159,7 @@ class Evidence:
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
     lost: int = 0
+    older_frees: int = 0
 
     @property
     def readings(self) -> int:
@@ -194,6 +203,8 @@ def is_backed(site: SiteHistory, evidence: Evidence) -> bool:
     needed = site.growth * BACKING
     if evidence.live_known and site.takes is Takes.BLOCKS and evidence.live_growth >= needed:
         return True
+    if site.takes is Takes.MAPPINGS and site.resident_bytes >= USED * site.growth:
+        needed = min(needed, site.resident_bytes * BACKING)
     return evidence.memory_growth >= needed
 
 
@@ -207,7 +218,7 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
     if site.older_frees:
-        certain = min(certain, chance(site.allocations - site.frees, site.older_frees))
+        certain = min(certain, chance(site.allocations - site.replaced - site.frees, site.older_frees))
     few = FEW_FREES * site.allocations
     falls = deepest_fall(site.outstanding) > FALLS * site.growth
     by_chance = certain < UNLIKELY_CHANCE and (site.older_frees > few or (site.frees > few and falls))

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 @dataclass
 class Counts:
-    """What one stack took and gave back."""
+    """What one stack took and gave back.
+
+    ``replaced`` of its allocations were reallocs of a block that is older than the trace, which had so many bytes.
+    """
 
     allocations: int = 0
     allocated_bytes: int = 0
     frees: int = 0
     freed_bytes: int = 0
+    replaced: int = 0
+    replaced_bytes: int = 0
 
     @property
     def outstanding_bytes(self) -> int:
@@ -30,6 +35,8 @@ class Counts:
             self.allocated_bytes + other.allocated_bytes,
             self.frees + other.frees,
             self.freed_bytes + other.freed_bytes,
+            self.replaced + other.replaced,
+            self.replaced_bytes + other.replaced_bytes,
         )
 
     def __sub__(self, other: Counts) -> Counts:
@@ -38,4 +45,6 @@ class Counts:
             self.allocated_bytes - other.allocated_bytes,
             self.frees - other.frees,
             self.freed_bytes - other.freed_bytes,
+            self.replaced - other.replaced,
+            self.replaced_bytes - other.replaced_bytes,
         )

@@ -182,7 +182,14 @@ class Tracer:
         counters = self._trace.counters()
         older = self._trace.older().values()
         for stack, value in counters.items():
-            counts[stack] = Counts(value.allocations, value.allocated_bytes, value.frees, value.freed_bytes)
+            counts[stack] = Counts(
+                value.allocations,
+                value.allocated_bytes,
+                value.frees,
+                value.freed_bytes,
+                value.replaced,
+                value.replaced_bytes,
+            )
             untracked += value.untracked
             untracked_bytes += value.untracked_bytes
         with self._lock:

@@ -68,6 +68,24 @@ def test_older_blocks_of_its_size_are_set_against_a_site() -> None:
     assert session.older_frees == pytest.approx(1200, abs=2)
     assert abs(session.growth) < 16 * KIB
     assert evidence.live_known
+    assert evidence.older_frees == 1200
+
+
+def test_a_block_from_before_the_window_that_realloc_makes_larger_grows_by_the_difference() -> None:
+    """A buffer of 40 MiB that is 4 MiB larger at each reading: its first realloc is of a block that is older."""
+
+    def grown(reading: int) -> Snapshot:
+        bytes_taken = sum(40 * MIB + 4 * MIB * each for each in range(1, reading + 1))
+        freed = bytes_taken - (40 * MIB + 4 * MIB * reading) if reading else 0
+        counts = Counts(reading, bytes_taken, max(0, reading - 1), freed, int(reading > 0), 40 * MIB * (reading > 0))
+        older = Older(int(reading > 0), 40 * MIB * (reading > 0), 0)
+        return Snapshot(1000.0 + reading, {SESSION: counts}, older, (SizeClass(0, 0),) * 256)
+
+    evidence = gather(counted(grown), None, ())
+    (site,) = (each for each in evidence.sites if each.site.function == "session_new")
+    assert site.outstanding == tuple(4 * MIB * each for each in range(READINGS))
+    assert (site.allocations, site.frees, site.replaced, site.older_frees, site.kept) == (12, 11, 1, 0, 0)
+    assert tuple(evidence.live) == site.outstanding
 
 
 def test_mappings_and_files_are_told_from_blocks() -> None:

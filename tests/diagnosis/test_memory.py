@@ -165,6 +165,16 @@ def test_no_more_is_held_than_was_freed() -> None:
     assert parts(result) == {"anonymous": 50, "retained": 5, "unseen": 45}
 
 
+def test_older_blocks_that_were_freed_in_a_heap_that_did_not_shrink_are_held() -> None:
+    result = account(START, memory(heap=100, other=25, stacks=1), Traced(-20 * MIB, freed=30 * MIB))
+    assert parts(result) == {"anonymous": 15, "live": -20, "retained": 20, "unseen": 15}
+
+
+def test_a_heap_that_shrank_with_its_blocks_holds_the_difference_only() -> None:
+    result = account(START, memory(heap=85, other=25, stacks=1), Traced(-20 * MIB, freed=30 * MIB))
+    assert parts(result) == {"live": -20, "retained": 5, "unseen": 15}
+
+
 def test_blocks_that_are_not_touched_yet_are_said() -> None:
     result = account(START, memory(heap=105, other=10, stacks=1), Traced(20 * MIB, 0))
     check(result, 5)

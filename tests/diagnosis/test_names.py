@@ -32,6 +32,20 @@ def test_a_caller_that_brings_next_to_nothing_is_no_division() -> None:
     assert list(explain_site(VERDICT, stacks)) == []
 
 
+def test_the_caller_that_keeps_what_it_takes_is_told_from_those_that_free_theirs() -> None:
+    """As of a pool of the program's own, from which one leaks and the others take and give back."""
+    stacks = [
+        stack(9900, 6, "region_grow", "region_alloc", "compile_template", "main"),
+        stack(0, 4000, "region_grow", "region_alloc", "parse_json", "main"),
+        stack(3000, 4000, "region_grow", "main"),
+    ]
+    verdict = Verdict(Answer.LEAK, "region_grow", "region_alloc", "a summary")
+    assert list(explain_site(verdict, stacks)) == [
+        "The bytes of region_grow divide at region_grow: 77% from region_alloc, 23% from main.",
+        "Of the callers of region_alloc it is compile_template that keeps what it takes: 100% of the bytes.",
+    ]
+
+
 def test_an_address_says_where_names_come_from() -> None:
     nameless = replace(stack(600, 6, "f"), frames=(Frame("", "libshop.so.1", "", 0, 0x1234),))
     (line,) = explain_site(Verdict(Answer.LEAK, "libshop.so.1+0x1234", "", ""), [nameless])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from diagnosis.report.older import Freed, share_out
+from diagnosis.report.older import Freed, share_out, shares_by_size
 from diagnosis.trace.counts import Counts
 
 SESSION, RECORD = 1, 2
@@ -28,3 +28,24 @@ def test_no_stack_is_given_more_old_blocks_than_it_took_new_ones() -> None:
 def test_a_stack_that_kept_nothing_takes_no_part() -> None:
     assert share_out({1: Counts(10, 1000, 10, 1000)}, {7: Freed(100, 10_400)}) == {}
     assert share_out({1: Counts(10, 1000, 0, 0)}, {7: Freed()}) == {}
+
+
+# Size class 5: blocks of 1 KiB of a busy stack of all sizes, and of one that keeps each of its blocks.
+KEEPER, CHURN = 1, 2
+GROWN = {KEEPER: Counts(148, 148 * 1024, 0, 0), CHURN: Counts(1_000_000, 2_000_000_000, 999_540, 1_999_080_000)}
+
+
+def test_what_was_in_flight_when_the_window_began_is_not_of_a_stack_that_keeps_its_blocks() -> None:
+    in_flight = {5: Freed(44, 44 * 1032)}
+    assert shares_by_size(GROWN, in_flight, in_flight) == {}
+
+
+def test_old_blocks_that_go_on_being_freed_are_of_a_stack_that_keeps_its_blocks() -> None:
+    """A service in equilibrium, whose sessions outlive the window: old ones end all the time."""
+    assert shares_by_size(GROWN, {5: Freed(14, 14 * 1032)}, {5: Freed(140, 140 * 1032)}) == {KEEPER: {5: 1.0}}
+
+
+def test_what_was_in_flight_is_of_a_stack_of_its_size_that_frees() -> None:
+    grown = GROWN | {3: Counts(5000, 5000 * 1024, 4900, 4900 * 1024)}
+    shares = shares_by_size(grown, {5: Freed(95, 95 * 1032)}, {5: Freed(95, 95 * 1032)})
+    assert shares == {3: {5: pytest.approx(1.0)}}

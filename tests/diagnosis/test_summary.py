@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from diagnosis.report.account import Account, Part
 from diagnosis.report.site import CallSite
 from diagnosis.report.summary import summarize
-from diagnosis.report.verdict import Evidence, SiteHistory, find
+from diagnosis.report.unseen import Touched, Unseen
+from diagnosis.report.verdict import Answer, Evidence, SiteHistory, find
 
 MIB = 1 << 20
 READINGS = 25
@@ -74,3 +77,52 @@ def test_blocks_that_did_not_raise_resident_memory_are_said_to_be_such() -> None
     )
     said = "(2.00 MiB of the blocks taken are not touched yet, or lie in memory that was resident before)"
     assert said in no_leak(3 * MIB, anonymous=(untouched,))
+
+
+def test_growth_of_which_it_cannot_be_said_is_named_where_it_holds_more_than_the_leak() -> None:
+    leak = SiteHistory(
+        CallSite("decode", "main"),
+        tuple(MIB * each // 4 for each in range(READINGS)),
+        1000,
+        0,
+        30.0,
+        kept_bytes=4 * MIB,
+    )
+    bursts = SiteHistory(
+        CallSite("report", "main"), tuple(25 * MIB * (each // 10) for each in range(READINGS)), 100, 0, 30.0
+    )
+    total = tuple(map(sum, zip(leak.outstanding, bursts.outstanding, strict=True)))
+    evidence = Evidence(30.0, [leak, bursts], live=total, memory=total)
+    verdict = summarize(find(evidence), evidence)
+    assert (verdict.answer, verdict.function) == (Answer.LEAK, "decode")
+    assert (
+        "report, called from main, holds more, 50.0 MiB, 89% of the growth in memory; it cannot be said that it goes"
+        " on: one rise brought about half of it or more."
+    ) in verdict.summary
+
+
+SEGMENTS = Unseen(146 * MIB, "shared", "shared memory")
+MEMFDS = Unseen(140 * MIB, "memfd", "open memfds that are mapped nowhere", resident=False)
+POSTS, BUFFERS = CallSite("post", "main"), CallSite("buffer", "main")
+
+
+def unexplained(*touched: Touched) -> str:
+    """The summary where shared memory and memfds grew, and the same code may have touched both."""
+    memory = tuple(286 * MIB * each // (READINGS - 1) for each in range(READINGS))
+    parts = [replace(part, touched=touched) for part in (SEGMENTS, MEMFDS)]
+    evidence = Evidence(15.0, [], live=FLAT, memory=memory, unseen=parts)
+    return summarize(find(evidence), evidence).summary
+
+
+def test_two_parts_that_the_same_code_touched_are_named_together() -> None:
+    """Page faults do not say which part they were of: nobody is given more than was touched."""
+    assert unexplained(Touched(BUFFERS, 145 * MIB), Touched(POSTS, 141 * MIB)).startswith(
+        "GROWING: shared memory (146 MiB) and open memfds that are mapped nowhere (140 MiB) grew by 286 MiB, first"
+        " touched by buffer, called from main (about 145 MiB) and post, called from main (about 141 MiB)"
+    )
+
+
+def test_code_that_touched_no_more_than_one_part_is_named_for_that_part() -> None:
+    assert unexplained(Touched(POSTS, 150 * MIB)).startswith(
+        "GROWING: shared memory grew by 146 MiB, first touched by post, called from main (about 150 MiB)"
+    )

@@ -103,6 +103,11 @@ def test_an_equilibrium_of_blocks_that_outlive_the_window_is_no_leak() -> None:
     assert answer(site(*ups, allocations=8000, frees=0, older_frees=7900)) is Answer.NO_LEAK
 
 
+def test_blocks_from_before_the_window_that_grow_are_no_equilibrium() -> None:
+    """As many old blocks as new ones, and each new one in the place of an old one that was smaller."""
+    assert answer(replace(STEADY, allocations=400, frees=0, replaced=400)) is Answer.LEAK
+
+
 def test_file_mappings_are_address_space() -> None:
     assert answer(replace(STEADY, takes=Takes.FILES), memory=FLAT) is Answer.NO_LEAK
 
@@ -175,6 +180,14 @@ def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
 def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
     assert doubt(replace(STEADY, takes=Takes.MAPPINGS), memory=FLAT) is Doubt.NOT_RESIDENT
     assert answer(replace(STEADY, takes=Takes.MAPPINGS)) is Answer.LEAK
+
+
+@pytest.mark.parametrize(("resident", "expected"), [(8 * MIB, Answer.LEAK), (MIB, Answer.GROWING)])
+def test_mappings_that_are_used_in_part_leak_what_is_in_memory_of_them(resident: int, expected: Answer) -> None:
+    """Pools of which most is never touched, or was given back by madvise: memory grows by a share of the addresses."""
+    pools = replace(STEADY, takes=Takes.MAPPINGS, resident_bytes=resident)
+    memory = tuple(MIB * each // 4 for each in range(READINGS))
+    assert answer(pools, memory=memory, live=FLAT) is expected
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ static __always_inline void finish_allocation(const struct heap_pending *call, _
 		} else {
 			/* With a minimum size the old block may as well be a small one of the trace. */
 			born_ns = settings.min_bytes ? 0 : &before_the_trace;
-			count_older(call->old.bytes, call->return_address);
+			count_older(call->old.bytes, call->return_address, under ? under->counters : 0);
 		}
 	}
 	if (under)

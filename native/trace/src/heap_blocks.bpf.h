@@ -169,7 +169,7 @@ static __always_inline int take_block(__u64 address, struct heap_block *taken)
 
 #ifdef HEAP_WITHOUT_OLDER
 #define usable_bytes(address, cookie) 0
-#define count_older(usable, return_address)
+#define count_older(usable, return_address, replaced_by)
 #else
 /* The usable size of a block of glibc's, from its chunk's header; 0 where it is not known. */
 static __always_inline __u64 usable_bytes(__u64 address, __u64 cookie)
@@ -194,18 +194,27 @@ static __always_inline __u32 size_class(__u64 bytes)
 	return (log << 2) + (log < 2 ? 0 : (__u32)(bytes >> (log - 2)) & 3);
 }
 
-/* Counts the free of a block that is older than the trace. With a minimum size, one that may be below it is left out. */
-static __always_inline void count_older(__u64 usable, __u64 return_address)
+/*
+ * Counts the free of a block that is older than the trace. With a minimum size, one that may be below it is left out.
+ * Where realloc put a new block in its place, `replaced_by` is what took that: whose it was is known then, and its size
+ * class says no more.
+ */
+static __always_inline void count_older(__u64 usable, __u64 return_address, struct heap_counters *replaced_by)
 {
 	static const struct heap_older none;
-	struct heap_size_class *sizes;
+	struct heap_size_class *sizes = 0;
 	struct heap_older *record;
 	__u32 size;
 
 	if (settings.min_bytes && usable < settings.min_bytes)
 		return;
-	size = size_class(usable);
-	sizes = bpf_map_lookup_elem(&older_sizes, &size);
+	if (replaced_by) {
+		__sync_fetch_and_add(&replaced_by->replaced, 1);
+		__sync_fetch_and_add(&replaced_by->replaced_bytes, usable);
+	} else {
+		size = size_class(usable);
+		sizes = bpf_map_lookup_elem(&older_sizes, &size);
+	}
 	if (sizes) {
 		__sync_fetch_and_add(&sizes->frees, 1);
 		__sync_fetch_and_add(&sizes->bytes, usable);

@@ -153,7 +153,7 @@ static __always_inline void begin_free(struct pt_regs *ctx, struct heap_calls *t
 		const __u64 usable = usable_bytes(address, cookie);
 
 		if (!empties_thread_cache(address, usable, entry->return_address))
-			count_older(usable, entry->return_address);
+			count_older(usable, entry->return_address, 0);
 	}
 	if (!(cookie & HEAP_CHUNK_HEADER))
 		heap_begin_free(thread, entry, cookie);

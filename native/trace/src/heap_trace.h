@@ -86,6 +86,8 @@ struct heap_counters {
 	unsigned long long freed_bytes;
 	unsigned long long untracked; /* of the allocations: those whose free will not be known */
 	unsigned long long untracked_bytes;
+	unsigned long long replaced; /* of the allocations: reallocs of a block that is older than the trace */
+	unsigned long long replaced_bytes; /* of these older blocks, where their size is known */
 	unsigned long long published; /* its frames were handed over */
 };
 

@@ -51,6 +51,7 @@ class Counters:
     """What one call stack allocated and what of it was freed.
 
     ``untracked`` are those of the allocations whose free will not be known: the table of blocks was full.
+    ``replaced`` are reallocs of a block from before the trace, of ``replaced_bytes`` where its size is known.
     """
 
     allocations: int
@@ -59,6 +60,8 @@ class Counters:
     freed_bytes: int
     untracked: int
     untracked_bytes: int
+    replaced: int
+    replaced_bytes: int
 
 
 class PythonEnding(enum.IntEnum):

@@ -180,6 +180,8 @@ class HeapTrace(KernelHandle):
                     value.freed_bytes,
                     value.untracked,
                     value.untracked_bytes,
+                    value.replaced,
+                    value.replaced_bytes,
                 )
                 for i in range(count[0])
                 for value in (values[0][i],)
