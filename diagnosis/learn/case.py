@@ -199,6 +199,8 @@ def check_verdict(bench: CaseBench, words: Sequence[str]) -> Outcome:
     if answer != bench.scenario.answer:
         return no("verdict", typed=str(answer))
     named = [word.strip(",;()") for word in words]
+    if bench.scenario.function and len(words) == 1:
+        return no("incomplete")
     if bench.scenario.function and bench.scenario.function not in named:
         return no("function")
     return yes(**sealed_verdict(bench))

@@ -65,7 +65,7 @@ def check_kernel(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         return no("no_size")
     if now < APART * claimed:
         return no("wait", claimed=format_size(claimed))
-    if size < claimed * (1 + READ_TOLERANCE):
+    if abs(size / claimed - 1) <= READ_TOLERANCE:
         return no("claim", typed=format_size(size))
     if not now - 2 * minute - READ_TOLERANCE * now <= size <= now * (1 + READ_TOLERANCE):
         return no("size", typed=format_size(size))

@@ -20,16 +20,16 @@ BEFORE, AFTER = "before.json", "after.json"
 
 def bin_folder() -> Path | None:
     """Where this program lies, if no PATH leads to it."""
-    return None if shutil.which("memleak-lab") else Path(sys.executable).parent
+    folder = Path(sys.executable).parent
+    found = shutil.which("memleak-lab")
+    return None if found and Path(found).resolve() == (folder / "memleak-lab").resolve() else folder
 
 
 def own_command() -> str:
     """How this program is called in another terminal."""
     sudo = "sudo " if "SUDO_UID" in os.environ else ""
-    command = (
-        "memleak-lab" if shutil.which("memleak-lab") else quote(str(Path(sys.executable).with_name("memleak-lab")))
-    )
-    return sudo + command
+    folder = bin_folder()
+    return sudo + (quote(str(folder / "memleak-lab")) if folder else "memleak-lab")
 
 
 class Held(ABC):

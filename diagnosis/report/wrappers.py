@@ -30,9 +30,9 @@ _MODULES = re.compile(
 # malloc and its family with any prefix and suffix: xmalloc, g_malloc0, zcalloc, CRYPTO_malloc, je_malloc, av_mallocz,
 # PyMem_RawMalloc, sqlite3MallocZero, __libc_calloc, git__realloc, kmem_alloc, safe_strdup, xasprintf.
 _FAMILY = re.compile(
-    r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z]|(^|_)(safe|check|checked|must|my|our|do|try))"
+    r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z](try)?|(^|_)(safe|check|checked|must|my|our|do|try))"
     r"(malloc|calloc|zalloc|realloc|reallocarray|memalign|memdup|strn?dup|v?asprintf|valloc)"
-    r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_die|_?fatal|_?trace|_?internal|_?impl|_?hook|_?default|_?\d+)*$",
+    r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_die|_?fatal|_?trace|_?internal|_?impl|_?hook|_?usable|_?default|_?\d+)*$",
     re.IGNORECASE,
 )
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 # several processes: at a probe in a file that they share the kernel asks each of them, and counts those for another
 # process as wanting the return. Whose traces they are makes no difference.
 _NO_SESSIONS, _SEVERAL = "This kernel has no uprobe sessions", "Several processes are traced"
-_OTHERS = "Another trace is going on, which returns cannot be declined beside"
+_OTHERS = "Another trace is going on on this machine"
 # Of the programs that run at a return, by the names that the kernel keeps.
 _AT_RETURNS = frozenset({"heap_session", "heap_return"})
 _ALTERNATE_STACKS = (
-    "{reason}, and the process handles signals ({signals}). Where a handler runs on an"
-    " alternate stack at a higher address, and maps or allocates memory in the middle of a malloc, SIGILL ends the"
-    " process. If it may do so: trace --light"
+    "{reason}. Beside that, few programs can be ended by a trace, with SIGILL: those whose signal handlers run on an"
+    " alternate stack (sigaltstack) and allocate or map memory. This one handles {signals}. If it is one of them: trace"
+    " --light"
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.cli.learn import FILES, _begin
 from diagnosis.learn.catalog import SOURCE, Build, apply_patch, copy_source
+from diagnosis.learn.messages import Messages
 from diagnosis.learn.owner import Owner, as_owner, owner_of, read_own
 from diagnosis.learn.scenarios import SCENARIOS, SOURCES, apply_fix, build_edited, copy_sources, read_sources
 from diagnosis.learn.state import FILE, State, read_state, write_new, write_state
@@ -169,7 +170,7 @@ def test_to_begin_anew_removes_links_and_not_what_they_lead_to(learner: Path, pr
     before = contents(private)
     for name in FILES:
         link(learner / name, private / "secret" if "." in name else private)
-    _begin(learner, State("error-path", 1.0), new=True)
+    _begin(learner, State("error-path", 1.0), Messages("en"), new=True)
     assert list(learner.iterdir()) == []
     assert contents(private) == before
 

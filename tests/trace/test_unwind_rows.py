@@ -171,7 +171,7 @@ def test_code_that_keeps_frame_pointers_fills_a_gap() -> None:
 
 @pytest.mark.parametrize(("entry", "ends"), [(0x401000, 0x1040), (0x402000, 0x2000 + ENTRY_BYTES)])
 def test_the_entry_is_a_start_whatever_the_text_says_of_it(entry: int, ends: int) -> None:
-    rows = make_rows(PUSHES, UnwindFacts((Segment(0, 0x400000, 0x10000),), entry, ()))
+    rows = make_rows(PUSHES, UnwindFacts((Segment(0, 0x400000, 0x10000, executable=True),), entry, ()))
 
     assert rows.find(entry - 0x400000) == rows.find(ends - 1) == Rule(RuleKind.START)
     assert rows.find(ends) == NONE
