@@ -18,8 +18,8 @@ def frame(function: str, module: str = "server") -> Frame:
     "name",
     [
         "malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "mmap64",
-        "xmalloc", "xcalloc", "xrealloc", "xstrdup", "xstrndup", "xasprintf", "zmalloc", "zcalloc", "ztrymalloc", "zmalloc_usable",
-        "ztrymalloc_usable_internal",
+        "xmalloc", "xcalloc", "xrealloc", "xstrdup", "xstrndup", "xasprintf", "zmalloc", "zcalloc", "ztrymalloc",
+        "zmalloc_usable", "ztrymalloc_usable_internal",
         "safe_malloc", "safemalloc", "checked_malloc", "my_malloc", "emalloc", "ymalloc",
         "g_malloc", "g_malloc0", "g_malloc_n", "g_realloc", "g_strdup_printf", "g_slice_alloc0", "apr_palloc",
         "CRYPTO_malloc", "CRYPTO_zalloc", "OPENSSL_malloc", "av_malloc", "av_mallocz", "av_realloc", "je_malloc",
