@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FEWEST_READINGS = 12
 
 # A growth of which one step brings more than this share came at once. Four even steps bring a quarter each; a buffer
-# that grows by half of itself whenever it is full brings two fifths in the last of four.
-LARGEST_STEP = 0.45
+# that grows by half of itself whenever it is full brings 47 % in the last of three.
+LARGEST_STEP = 0.48
 
 # Growth of which the second half of the window brought less than this share has ended.
 ENDED = 0.05

@@ -9,7 +9,7 @@
 
 #include "kinds.h"
 
-/* One buffer that grows by half of itself whenever it is full. */
+/* One buffer that grows by half of itself whenever it is full, from the moment when it is asked to. */
 static char *journal;
 static size_t journal_used, journal_size;
 
@@ -26,8 +26,13 @@ KEEP static void journal_write(const char *entry, size_t bytes)
 static void buffer(void)
 {
 	static char entry[8000];
+	char line[8];
 
 	ready();
+	if (!fgets(line, sizeof line, stdin))
+		return;
+	puts("done");
+	fflush(stdout);
 	for (;;) {
 		journal_write(entry, sizeof entry);
 		usleep(2000);
