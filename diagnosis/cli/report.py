@@ -10,8 +10,9 @@ from diagnosis.cli.formats import FailOn, Format, check_writable, fail_on, print
 from diagnosis.cli.options import html_option
 from diagnosis.cli.origin import LEAK_SOURCES
 from diagnosis.output.comparison import print_comparison
-from diagnosis.output.document import Capture, read_capture
+from diagnosis.output.document import Capture
 from diagnosis.output.html_report.contents import Shown, one_report, two_reports
+from diagnosis.output.saved import read_capture
 from diagnosis.output.tables import report_console
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.learn.task import Outcome, no
-from diagnosis.output.document import read_capture
+from diagnosis.output.saved import read_capture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import safe_text
 from diagnosis.base.units import format_size
 from diagnosis.lab.grade import DROPPING_FUNCTION, LEAKING_FUNCTION, Grade, grade_function, grade_rate, not_available
 from diagnosis.learn.catalog import SOURCE, leaking_line
 from diagnosis.learn.proof import Holds, prove
-from diagnosis.output.document import read_capture
+from diagnosis.output.saved import read_capture, read_document
 
 if TYPE_CHECKING:
     from diagnosis.lab.ledger import Reading
@@ -57,19 +59,26 @@ def answer_of_report(path: Path) -> Given:
         LabError: the file is no report, or names no function.
     """
     try:
-        report = json.loads(path.read_text())
+        report = read_document(path)
         verdict = report["verdict"]
-        function = str(verdict["function"])
-        stacks = [s for s in report["stacks"] if s["frames"] and s["frames"][0]["function"] == function]
-        rate = sum(float(stack["bytes_per_minute"]) for stack in stacks)
+        function = safe_text(str(verdict["function"]))
+        stacks = [s for s in report["stacks"] if s["frames"] and s["frames"][0]["function"] == verdict["function"]]
+        rate = _finite(sum(float(stack["bytes_per_minute"]) for stack in stacks))
         place = stacks[0]["frames"][0] if stacks else {}
-        line = f"{Path(str(place['file'])).name}:{int(place['line'])}" if place.get("line") else None
-        caller = str(verdict.get("caller") or "") or None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        line = f"{safe_text(Path(str(place['file'])).name)}:{int(place['line'])}" if place.get("line") else None
+        caller = safe_text(str(verdict.get("caller") or "")) or None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
     if not function:
         raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
     return Given(function, caller, line, rate)
+
+
+def _finite(rate: float) -> float:
+    """A rate that a file gives: 1e999 is a number of JSON."""
+    if not math.isfinite(rate):
+        raise ValueError(f"its rate is {rate}")
+    return rate
 
 
 def grade_answer(given: Given, reading: Reading, fix: tuple[Path, Path] | None = None) -> list[Graded]:

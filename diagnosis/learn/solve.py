@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import MIB
 from diagnosis.learn.checks import BLIND
-from diagnosis.output.document import read_capture
+from diagnosis.output.saved import read_capture
 from diagnosis.report.verdict import Answer
 from diagnosis.report.wrappers import first_own
 

@@ -1,4 +1,4 @@
-"""A report as one JSON document, and back: what `--format json` prints and `--save` keeps.
+"""A report as one JSON document: what `--format json` prints and `--save` keeps. `saved` reads it back.
 
 The document is versioned: `report.schema.json` beside this file describes it. A field that is added keeps the version;
 one that goes or changes its meaning raises it.
@@ -12,14 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diagnosis.base.errors import LabError
-from diagnosis.report.account import Account, Part
-from diagnosis.report.report import Report, ResidentMemory, StackReport, Target
-from diagnosis.report.summary import Verdict
-from diagnosis.report.timeline import TimelinePoint
-from diagnosis.report.verdict import Answer
-from diagnosis.target.symbols import Frame
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,6 +19,7 @@ if TYPE_CHECKING:
     from diagnosis.lab.claims import ClaimsWindow
     from diagnosis.lab.grade import Grade
     from diagnosis.lab.ledger import LedgerWindow
+    from diagnosis.report.report import Report
 
 SCHEMA = "memleak-lab/report/1"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -106,59 +99,3 @@ def _head(origin: Origin) -> dict[str, Any]:
 
 def _text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
-
-
-def read_capture(path: Path) -> Capture:
-    """A report that was saved.
-
-    Raises:
-        LabError: the file cannot be read, is no report, or is one of another version.
-    """
-    remedy = "write one with: memleak-lab trace --save FILE.json ..."
-    try:
-        document = json.loads(path.read_text())
-        found = document["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{path} is no report: {error}", remedy) from error
-    if found != SCHEMA:
-        raise LabError(f"{path} is {found!r}, and this version reads {SCHEMA!r}", remedy)
-    try:
-        return _capture(document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{path} is no report: {type(error).__name__}: {error}", remedy) from error
-
-
-def _capture(document: Mapping[str, Any]) -> Capture:
-    verdict = {name: value for name, value in document["verdict"].items() if name != "leak"}
-    return Capture(
-        Report(
-            target=Target(**document["target"]),
-            window_seconds=float(document["window_seconds"]),
-            readings=int(document["readings"]),
-            stacks=tuple(_stack(stack) for stack in document["stacks"]),
-            truth=ResidentMemory(**document["truth"]),
-            account=_account(document["account"]) if document["account"] else None,
-            lost=dict(document["lost"]),
-            notes=tuple(document["notes"]),
-            verdict=Verdict(**{**verdict, "answer": Answer(verdict["answer"])}),
-            # Reports of earlier versions have none.
-            timeline=tuple(TimelinePoint(**point) for point in document.get("timeline", ())),
-        ),
-        Origin(
-            document["tool"]["version"],
-            document["kernel"],
-            document["machine"],
-            document["host"],
-            datetime.fromisoformat(document["started"]).timestamp(),
-            document["options"],
-        ),
-    )
-
-
-def _stack(fields: Mapping[str, Any]) -> StackReport:
-    return StackReport(**{**fields, "frames": tuple(Frame(**frame) for frame in fields["frames"])})
-
-
-def _account(fields: Mapping[str, Any]) -> Account:
-    parts = {name: tuple(Part(**part) for part in fields[name]) for name in ("kinds", "anonymous")}
-    return Account(**{**fields, **parts})

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from diagnosis.base.errors import LabError
 from diagnosis.output.comparison import print_comparison
-from diagnosis.output.document import SCHEMA_FILE, Capture, Origin, read_capture, report_as_json
+from diagnosis.output.document import SCHEMA_FILE, Capture, Origin, report_as_json
 from diagnosis.output.folded import folded
 from diagnosis.output.pprof import pprof, profile_class
+from diagnosis.output.saved import read_capture
 from diagnosis.output.speedscope import speedscope
 from diagnosis.report.account import Traced, account
 from diagnosis.target.memory import Memory

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.output.comparison import site_changes
-from diagnosis.output.document import read_capture, report_as_json
+from diagnosis.output.document import report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report, two_reports
 from diagnosis.output.html_report.flame import CUT_SHORT, MOST_STACKS, flame_tree
 from diagnosis.output.html_report.page import embedded, render
 from diagnosis.output.html_report.sites import MOST_SITES, call_sites
+from diagnosis.output.saved import read_capture
 from tests.output.reports import (
     CLAIMS,
     FIXED,
