@@ -6,7 +6,6 @@ within what was read is checked; nothing but numbers and text comes out.
 
 from __future__ import annotations
 
-import bisect
 import os
 import struct
 from dataclasses import dataclass, replace
@@ -30,6 +29,11 @@ UNKNOWN = "[unknown Python function]"
 
 MAX_TEXT = 4_096  # characters of a path
 MAX_LINES = 1 << 16  # bytes of a table of lines
+# Of one process: different functions and the places in them, their characters, and bytes of tables decoded. What comes
+# after that has no name. A large application has some ten thousand functions.
+MAX_PLACES = 1 << 18
+MAX_CHARACTERS = 16 << 20
+MAX_DECODED = 16 << 20
 UNIT = 2  # bytes of an instruction
 _ENCODINGS = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
 _BYTE_ORDER = {1: "", 2: "-le", 4: "-le"}
@@ -63,19 +67,13 @@ class _Head:
     first_line: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Code:
+    """A function by name, and its lines: by instruction, as far as they were asked for."""
+
     function: str
     file: str
-    first_line: int
-    lines: tuple[tuple[int, int], ...]  # the first instruction of each range, in units, and its line
-
-    def line(self, unit: int) -> int:
-        """The line of an instruction."""
-        if unit < 0:
-            return self.first_line  # a function that is about to begin
-        at = bisect.bisect_right(self.lines, (unit, 1 << 62)) - 1
-        return self.lines[at][1] if at >= 0 else self.first_line
+    lines: dict[int, int]
 
 
 class CodeReader:
@@ -90,6 +88,7 @@ class CodeReader:
         self._memory = process.open_memory()
         self._size = max(layout.qualname, layout.filename, layout.linetable, layout.first_line) + 8
         self._codes: dict[tuple[int, _Head], _Code] = {}
+        self._places = self._characters = self._decoded = 0
 
     def close(self) -> None:
         """Close the process's memory. What was named stays so."""
@@ -124,15 +123,35 @@ class CodeReader:
             return PythonFrame(UNKNOWN, "", 0, call.called_by_c)
         code = self._codes[call.code, head]
         signed = call.offset - (1 << 32) if call.offset >> 31 else call.offset
-        line = code.line((signed - self._layout.instructions) // UNIT)
-        return PythonFrame(code.function, code.file, line, call.called_by_c)
+        unit = (signed - self._layout.instructions) // UNIT
+        if unit not in code.lines and self._places < MAX_PLACES:
+            self._places += 1
+            code.lines[unit] = self._line(head, unit)
+        return PythonFrame(code.function, code.file, code.lines.get(unit, 0), call.called_by_c)
+
+    def _line(self, head: _Head, unit: int) -> int:
+        """The line of an instruction. The table is not kept: a process can have as many as it likes."""
+        if unit < 0:
+            return max(0, head.first_line)  # a function that is about to begin
+        if self._decoded >= MAX_DECODED:
+            return 0
+        try:
+            table = self._bytes(head.linetable)
+        except (OSError, ValueError):
+            return 0
+        self._decoded += len(table)
+        return line_of(table, head.first_line, unit)
 
     def _known_head(self, address: int) -> _Head | None:
         """What tells a code object from others at its address, which is named by then; None where it cannot be read."""
         try:
             head = self._head(address)
             if (address, head) not in self._codes:
-                self._codes[address, head] = self._read_code(head)
+                if self._places >= MAX_PLACES or self._characters >= MAX_CHARACTERS:
+                    return None
+                code = self._codes[address, head] = self._read_code(head)
+                self._places += 1
+                self._characters += len(code.function) + len(code.file)
         except (OSError, ValueError):
             return None
         return head
@@ -148,8 +167,9 @@ class CodeReader:
 
     def _read_code(self, head: _Head) -> _Code:
         function = safe_text(self._text(head.qualname)) or UNKNOWN
-        lines = tuple(decode_lines(self._bytes(head.linetable), head.first_line))
-        return _Code(function, safe_text(self._text(head.filename), MAX_TEXT), max(0, head.first_line), lines)
+        start, size = self._extent(head.linetable)
+        read_memory(self._memory, start, size and 1)  # that there is one; its lines are for when they are asked for
+        return _Code(function, safe_text(self._text(head.filename), MAX_TEXT), {})
 
     def _text(self, address: int) -> str:
         """A string.
@@ -169,15 +189,29 @@ class CodeReader:
         return read_memory(self._memory, start, length * kind).decode(_ENCODINGS[kind] + _BYTE_ORDER[kind], "replace")
 
     def _bytes(self, address: int) -> bytes:
+        return read_memory(self._memory, *self._extent(address))
+
+    def _extent(self, address: int) -> tuple[int, int]:
+        """Where the content of a bytes object begins, and how long it is."""
         layout = self._layout
         (length,) = struct.unpack("=q", read_memory(self._memory, address + layout.bytes_length, 8))
         if not 0 <= length <= MAX_LINES:
             raise ValueError("this is no table of lines")
-        return read_memory(self._memory, address + layout.bytes_start, length)
+        return address + layout.bytes_start, length
 
 
 # Kinds of entries in a table of lines: InternalDocs/code_objects.md of CPython.
 _NO_LINE, _LONG, _NO_COLUMN, _ONE_LINE = 15, 14, 13, range(10, 13)
+
+
+def line_of(table: bytes, first_line: int, unit: int) -> int:
+    """The line of an instruction, in units of 2 bytes, by a code object's table of lines."""
+    found = max(0, first_line)
+    for start, line in decode_lines(table, first_line):
+        if start > unit:
+            break
+        found = line
+    return found
 
 
 def decode_lines(table: bytes, first_line: int) -> Iterator[tuple[int, int]]:
