@@ -26,10 +26,11 @@ from diagnosis.learn.catalog import SOURCE, Addresses
 from diagnosis.learn.elsewhere import Elsewhere
 from diagnosis.learn.held import AFTER, BEFORE, own_command
 from diagnosis.learn.messages import Messages, choose_language
+from diagnosis.learn.owner import as_owner
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session
 from diagnosis.learn.solve import solve_case, solve_catalog
-from diagnosis.learn.state import FILE, State, default_folder, give, read_state
+from diagnosis.learn.state import FILE, State, default_folder, read_state
 from diagnosis.learn.task import B
 from diagnosis.learn.tasks import FINDING, TASKS
 from diagnosis.learn.terminal import learner_console
@@ -171,27 +172,36 @@ def _scenario_of(kept: str) -> Scenario:
 
 def _folder(folder: Path) -> Path:
     """The folder of the learner's files, made where it is not there."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for each in missing:
-            give(each)
+        with as_owner(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            whole = folder.resolve()
     except OSError as error:
         raise LabError(f"--folder {folder}: {error.strerror}", "name another folder: --folder DIR") from error
-    return folder.resolve()
+    if not str(whole).isprintable():  # it becomes a part of lines to paste
+        raise LabError(
+            f"--folder {whole}: it has characters that cannot be printed", "name another folder: --folder DIR"
+        )
+    return whole
 
 
 def _begin(folder: Path, state: State, messages: Messages, *, new: bool) -> State:
     """A new state; what an earlier one left is removed only where that was asked for."""
-    left = [folder / name for name in FILES if (folder / name).exists()]
-    if left and not new:
-        raise LabError(
-            messages("error.earlier", path=left[0]),
-            messages("error.earlier_remedy", cli=own_command(), folder=quote(str(folder))),
-        )
-    for path in left:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    with as_owner(folder):
+        left = [folder / name for name in FILES if os.path.lexists(folder / name)]
+        if left and not new:
+            raise LabError(
+                messages("error.earlier", path=left[0]),
+                messages("error.earlier_remedy", cli=own_command(), folder=quote(str(folder))),
+            )
+        for path in left:
+            try:
+                if not path.is_symlink() and path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            except OSError as error:
+                raise LabError(
+                    f"{path} cannot be removed: {error.strerror}", "remove it, or name another folder"
+                ) from error
     return state

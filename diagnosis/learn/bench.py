@@ -9,7 +9,8 @@ from catalog_cache import Options
 from diagnosis.base.errors import LabError
 from diagnosis.learn.catalog import SOURCE, Build, CatalogService, apply_patch, copy_source
 from diagnosis.learn.held import Held
-from diagnosis.learn.state import give, write_new, write_state
+from diagnosis.learn.owner import read_own
+from diagnosis.learn.state import write_new, write_state
 from diagnosis.learn.trial import Answers, try_build
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class CatalogBench(Held):
         self._user, self._fixed_ports, self._elsewhere = user, fixed_ports, elsewhere
         self._build: Build | None = None
         if state.fixed_from is not None:
-            self._build = Build(folder / BUILT)
+            self._build = Build(folder / BUILT, user)
         self.service = self._started()
 
     @property
@@ -65,11 +66,7 @@ class CatalogBench(Held):
     @property
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
-        is_new = not (self.folder / SOURCE.name).exists()
-        path = copy_source(self.folder)
-        if is_new:
-            give(path)
-        return path
+        return copy_source(self.folder)
 
     @property
     def trace_seconds(self) -> float:
@@ -79,7 +76,7 @@ class CatalogBench(Held):
     @property
     def is_built(self) -> bool:
         """True where the service runs what is in the learner's file now."""
-        return self._build is not None and self._build.text == self.source.read_text()
+        return self._build is not None and self._build.text == read_own(self.source)
 
     def values(self) -> dict[str, object]:
         """What texts name: addresses, files, commands."""
@@ -112,7 +109,7 @@ class CatalogBench(Held):
         Raises:
             LabError: it does not compile.
         """
-        build = Build(self.source)
+        build = Build(self.source, self._user)
         try:
             trial = try_build(build, self._user)
         except BaseException:

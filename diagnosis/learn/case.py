@@ -12,11 +12,12 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import GIB
 from diagnosis.learn.captures import both_captures, capture_of
 from diagnosis.learn.held import Held
+from diagnosis.learn.owner import as_owner, read_own
 from diagnosis.learn.pages import read_pages
 from diagnosis.learn.proof import Holds, prove_by_verdict
 from diagnosis.learn.scenarios import SOURCES as SHIPPED
-from diagnosis.learn.scenarios import apply_fix, build, copy_sources, start
-from diagnosis.learn.state import give, write_state
+from diagnosis.learn.scenarios import apply_fix, build_edited, copy_sources, read_sources, start, write_sources
+from diagnosis.learn.state import write_state
 from diagnosis.learn.task import Outcome, Task, no, yes
 from diagnosis.report.verdict import Answer
 
@@ -80,10 +81,10 @@ class CaseBench(Held):
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
         path = self.folder / SOURCES / self.scenario.source
-        if not path.exists():
+        with as_owner(self.folder):
+            is_there = path.exists()
+        if not is_there:
             copy_sources(self.scenario, path.parent)
-            for each in (path.parent, *path.parent.iterdir()):
-                give(each)
         return path
 
     @property
@@ -94,7 +95,7 @@ class CaseBench(Held):
     @property
     def is_built(self) -> bool:
         """True where the service runs what is in the learner's file now."""
-        return self.state.fixed_from is not None and self._built_from == self.source.read_text()
+        return self.state.fixed_from is not None and self._built_from == read_own(self.source)
 
     def values(self) -> dict[str, object]:
         """What texts name."""
@@ -130,12 +131,11 @@ class CaseBench(Held):
         Raises:
             LabError: it does not compile, or ends.
         """
-        built, sources = self.folder / BUILT, self.source.parent
+        sources = read_sources(self.scenario, self.source.parent)
         trial = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
         self._work.append(trial)
-        build(self.scenario, trial, sources)
-        shutil.rmtree(built, ignore_errors=True)
-        shutil.copytree(sources, built)
+        build_edited(self.scenario, trial, sources)
+        write_sources(sources, self.folder / BUILT)
         self.state.fixed_from = len(self.state.pids)
         running = self._started()
         self.running.stop()
@@ -156,7 +156,7 @@ class CaseBench(Held):
         work = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
         self._work.append(work)
         sources = SHIPPED if self.state.fixed_from is None else self.folder / BUILT
-        self._built_from = (sources / self.scenario.source).read_text()
+        self._built_from = read_own(sources / self.scenario.source)
         running = start(self.scenario, work, self.state.speed, sources)
         try:
             if self._settled:
@@ -212,7 +212,7 @@ def sealed_verdict(bench: CaseBench) -> Mapping[str, object]:
 def check_fix(bench: CaseBench, words: Sequence[str]) -> Outcome:
     """Compile the learner's file, and start the service with it."""
     del words
-    if bench.source.read_text() == (SHIPPED / bench.scenario.source).read_text():
+    if read_own(bench.source) == (SHIPPED / bench.scenario.source).read_text():
         return no("unchanged", source=bench.source)
     try:
         bench.rebuild()

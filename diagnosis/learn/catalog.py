@@ -7,10 +7,9 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -23,6 +22,10 @@ from diagnosis.lab.claims import ClaimsClient
 from diagnosis.lab.grade import LEAKING_FUNCTION
 from diagnosis.lab.ledger import LedgerClient
 from diagnosis.lab.service_env import service_environ, visitors_environ
+from diagnosis.lab.unprivileged import choose_user
+from diagnosis.learn.compiling import compile_in, hand_over
+from diagnosis.learn.owner import as_owner, read_own
+from diagnosis.learn.patching import run_patch
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -39,16 +42,15 @@ PATCH: Final = Path(__file__).with_name("catalog_cache.patch")
 # The ports that the documents name: taken where they are free.
 PORTS: Final = {"LAB_HTTP_PORT": 8080, "LAB_METRICS_PORT": 9090, "LAB_LEDGER_PORT": 9091}
 
-BUILD_SECONDS = 120.0
 # What the compiler says of a source is cut: the first error counts.
 SHOWN_LINES = 12
 
 
 def copy_source(folder: Path) -> Path:
     """Put the C file into a folder, to be edited there; one that is there already stays."""
-    copy = folder / SOURCE.name
-    if not copy.exists():
-        shutil.copyfile(SOURCE, copy)
+    copy, text = folder / SOURCE.name, SOURCE.read_text()
+    with as_owner(folder), suppress(FileExistsError), copy.open("x") as file:
+        file.write(text)
     return copy
 
 
@@ -58,16 +60,10 @@ def apply_patch(source: Path, patch: Path = PATCH) -> None:
     Raises:
         LabError: it does not fit what was edited: nothing is changed then.
     """
-    command = ["patch", "--batch", "--forward", "--silent", "--reject-file=-", "--dry-run", str(source), str(patch)]
-    try:
-        for each in (command, [word for word in command if word != "--dry-run"]):
-            done = subprocess.run(each, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise LabError(
-                    f"the patch does not fit {source}: it was edited", f"begin with the file as it was: cp {SOURCE} ."
-                )
-    except FileNotFoundError as error:
-        raise LabError("patch is not installed", "sudo apt-get install patch") from error
+    if run_patch(source.parent, patch, str(source)).returncode:
+        raise LabError(
+            f"the patch does not fit {source}: it was edited", f"begin with the file as it was: cp {SOURCE} ."
+        )
 
 
 def leaking_line(source: Path = SOURCE) -> int:
@@ -84,22 +80,24 @@ class Build:
 
     Args:
         source: the edited C file.
+        user: the user that compiles it, and runs it; None for the unprivileged one.
 
     Raises:
         LabError: the compiler does not take it; the text holds what it said.
     """
 
-    def __init__(self, source: Path) -> None:
-        self.text = source.read_text()
-        self.folder = Path(tempfile.mkdtemp(prefix="memleak-lab-build-"))
+    def __init__(self, source: Path, user: User | None = None) -> None:
+        self.text = read_own(source)
+        self._whole = Path(tempfile.mkdtemp(prefix="memleak-lab-build-"))
+        self.folder = self._whole / "build"
         try:
-            self._compile()
+            self._compile(user or choose_user(os.environ, os.geteuid()))
         except BaseException:
             self.close()
             raise
 
-    def _compile(self) -> None:
-        self.folder.chmod(0o755)
+    def _compile(self, user: User) -> None:
+        self.folder.mkdir()
         for name in ("setup.py", "pyproject.toml", "build_catalog_cache.py"):
             shutil.copyfile(NATIVE / name, self.folder / name)
         shutil.copytree(NATIVE / "src", self.folder / "src", ignore=shutil.ignore_patterns("*.so", "*.egg-info", "__*"))
@@ -107,27 +105,15 @@ class Build:
         package = Path("src", "catalog_cache", "__init__.py")
         shutil.copyfile(NATIVE / package, self.folder / package)
         (self.folder / "src" / SOURCE.name).write_text(self.text)
-        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=BUILD_SECONDS,
-                stdin=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"the compiler did not end in {BUILD_SECONDS:g} s", "try it again") from error
+        hand_over(self.folder, user)
+        done = compile_in(
+            self.folder, [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], user, "gcc libc6-dev"
+        )
         if done.returncode:
             # What setuptools says of the command that failed is no help.
             said = [line for line in done.stderr.splitlines() if not line.startswith("error: Command ")]
             errors = [line for line in said if "error" in line] or said
             raise LabError(f"{SOURCE.name} does not compile", "\n".join(errors[:SHOWN_LINES]))
-        for path in self.folder.rglob("*"):  # whatever root's umask is
-            path.chmod(0o755 if path.is_dir() else 0o644)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -136,7 +122,7 @@ class Build:
 
     def close(self) -> None:
         """Remove it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._whole, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_size
 from diagnosis.learn.captures import both_captures
 from diagnosis.learn.catalog import SOURCE
+from diagnosis.learn.owner import read_own
 from diagnosis.learn.proof import Holds, prove
 from diagnosis.learn.task import Outcome, no, yes
 from diagnosis.learn.trial import Answers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def check_fix(bench: CatalogBench, words: Sequence[str]) -> Outcome:
     """Compile the learner's file and try it; the service runs it where it answers right."""
     del words
-    if bench.source.read_text() == SOURCE.read_text():
+    if read_own(bench.source) == SOURCE.read_text():
         return no("unchanged", source=bench.source)
     try:
         trial = bench.rebuild()

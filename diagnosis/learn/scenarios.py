@@ -6,9 +6,9 @@ its name, nor its arguments, environment or folder say which scenario it is.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
-import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import PROJECT
+from diagnosis.lab.unprivileged import choose_user
+from diagnosis.learn.compiling import compile_in, hand_over
+from diagnosis.learn.owner import as_owner, read_own
+from diagnosis.learn.patching import run_patch
 from diagnosis.learn.running import Ledger, Running
+from diagnosis.learn.state import write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from diagnosis.lab.unprivileged import User
 
 __all__ = [
     "SCENARIOS",
@@ -29,9 +36,12 @@ __all__ = [
     "Scenario",
     "apply_fix",
     "build",
+    "build_edited",
     "choose",
     "copy_sources",
+    "read_sources",
     "start",
+    "write_sources",
 ]
 
 SOURCES = PROJECT / "scenarios"
@@ -41,8 +51,6 @@ FIXES = SOURCES / "fixes"
 NEUTRAL_NAME = "service"
 
 PODS = 10
-
-COMPILE_SECONDS = 120.0
 
 # What every program shares, the sources that are extensions of Python, and the script that runs these.
 _COMMON = ("service.c", "service.h")
@@ -124,10 +132,32 @@ def choose(seed: int | None = None, difficulty: int | None = None, *, own: bool 
 def copy_sources(scenario: Scenario, folder: Path) -> Path:
     """Copy what a scenario is built from into ``folder``, to be edited there; returns the file to fix."""
     _own(scenario)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _needed(scenario):
-        shutil.copyfile(SOURCES / name, folder / name)
+    write_sources({name: (SOURCES / name).read_text() for name in _needed(scenario)}, folder)
     return folder / scenario.source
+
+
+def read_sources(scenario: Scenario, folder: Path) -> dict[str, str]:
+    """What a scenario is built from, as a learner has edited it, by name.
+
+    Raises:
+        LabError: one of the files cannot be read.
+    """
+    return {name: read_own(folder / name) for name in _needed(scenario)}
+
+
+def write_sources(sources: Mapping[str, str], folder: Path) -> None:
+    """Write sources into a folder of the learner's, in place of what is there.
+
+    Raises:
+        LabError: they cannot be written.
+    """
+    try:
+        with as_owner(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, text in sources.items():
+            write_new(folder / name, text)
+    except OSError as error:
+        raise LabError(f"{folder} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
 
 
 def apply_fix(scenario: Scenario, sources: Path) -> None:
@@ -138,12 +168,18 @@ def apply_fix(scenario: Scenario, sources: Path) -> None:
     """
     if scenario.fix is None:
         raise LabError("this scenario has nothing to fix", "it does not leak")
-    command = ["patch", "--batch", "--forward", "--reject-file=-", "-p1", "-d", str(sources), "-i", str(scenario.fix)]
-    _run([*command, "--dry-run"], "patch")  # all of it or nothing
-    _run(command, "patch")
+    done = run_patch(sources, scenario.fix, "-p1", "-d", str(sources))
+    if done.returncode:
+        raise LabError("patch does not take the source", (done.stderr or done.stdout).strip())
 
 
-def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags: Sequence[str] = ()) -> list[str]:
+def build(
+    scenario: Scenario,
+    folder: Path,
+    sources: Path = SOURCES,
+    extra_flags: Sequence[str] = (),
+    user: User | None = None,
+) -> list[str]:
     """Compile a scenario's program into ``folder``; returns the command that runs it there, without its arguments.
 
     Args:
@@ -151,6 +187,8 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags
         folder: where to.
         sources: what it is built from: the shipped sources, or an edited copy of them.
         extra_flags: of the compiler.
+        user: the user that compiles, for sources that were edited, whose script is there already; None for who runs
+            this.
 
     Raises:
         LabError: the compiler is missing, or does not take the source: the text holds what it said.
@@ -161,19 +199,17 @@ def build(scenario: Scenario, folder: Path, sources: Path = SOURCES, extra_flags
     inputs = [str(sources / scenario.source), str(sources / "service.c")]
     flags = [*FLAGS, *extra_flags]
     if not _is_module(scenario):
-        _run(["cc", *flags, *inputs, "-o", str(program)], "gcc libc6-dev")
-        program.chmod(0o755)  # whatever the umask is: another user runs it
+        _compile(folder, ["cc", *flags, *inputs, "-o", str(program)], user, "gcc libc6-dev")
         return [str(program)]
     include = sysconfig.get_path("include")
     module = folder / f"{Path(scenario.source).stem}.so"
     # The interpreter's headers are not held to this project's warnings.
-    _run(
-        ["cc", *flags, "-fPIC", "-shared", "-isystem", include, *inputs, "-o", str(module)], "gcc libc6-dev python3-dev"
-    )
+    shared = ["-fPIC", "-shared", "-isystem", include]
     script = folder / SCRIPT
-    shutil.copyfile(sources / SCRIPT, script)
-    module.chmod(0o755)
-    script.chmod(0o644)
+    if user is None:
+        shutil.copyfile(sources / SCRIPT, script)
+        script.chmod(0o644)
+    _compile(folder, ["cc", *flags, *shared, *inputs, "-o", str(module)], user, "gcc libc6-dev python3-dev")
     return [sys.executable, str(script)]
 
 
@@ -200,7 +236,10 @@ def start(
         LabError: it cannot be built or does not start.
     """
     folder = folder.resolve()
-    command = build(scenario, folder, sources)
+    if sources == SOURCES:
+        command = build(scenario, folder)
+    else:
+        command = build_edited(scenario, folder, read_sources(scenario, sources))
     count = pods if scenario.kind == "pods" else 1
     selected = random.Random(seed).randrange(count)  # noqa: S311 - which pod leaks
     return Running(command, folder, speed, count, selected)
@@ -222,12 +261,22 @@ def _own(scenario: Scenario) -> None:
         raise ValueError(f"{scenario.name} is the lab's own service: memleak-lab run starts it")
 
 
-def _run(command: Sequence[str], packages: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_SECONDS)
-    except FileNotFoundError as error:
-        raise LabError(f"{command[0]} is not installed", f"sudo apt-get install {packages}") from error
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{command[0]} did not end in {COMPILE_SECONDS:g} s", "try it again") from error
+def build_edited(scenario: Scenario, folder: Path, sources: Mapping[str, str]) -> list[str]:
+    """Compile what somebody edited, by the user that runs it: in a folder of its own, beside the ledgers."""
+    built = folder / "built"
+    edited = built / "source"
+    shutil.rmtree(built, ignore_errors=True)
+    edited.mkdir(parents=True)
+    for name, text in sources.items():
+        (edited / name).write_text(text)
+    if _is_module(scenario):
+        shutil.copyfile(edited / SCRIPT, built / SCRIPT)  # by root while the folder is root's
+    user = choose_user(os.environ, os.geteuid())
+    hand_over(built, user)
+    return build(scenario, built, edited, user=user)
+
+
+def _compile(folder: Path, command: Sequence[str], user: User | None, packages: str) -> None:
+    done = compile_in(folder, command, user, packages)
     if done.returncode:
         raise LabError(f"{command[0]} does not take the source", (done.stderr or done.stdout).strip())

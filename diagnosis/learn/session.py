@@ -141,7 +141,7 @@ class Session(Generic[B]):
 
     def _part(self) -> None:
         self.say("prompt.bye")
-        self.command(f"{self.bench.cli} learn --resume --folder {self.bench.folder}")
+        self.command(f"{self.bench.cli} learn --resume --folder {quote(str(self.bench.folder))}")
 
     def do(self, line: str) -> None:
         """Do what one line says."""

@@ -7,19 +7,28 @@ import os
 import pwd
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import read_regular
+from diagnosis.base.units import MIB
+from diagnosis.learn.owner import as_owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from diagnosis.lab.unprivileged import User
 
-__all__ = ["FILE", "State", "default_folder", "give", "read_state", "write_new", "write_state"]
+__all__ = ["FILE", "State", "default_folder", "read_state", "write_new", "write_state"]
 
 SCHEMA = "memleak-lab/learn/1"
 FILE = "learn.json"
+
+# What a file that was written here stays below; another one is damaged.
+MAX_BYTES = MIB
+MAX_SPEED = 1e6
+MAX_HINTS = 100
 
 
 @dataclass
@@ -59,19 +68,12 @@ def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -
     return Path(state) / "memleak-lab" / "learn" / scenario
 
 
-def give(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Hand a file that root made to who called sudo: it is to be edited without."""
-    uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
-    if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
-        os.chown(path, int(uid), int(gid), follow_symlinks=False)
-
-
 def write_new(path: Path, text: str) -> None:
     """Write a file that is the learner's, in place of what has its name: never through a link that lies there."""
-    path.unlink(missing_ok=True)
-    with path.open("x") as file:
-        file.write(text)
-    give(path)
+    with as_owner(path.parent):
+        path.unlink(missing_ok=True)
+        with path.open("x") as file:
+            file.write(text)
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -83,7 +85,8 @@ def write_state(folder: Path, state: State) -> None:
     path, new = folder / FILE, folder / f"{FILE}.new"
     try:
         write_new(new, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
-        new.replace(path)
+        with as_owner(folder):
+            new.replace(path)
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
 
@@ -99,18 +102,19 @@ def read_state(folder: Path, tasks: int) -> State:
         LabError: there is none, or it is not what `write_state` wrote.
     """
     path = folder / FILE
-    anew = f"begin anew: memleak-lab learn --new --folder {folder}"
+    anew = f"begin anew: memleak-lab learn --new --folder {quote(str(folder))}"
     try:
-        document = json.loads(path.read_text())
+        with as_owner(folder):
+            document = json.loads(read_regular(path, MAX_BYTES))
     except FileNotFoundError as error:
-        raise LabError(f"nothing was begun in {folder}", f"memleak-lab learn --folder {folder}") from error
-    except (OSError, ValueError) as error:
+        raise LabError(f"nothing was begun in {folder}", f"memleak-lab learn --folder {quote(str(folder))}") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path} cannot be read: {error}", anew) from error
     try:
         schema = document.pop("schema")
         state = State(**document)
         _check(schema, state, tasks)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise LabError(f"{path} is damaged: {type(error).__name__}: {error}", anew) from error
     return state
 
@@ -121,10 +125,12 @@ def _check(schema: object, state: State, tasks: int) -> None:
         schema == SCHEMA
         and isinstance(state.scenario, str)
         and isinstance(state.speed, (int, float))
+        and 0 < state.speed <= MAX_SPEED
         and isinstance(state.current, int)
         and 0 <= state.current <= tasks
         and all(isinstance(name, str) for name in [*state.passed, *state.revealed, *state.hints])
         and all(isinstance(number, int) for number in [*state.pids, *state.hints.values()])
+        and all(0 <= number <= MAX_HINTS for number in state.hints.values())
         and (state.fixed_from is None or isinstance(state.fixed_from, int))
     )
     if not fine:
