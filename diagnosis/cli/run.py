@@ -25,6 +25,7 @@ from diagnosis.lab.chart import draw_chart, require_plotting
 from diagnosis.lab.run import RunOptions, run
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.lab.view import LiveView, PlainView
+from diagnosis.output.atomic import write_atomically
 from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report
 from diagnosis.output.tables import print_grade, print_report, report_console
@@ -93,7 +94,7 @@ def run_command(
     )
     if report is not None:
         text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)
-        failed += write_file(report, lambda path: path.write_text(text))
+        failed += write_file(report, lambda path: write_atomically(path, text))
     if chart is not None:
         failed += write_file(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
     print_report(console, outcome.report, claims=outcome.claims)

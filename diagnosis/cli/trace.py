@@ -36,6 +36,7 @@ from diagnosis.cli.target import Target
 from diagnosis.cli.trace_window import WindowTrace
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.light import LightReport, sample
+from diagnosis.output.atomic import write_atomically
 from diagnosis.output.document import Capture, light_report_as_json, report_as_json
 from diagnosis.output.folded import folded
 from diagnosis.output.html_report.contents import Shown, one_report
@@ -203,7 +204,7 @@ def trace_command(
     failed = write_page(html, lambda: one_report(Shown(capture)))
     if save is not None:
         text = report_as_json(capture, ledger=counted, everything=True)
-        failed += write_file(save, lambda path: path.write_text(text))
+        failed += write_file(save, lambda path: write_atomically(path, text))
     print_capture(capture, output, top=top, everything=everything, ledger=counted)
     if failed:
         raise failed[0]
