@@ -101,6 +101,27 @@ class Ended:
         self.fatal_signal = self.fatal_signal or legacy.fatal_signal
 
 
+class Refusals:
+    """Why processes are not traced: of the first ones; the others are counted, as a program can start some for days."""
+
+    SHOWN = 3
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._more = 0
+
+    def add(self, note: str) -> None:
+        """One more."""
+        if len(self._shown) < self.SHOWN:
+            self._shown.append(note)
+        else:
+            self._more += 1
+
+    def notes(self) -> list[str]:
+        """What a reader has to know."""
+        return [*self._shown, *([f"{self._more} other processes are not traced either."] if self._more else [])]
+
+
 def total(one: Resident, other: Resident, *, sign: int = 1) -> Resident:
     """The sums of two processes' sizes, or with sign -1 their differences."""
     return Resident(*(getattr(one, each.name) + sign * getattr(other, each.name) for each in fields(Resident)))

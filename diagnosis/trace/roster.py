@@ -15,7 +15,7 @@ from diagnosis.target.process import Process
 from diagnosis.target.sharing import share_memory
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.arrivals import Arrivals
-from diagnosis.trace.ended import Ended, Legacy, total
+from diagnosis.trace.ended import Ended, Legacy, Refusals, total
 from diagnosis.trace.named import NamedStacks, NamedTracer
 from diagnosis.trace.programs import Programs
 from diagnosis.trace.tracer import Tracer
@@ -38,7 +38,6 @@ MAX_PROCESSES = 64
 _THREADS = 8
 # Programs that lie ready for those that come. What has served one that has ended lies ready as well.
 _SPARE_PROGRAMS = 2
-_SHOWN_REFUSALS = 3
 
 
 @dataclass
@@ -89,9 +88,9 @@ class Roster:
         self.since: Snapshot | None = None
         self._present: dict[int, Member] = {}
         self._arrivals = Arrivals()
-        self._refusals: list[str] = []
+        self._refusals = Refusals()
         self._joined = 0
-        self._missed: list[int] = []
+        self._missed = 0
         self._sharing: set[int] = set()
         self._latest_join = 0.0
         self._deadline = float("inf")
@@ -108,7 +107,7 @@ class Roster:
             wait([self._joining.submit(self._join, each) for each in self._newcomers(self._members())])
             self._programs.wait()
             self._joined, self._latest_join = 0, 0.0
-            self._missed.clear()
+            self._missed = 0
             self._watcher.start()
         except BaseException:
             self.close()
@@ -153,14 +152,11 @@ class Roster:
             if self._joined:
                 late = f"{self._latest_join:.1f}s after its start at the latest"
                 notes.append(f"{self._joined} of them started meanwhile: each is counted from {late}.")
-            if missed := len(self._missed) + self._arrivals.untold():
+            if missed := self._missed + self._arrivals.untold():
                 notes.append(f"{missed} more ended before they could be traced.")
             if len(self._present) >= MAX_PROCESSES:
                 notes.append(f"No more than {MAX_PROCESSES} processes are traced at a time: there may be others.")
-            notes += self._refusals[:_SHOWN_REFUSALS]
-            if len(self._refusals) > _SHOWN_REFUSALS:
-                notes.append(f"{len(self._refusals) - _SHOWN_REFUSALS} other processes are not traced either.")
-            return notes
+            return [*notes, *self._refusals.notes()]
 
     def look(self) -> None:
         """Attach to those that came, and keep what those did that have ended or become other programs."""
@@ -242,7 +238,7 @@ class Roster:
                 found.append(self._see(process))
             except LabError:
                 if pid in told:  # others have been seen, and wait for their parents to be told
-                    self._missed.append(pid)
+                    self._missed += 1
             else:
                 self._arrivals.follow(pid)
         return found
@@ -266,9 +262,9 @@ class Roster:
             with self.lock:
                 member.attaching = False
                 if member.process.alive():
-                    self._refusals.append(f"pid {member.process.pid} is not traced: {error}")
+                    self._refusals.add(f"pid {member.process.pid} is not traced: {error}")
                 else:
-                    self._missed.append(member.process.pid)
+                    self._missed += 1
             return
         with self.lock:
             self._joined += 1
@@ -284,7 +280,7 @@ class Roster:
             try:
                 legacy = Legacy.of(member.traced, self.since, worker=worker)
             except (TraceError, TraceClosedError) as error:
-                self._refusals.append(f"what pid {member.process.pid} did before it ended is not known: {error}")
+                self._refusals.add(f"what pid {member.process.pid} did before it ended is not known: {error}")
         with self.lock:
             if legacy:
                 self.ended.add(legacy)

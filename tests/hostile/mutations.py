@@ -102,7 +102,7 @@ class Fuzzer:
     """
 
     def __init__(self, parser: Parser, seed: int) -> None:
-        self._parser, self._rng, self._budget = parser, random.Random(seed), Budget(deaths=1 << 60, seconds=1e12)
+        self._parser, self._rng, self._budget = parser, random.Random(seed), Budget(1 << 60, 1e12, 1e12)
 
     def elf_files(self, seeds: list[bytes], count: int) -> Iterator[Tally]:
         """Mutated ELF files; the tally after each."""

@@ -167,10 +167,20 @@ def test_a_target_that_stops_it_again_and_again_is_not_read_any_more(library: Pa
             with pytest.raises(ParserError) as caught:
                 parser.ask("open", fields, files=[hostile.fileno()], budget=budget)
             reasons.append(str(caught.value))
-        assert reasons[3:] == ["its process has stopped the parser too often"] * 2
+        assert reasons[3:] == ["its process has stopped the parser too often, or kept it too long"] * 2
         assert parser.ask("cfi", {"patterns": []}, files=[good.fileno()], budget=Budget()).payload, (
             "another target is read as ever"
         )
+
+
+def test_a_target_whose_files_take_long_again_and_again_is_not_read_any_more(library: Path) -> None:
+    """Each in less than its time: a thousand files of four seconds are an hour, in which a report does not come."""
+    budget = Budget(answered=0.02)
+    with Parser() as parser, library.open("rb") as file:
+        with pytest.raises(ParserError, match="kept it too long"):  # noqa: PT012 - how long each takes is not said
+            for _ in range(10_000):
+                parser.ask("cfi", {"patterns": []}, files=[file.fileno()], budget=budget)
+        assert ask(parser, library, "cfi", patterns=[]).payload
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(parser: Parser, library: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self
 
+from diagnosis.base.text import safe_text
 from diagnosis.target.parser.confine import Limits
 from diagnosis.target.parser.protocol import Message, ProtocolError, receive, send
 
@@ -58,16 +59,18 @@ def _died(reason: str) -> ParserError:
 class Budget:
     """How often, and for how many seconds, one target may stop the parser before no more of its files are given to it.
 
-    Raised against a target that maps a thousand files, each of which takes the parser its whole time.
+    Raised against a target that maps a thousand files, each of which takes the parser its whole time. ``answered`` is
+    against one whose files take nearly that, and a parser that a file has taken over and that answers late on purpose.
     """
 
     deaths: int = 12
     seconds: float = 10.0
+    answered: float = 120.0
 
     @property
     def spent(self) -> bool:
         """True where it is used up."""
-        return self.deaths <= 0 or self.seconds <= 0
+        return self.deaths <= 0 or self.seconds <= 0 or self.answered <= 0
 
     def charge(self, seconds: float) -> None:
         """Count one death that came after so many seconds."""
@@ -129,7 +132,7 @@ class Parser:
         """
         budget = budget or self._budget
         if budget.spent:
-            raise ParserError("its process has stopped the parser too often", lost=True)
+            raise ParserError("its process has stopped the parser too often, or kept it too long", lost=True)
         with self._lock:
             began = time.monotonic()
             try:
@@ -137,8 +140,11 @@ class Parser:
             except ParserError:
                 budget.charge((time.monotonic() - began) / self.pace)
                 raise
+            if budget is not self._budget:  # which is of no target, and may have to last for days
+                budget.answered -= (time.monotonic() - began) / self.pace
         if "error" in answer.fields:
-            raise ParserError(str(answer.fields["error"]), lost=False)
+            reason = answer.fields["error"]
+            raise ParserError(safe_text(reason) if isinstance(reason, str) else "no reason", lost=False)
         return answer
 
     def close(self) -> None:
