@@ -212,7 +212,7 @@ def _own_line(proc: Path) -> set[int]:
     while pid > 1 and pid not in pids:
         pids.add(pid)
         try:
-            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             break
         pid = int(fields[1])
@@ -227,7 +227,7 @@ def _holders(proc: Path) -> dict[int, set[int]]:
             text = info.read_text()
         except (OSError, UnicodeDecodeError):
             continue  # closed, ended, or not for this user
-        for line in text.splitlines():
+        for line in text.split("\n"):
             if line.startswith("prog_id:"):
                 found.setdefault(int(line.split()[1]), set()).add(int(info.parts[-3]))
     return found

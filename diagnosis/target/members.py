@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diagnosis.target.process import PROC
+from diagnosis.target.procfs import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,6 +44,7 @@ def container_of(process: Process, proc: Path = PROC) -> Members:
 def _groups(folder: Path) -> tuple[str, ...]:
     """The lines of a process's cgroup file: one for each hierarchy of version 1, one alone for version 2."""
     try:
-        return tuple((folder / "cgroup").read_text(errors="replace").splitlines())
+        # Not by splitlines: a group's name can hold the other characters that it takes for the end of a line.
+        return tuple(filter(None, read_text(folder / "cgroup").split("\n")))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ()

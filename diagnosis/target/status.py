@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from diagnosis.target.process import PROC
+from diagnosis.target.procfs import status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +32,4 @@ _NAMED = frozenset(int(each) for each in signal.Signals)
 
 
 def _field(pid: int, name: str, proc: Path) -> str:
-    try:
-        lines = (proc / str(pid) / "status").read_text(errors="replace").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")), "")
+    return status_of(proc / str(pid)).get(name, "")

@@ -55,3 +55,20 @@ def test_a_process_of_the_root_group_has_nobody_with_it(tmp_path: Path) -> None:
     (tmp_path / str(PID) / "cgroup").write_text("0::/\n")
     add(tmp_path, 20, "0::/\n")
     assert container_of(process, tmp_path)() == {PID}
+
+
+@pytest.mark.parametrize("end", ["\x1c", "\x85", "\u2028", "\x0b"])
+def test_a_group_s_name_is_no_other_line(tmp_path: Path, end: str) -> None:
+    """GIVEN a user's group whose name holds what looks like a line of the container's, THEN it is no member."""
+    process = record(tmp_path)
+    (tmp_path / str(PID) / "cgroup").write_text(f"{CONTAINER}\n")
+    add(tmp_path, 20, f"0::/user.slice/x{end}{CONTAINER}\n")
+    assert container_of(process, tmp_path)() == {PID}
+
+
+def test_groups_of_other_bytes_are_others(tmp_path: Path) -> None:
+    process = record(tmp_path)
+    (tmp_path / str(PID) / "cgroup").write_bytes(b"0::/\xff\n")
+    (tmp_path / "20").mkdir()
+    (tmp_path / "20" / "cgroup").write_bytes(b"0::/\xfe\n")
+    assert container_of(process, tmp_path)() == {PID}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from diagnosis.target.status import handled_signals, is_filtered
 
 if TYPE_CHECKING:
@@ -30,3 +32,11 @@ def test_a_filter_is_mode_two(tmp_path: Path) -> None:
 def test_of_a_process_that_has_ended_nothing_is_known(tmp_path: Path) -> None:
     assert handled_signals(7, tmp_path) == ()
     assert not is_filtered(7, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["\x1cSigCgt:zz", "\x1cSigCgt:0", "\x85Seccomp:0", "\x0bSeccomp:0"])
+def test_a_name_is_no_other_line(tmp_path: Path, name: str) -> None:
+    """A process chooses its name; the kernel escapes the line feed in it, and nothing else."""
+    write(tmp_path, f"Name:\t{name}\nSigCgt:\t0000000000000400\nSeccomp:\t2\n")
+    assert handled_signals(7, tmp_path) == ("SIGSEGV",)
+    assert is_filtered(7, tmp_path)

@@ -88,6 +88,12 @@ def test_no_output_of_a_trace_holds_a_control_character(arguments: tuple[str, ..
     assert result.out
 
 
+def test_a_name_that_looks_like_a_line_of_the_kernel_s_does_not_end_a_trace(folder: Path) -> None:
+    source = leaker_called("leak").replace("/* name */", 'prctl(PR_SET_NAME, "\\034SigCgt:zz");')
+    with hostile(compile_c(source, folder / "named")) as pid:
+        assert functions(report(pid))[0] == "leak"
+
+
 def test_a_watch_and_a_teardown_check_hold_none_either(forger: Path) -> None:
     with hostile(forger, name=f"memleak-lab{FORGED}: rm -rf /opt/x") as pid:
         watched = memleak_lab("watch", "--duration", "3s", "--top", "50")
