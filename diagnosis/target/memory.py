@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import KIB, MIB
 from diagnosis.target.process import PROC
+from diagnosis.target.procfs import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 # glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
@@ -118,7 +119,7 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
     folder = proc / str(pid)
     try:
         areas = list(_areas((folder / "smaps").read_bytes().decode(errors="replace")))
-        status = _kib((folder / "status").read_text(errors="replace").split("\n"))
+        status = _kib(status_of(folder))
     except PermissionError as error:
         raise LabError(f"the memory of pid {pid} cannot be read", "run this command as root") from error
     except (FileNotFoundError, ProcessLookupError) as error:
@@ -166,15 +167,9 @@ def _areas(text: str) -> Iterator[_Area]:
         yield area
 
 
-def _kib(lines: Iterable[str]) -> dict[str, int]:
-    """The sizes of /proc/PID/status, in bytes."""
-    found = {}
-    for line in lines:
-        name, _, rest = line.partition(":")
-        words = rest.split()
-        if len(words) == 2 and words[1] == "kB":
-            found[name] = int(words[0]) * KIB
-    return found
+def _kib(status: Mapping[str, str]) -> dict[str, int]:
+    """Sizes of /proc/PID/status, in bytes: no more than are read here, for a process can be called "x kB"."""
+    return {name: int(status[name].split()[0]) * KIB for name in ("RssAnon", "RssShmem") if name in status}
 
 
 def _ranges(areas: list[_Area]) -> Iterator[Range]:

@@ -193,3 +193,13 @@ def test_swap_is_the_process_s_all_the_same() -> None:
     result = account(start, later, Traced(10 * MIB, 0))
     check(result, 10)
     assert parts(result) == {"anonymous": -40, "swapped": 50, "live": 10}
+
+
+@pytest.mark.parametrize("name", ["x kB", "\rRssAnon: 1 kB", "\rRssAnon:x kB", "\x1cRssAnon: 1 kB", "Rss:\r kB"])
+def test_a_process_s_name_is_no_size(tmp_path: Path, name: str) -> None:
+    """It chooses its name, and the kernel escapes no more of it than a line feed."""
+    record(tmp_path)
+    (tmp_path / str(PID) / "status").write_bytes(STATUS.replace("Name:\tp\n", f"Name:\t{name}\n").encode())
+    (tmp_path / str(PID) / "smaps").write_text(SMAPS)
+    memory = read_memory(PID, tmp_path)
+    assert (memory.anonymous, memory.error) == (1132 * KIB, 0)

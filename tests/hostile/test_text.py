@@ -88,8 +88,9 @@ def test_no_output_of_a_trace_holds_a_control_character(arguments: tuple[str, ..
     assert result.out
 
 
-def test_a_name_that_looks_like_a_line_of_the_kernel_s_does_not_end_a_trace(folder: Path) -> None:
-    source = leaker_called("leak").replace("/* name */", 'prctl(PR_SET_NAME, "\\034SigCgt:zz");')
+@pytest.mark.parametrize("name", [r"\034SigCgt:zz", "x kB", r"\rRssAnon:x kB"], ids=range(3))
+def test_a_name_that_looks_like_a_line_of_the_kernel_s_does_not_end_a_trace(name: str, folder: Path) -> None:
+    source = leaker_called("leak").replace("/* name */", f'prctl(PR_SET_NAME, "{name}");')
     with hostile(compile_c(source, folder / "named")) as pid:
         assert functions(report(pid))[0] == "leak"
 
