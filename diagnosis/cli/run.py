@@ -96,7 +96,9 @@ def run_command(
         text = report_as_json(capture, outcome.claims, outcome.ledger, outcome.grade)
         failed += write_file(report, lambda path: write_atomically(path, text))
     if chart is not None:
-        failed += write_file(chart, lambda path: draw_chart(path, outcome.moments, outcome.report))
+        failed += write_file(
+            chart, lambda path: write_atomically(path, draw_chart(path, outcome.moments, outcome.report))
+        )
     print_report(console, outcome.report, claims=outcome.claims)
     if failed:
         print_grade(console, outcome.grade)

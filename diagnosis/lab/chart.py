@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -33,8 +34,14 @@ def require_plotting(path: Path) -> None:
         raise LabError("--chart needs matplotlib", ".venv/bin/pip install --require-hashes -r requirements/chart.txt")
 
 
-def draw_chart(path: Path, moments: Sequence[Moment], report: Report) -> None:
-    """Draw the run: memory over the story's time on the left, bytes outstanding by function on the right."""
+def draw_chart(path: Path, moments: Sequence[Moment], report: Report) -> bytes:
+    """The run as a picture: memory over the story's time on the left, bytes outstanding by function on the right.
+
+    Args:
+        path: the file that it is for: its suffix says of what kind.
+        moments: of the run.
+        report: of its window.
+    """
     # Imported here: it takes as long as the rest of the program, and few runs draw.
     from matplotlib import rcParams  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -44,7 +51,10 @@ def draw_chart(path: Path, moments: Sequence[Moment], report: Report) -> None:
     over_time, by_function = figure.subplots(1, 2, width_ratios=(2, 1))
     _draw_memory(over_time, moments)
     _draw_functions(by_function, report)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    drawn = io.BytesIO()
+    kind = path.suffix.removeprefix(".")
+    figure.savefig(drawn, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return drawn.getvalue()
 
 
 def _draw_memory(axes: Axes, moments: Sequence[Moment]) -> None:

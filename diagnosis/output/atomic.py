@@ -21,15 +21,15 @@ MAX_LINKS = 40
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, by putting a finished one in its place. Its mode and its owner stay.
+def write_atomically(path: Path, text: str | bytes) -> None:
+    """Write a file, text in UTF-8, by putting a finished one in its place. Its mode and its owner stay.
 
     What is no file of a folder (a pipe, a terminal, /dev/stdout) cannot be replaced, and is written to as it is.
 
     Raises:
         OSError: it cannot be written; the file is as it was. Or a link of another user's leads to it.
     """
-    data = text.encode()
+    data = text.encode() if isinstance(text, str) else text
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             _write_as_it_is(path, data)

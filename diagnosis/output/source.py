@@ -6,6 +6,7 @@ named like source and that everybody may read are shown: a program cannot have r
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,20 +60,26 @@ def source_lines(frame: Frame, folders: Sequence[Path] = (), traced: float | Non
 
 def _lines_around(path: Path, line: int, traced: float | None) -> list[tuple[int, str]]:
     try:
-        real = path.resolve(strict=True)
-        found = real.stat()
-        readable = stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
-        if not readable or real.suffix not in SUFFIXES or found.st_size > LARGEST_FILE_BYTES:
-            return []
-        if traced is not None and found.st_mtime > traced:
-            return []
-        lines = real.read_text(errors="replace").split("\n")
+        text = _text_of(path.resolve(strict=True), traced)
     except (OSError, ValueError):  # ValueError: a path with a null byte
         return []
+    lines = text.split("\n") if text is not None else []
     if line > len(lines):
         return []
     shown = range(max(1, line - AROUND), min(len(lines), line + AROUND) + 1)
     return [(number, _printable(lines[number - 1])) for number in shown]
+
+
+def _text_of(real: Path, traced: float | None) -> str | None:
+    """The text of a file that may be shown; None of any other. What was opened is looked at: names can change."""
+    descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        readable = stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
+        if not readable or real.suffix not in SUFFIXES or (traced is not None and found.st_mtime > traced):
+            return None
+        text = file.read(LARGEST_FILE_BYTES + 1)
+    return text.decode(errors="replace") if len(text) <= LARGEST_FILE_BYTES else None
 
 
 def _printable(line: str) -> str:

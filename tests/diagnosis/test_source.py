@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,3 +57,18 @@ def test_what_is_no_file_is_not_shown(path: str) -> None:
 def test_what_would_move_the_cursor_is_replaced(source: Path) -> None:
     source.write_text("\x1b[2Jgone\x07\n")
     assert source_lines(frame(source, 1))[0] == (1, "\ufffd[2Jgone\ufffd")
+
+
+def test_what_takes_a_source_s_place_while_it_is_opened_is_not_shown(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a file that was one when its path was looked at, and is a link or a pipe since."""
+    secret = source.with_name("secret.c")
+    secret.write_text("secret")
+    link, pipe = source.with_name("link.c"), source.with_name("pipe.c")
+    link.symlink_to(secret)
+    os.mkfifo(pipe)
+    monkeypatch.setattr(type(source), "resolve", lambda path, **_: path)
+    assert source_lines(frame(link, 1)) == []
+    assert source_lines(frame(pipe, 1)) == []
+    assert source_lines(frame(secret, 1)) == [(1, "secret")]
