@@ -121,7 +121,7 @@ bench: $(VENV)/dev ## What tracing costs, beside other tools, into docs/BENCHMAR
 	$(SUDO) $(BIN)/python -m comparison.loops.tracers $(ARGS)
 
 .PHONY: bench-watch
-bench-watch: $(VENV)/dev ## What `memleak-lab watch` costs a loop of page faults
+bench-watch: $(VENV)/dev ## What `watch` and `trace --light` cost a loop of page faults
 	$(SUDO) $(BIN)/python -m comparison.loops.watch $(ARGS)
 
 .PHONY: guide
