@@ -125,7 +125,7 @@ bench-stacks: $(VENV)/dev ## How many stacks of packaged programs are whole, int
 	$(SUDO) $(BIN)/python -m comparison.loops.stacks $(ARGS)
 
 .PHONY: bench-watch
-bench-watch: $(VENV)/dev ## What `memleak-lab watch` costs a loop of page faults
+bench-watch: $(VENV)/dev ## What `watch` and `trace --light` cost a loop of page faults
 	$(SUDO) $(BIN)/python -m comparison.loops.watch $(ARGS)
 
 .PHONY: guide

@@ -178,7 +178,9 @@ def trace_command(
         return
     require_machine(Machine())
     if light:
-        verdict = _light(target.find(), duration or DEFAULT_SECONDS, output, top, smallest).verdict
+        verdict = _light(
+            target.find(), duration or DEFAULT_SECONDS, output, top=top, smallest=smallest, unwind=unwind.mode
+        ).verdict
         fail_on(verdict.answer, failing)
         return
     seconds = duration if duration is not None or listen or command else DEFAULT_SECONDS
@@ -229,11 +231,15 @@ def _explain_python(console: Console, process: Process) -> None:
         console.print(f"Python functions are not named: {found.reason}", highlight=False)
 
 
-def _light(process: Process, seconds: float, output: Format, top: int, smallest: int) -> LightReport:
+def _light(
+    process: Process, seconds: float, output: Format, *, top: int, smallest: int, unwind: UnwindMode
+) -> LightReport:
     stopped = stop_on_signals()
     error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
     with Symbolizer(process) as symbolizer:
-        report = sample(process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest)
+        report = sample(
+            process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest, unwind=unwind
+        )
     match output:
         case Format.JSON:
             options = {"light": True, "duration": seconds, "smallest_growth": smallest}

@@ -140,7 +140,8 @@ def _try_probes() -> Trial:
 def _sample_faults() -> None:
     from heap_trace.page_faults import PageFaults  # noqa: PLC0415
 
-    PageFaults().close()
+    with PageFaults() as faults:
+        faults.attach()
 
 
 def _trial(try_them: Callable[[], Trial]) -> Check:

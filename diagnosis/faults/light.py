@@ -14,10 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from heap_trace import UnwindMode
+from heap_trace.page_faults import FAULT_MAX_FRAMES
+
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
-from diagnosis.report.lost import explain_names
+from diagnosis.report.lost import explain_cut_short, explain_names
 from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import Verdict
@@ -25,9 +28,10 @@ from diagnosis.report.trend import OPEN, Trend, trend
 from diagnosis.report.unseen import Touched
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW, SMALLEST_LEAK_BYTES, Answer
 from diagnosis.report.wrappers import first_own, takes_for_its_caller
+from diagnosis.target.unwinding import ProcessTables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from diagnosis.faults.growth import TouchedStack
@@ -36,15 +40,22 @@ if TYPE_CHECKING:
     from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.measured import Names
 
+# How often what is mapped is compared with the unwind tables.
+REFRESH_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class LightReport:
-    """One window of sampling: estimated bytes by stack, beside the growth that the kernel counted."""
+    """One window of sampling: estimated bytes by stack, beside the growth that the kernel counted.
+
+    ``lost`` counts the samples without room, without a stack, and those whose stack is not whole, by kind.
+    """
 
     target: Target
     window_seconds: float
     stacks: tuple[TouchedStack, ...]
     truth: ResidentMemory
+    lost: Mapping[str, int]
     notes: tuple[str, ...]
     verdict: Verdict
 
@@ -56,20 +67,22 @@ def sample(
     pause: Callable[[float], bool],
     *,
     smallest: int = SMALLEST_LEAK_BYTES,
+    unwind: UnwindMode = UnwindMode.ON,
 ) -> LightReport:
-    """Sample one process for a while.
+    """Sample one process for a while. ``pause`` waits for seconds, and is False where sampling is to end.
 
     Raises:
         LabError: it ended, or page faults cannot be sampled.
     """
     with ExitStack() as stack:
-        sampler = GrowthSampler(process.pid)
+        tables = None if unwind is UnwindMode.OFF else ProcessTables(process)
+        sampler = GrowthSampler(process.pid, tables=tables)
         stack.callback(sampler.close)
         symbolizer.refresh()
         began = time.monotonic()
         resident = [process.resident()]
         for look in range(1, SAMPLES_PER_WINDOW + 1):
-            going_on = pause(max(0.0, began + seconds * look / SAMPLES_PER_WINDOW - time.monotonic()))
+            going_on = _wait(began + seconds * look / SAMPLES_PER_WINDOW, pause, tables)
             resident.append(process.resident())
             symbolizer.refresh()
             if not going_on:
@@ -77,13 +90,33 @@ def sample(
         window = sampler.read()
         took = time.monotonic() - began
     stacks = tuple(window.stacks_of(process.pid, symbolizer))
-    notes = tuple(explain_names(symbolizer.lost_names()))
+    lost = window.lost_of(process.pid, symbolizer)
+    notes = (*sampler.notes, *_explain_lost(lost), *explain_names(symbolizer.lost_names()))
     truth = ResidentMemory(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     held = [each.held_bytes for each in resident]
     verdict = _judge(stacks, [size - held[0] for size in held], took, smallest)
-    return LightReport(Target(process.pid, process.command), took, stacks, truth, notes, verdict)
+    return LightReport(Target(process.pid, process.command), took, stacks, truth, lost, notes, verdict)
+
+
+def _wait(until: float, pause: Callable[[float], bool], tables: ProcessTables | None) -> bool:
+    """Wait for a time of the monotonic clock, and keep the tables as the process's mappings are meanwhile."""
+    while True:
+        left = max(0.0, until - time.monotonic())
+        going_on = pause(min(left, REFRESH_SECONDS))
+        if tables:
+            tables.refresh()
+        if not going_on or left <= REFRESH_SECONDS:
+            return going_on
+
+
+def _explain_lost(lost: Mapping[str, int]) -> Iterator[str]:
+    if count := lost["samples"]:
+        yield f"{count:,} samples found no room: the table is full. Sample for a shorter time."
+    if count := lost["stack"]:
+        yield f"{count:,} samples are without their stack, which could not be taken or kept."
+    yield from explain_cut_short(lost, "samples", str(FAULT_MAX_FRAMES))
 
 
 def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:

@@ -11,7 +11,7 @@ from heap_trace import Ending as StackEnding
 from diagnosis.trace.window import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from diagnosis.target.symbols import SymbolizedStack
     from diagnosis.trace.counts import Counts
@@ -71,22 +71,30 @@ def count_lost(
         symbolized: the stacks, with names.
         names: the files whose names are missing, and why: see `Symbolizer.lost_names`.
     """
-
-    def allocations(under: Callable[[SymbolizedStack], bool]) -> int:
-        return sum(counts.allocations for stack, counts in changes.items() if under(symbolized[stack]))
-
     return {
         **{kind.name.lower(): count for kind, count in window.lost.items()},
-        DEEP: allocations(lambda stack: stack.too_deep),
-        BROKEN: allocations(lambda stack: stack.cut_short and stack.ending is StackEnding.UNKNOWN),
-        **{
-            cut_short(ending): allocations(lambda stack, ending=ending: stack.ending is ending)  # type: ignore[misc]
-            for ending in _CUT_SHORT
-        },
+        **count_cut_short([(symbolized[stack], counts.allocations) for stack, counts in changes.items()]),
         EXIT: int(window.ending is Ending.EXITED),
         EXEC: int(window.ending is Ending.EXECED),
         CHILD: len(window.children),
         NAMES: len(names),
+    }
+
+
+def count_cut_short(stacks: Iterable[tuple[SymbolizedStack, int]]) -> dict[str, int]:
+    """How much is under stacks that are not whole, by kind, from each stack and what is under it."""
+    counted = tuple(stacks)
+
+    def under(wanted: Callable[[SymbolizedStack], bool]) -> int:
+        return sum(count for stack, count in counted if wanted(stack))
+
+    return {
+        DEEP: under(lambda stack: stack.too_deep),
+        BROKEN: under(lambda stack: stack.cut_short and stack.ending is StackEnding.UNKNOWN),
+        **{
+            cut_short(ending): under(lambda stack, ending=ending: stack.ending is ending)  # type: ignore[misc]
+            for ending in _CUT_SHORT
+        },
     }
 
 
@@ -108,21 +116,24 @@ def explain_lost(lost: Mapping[str, int], window: Window, names: Mapping[str, st
     for kind, remedy in _REMEDIES.items():
         if count := lost[kind.name.lower()]:
             yield f"{count:,} {remedy}."
+    kept = f"{MAX_FRAMES}; by frame pointers {KERNEL_FRAMES}"
+    yield from explain_cut_short(lost, "allocations", kept)
+    yield from _explain_ending(lost, window)
+    yield from explain_names(names)
+
+
+def explain_cut_short(lost: Mapping[str, int], what: str, kept: str) -> Iterator[str]:
+    """A line for each kind of stack that is not whole: of what it is the stack, and how many frames are kept."""
     if count := lost[DEEP]:
-        yield (
-            f"{count:,} allocations have deeper stacks than the frames that are kept ({MAX_FRAMES}; by frame pointers"
-            f" {KERNEL_FRAMES}): the outermost are missing."
-        )
+        yield f"{count:,} {what} have deeper stacks than the frames that are kept ({kept}): the outermost are missing."
     if count := lost[BROKEN]:
         yield (
-            f"{count:,} allocations have stacks that are cut short: code in between was built without frame pointers."
+            f"{count:,} {what} have stacks that are cut short: code in between was built without frame pointers."
             f" Trace it with --unwind auto, or build it with -fno-omit-frame-pointer."
         )
     for ending, where in _CUT_SHORT.items():
         if count := lost[cut_short(ending)]:
-            yield f"{count:,} allocations have stacks that are cut short {where}."
-    yield from _explain_ending(lost, window)
-    yield from explain_names(names)
+            yield f"{count:,} {what} have stacks that are cut short {where}."
 
 
 def _explain_ending(lost: Mapping[str, int], window: Window) -> Iterator[str]:

@@ -171,7 +171,7 @@ class Symbolizer:
     def symbolize_fault(self, stack: FaultStack) -> SymbolizedStack:
         """The stack of a page fault: its first frame is the faulting instruction itself, not a return address.
 
-        memset and its like have no frame of their own, and the frame pointers lead past the function that called them.
+        memset and its like have no frame of their own, and frame pointers lead past the function that called them.
         Its return address then is the word at the stack pointer. It is taken for that where it follows a call, in the
         object that the frame after it is in, and the faulting instruction is in another.
         """
@@ -179,6 +179,8 @@ class Symbolizer:
         addresses = [first + 1, *rest]
         with self._lock:
             self._look_up(addresses)
+            if stack.ending is not Ending.UNKNOWN:
+                return self.symbolize(addresses, stack.ending)
             leaf, caller = self._code.find(first), self._code.find(rest[0]) if rest else None
             if leaf and caller and leaf.name != caller.name and stack.top != rest[0]:
                 top = self._code.find(stack.top)

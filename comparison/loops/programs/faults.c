@@ -2,7 +2,7 @@
 /*
  * faults ROUNDS: maps, touches and unmaps 64 MiB, again and again; nearly all of its time is page faults.
  *
- * Prints the processor time of one fault in ns.
+ * Prints "ready", waits for a line, and prints the processor time of one fault in ns.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -18,6 +18,9 @@ int main(int argc, char **argv)
 	struct timespec began, ended;
 	const long rounds = argc > 1 ? atol(argv[1]) : 1;
 
+	puts("ready");
+	fflush(stdout);
+	getchar();
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &began);
 	for (long round = 0; round < rounds; round++) {
 		volatile char *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -3,6 +3,7 @@
 #ifndef PAGE_FAULTS_H
 #define PAGE_FAULTS_H
 
+/* As many as the kernel takes by frame pointers. */
 #define FAULT_MAX_FRAMES 127
 
 /* Samples are counted by process and stack. */
@@ -14,9 +15,11 @@ struct fault_key {
 
 /* A user stack at a page fault: the faulting instruction first, then return addresses. */
 struct fault_stack {
-	unsigned long long depth;
+	unsigned int depth;
+	unsigned int ending; /* enum heap_ending */
 	/* The word at the stack pointer: the return address, where the faulting function has no frame of its own, as
-	 * memset and its like have not. The frame pointers then lead past the function that called it. */
+	 * memset and its like have not. The frame pointers then lead past the function that called it. 0 of a stack that was
+	 * walked by unwind tables, which do not. */
 	unsigned long long top;
 	unsigned long long frames[FAULT_MAX_FRAMES];
 };

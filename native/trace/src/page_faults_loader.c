@@ -16,10 +16,12 @@
 
 struct fault_trace {
 	struct bpf_object *object;
+	struct bpf_program *program;
 	int *events;              /* one perf event a processor */
 	struct bpf_link **links;
 	size_t n_events, n_links;
 	struct records samples, stacks;
+	struct unwind_tables *tables;
 };
 
 static int map_fd(const struct fault_trace *trace, const char *name)
@@ -27,7 +29,8 @@ static int map_fd(const struct fault_trace *trace, const char *name)
 	return bpf_object__find_map_fd_by_name(trace->object, name);
 }
 
-static int load(struct fault_trace *trace, const void *bytes, size_t size, uint32_t pid)
+static int load(struct fault_trace *trace, const void *bytes, size_t size, uint32_t pid,
+		const struct unwind_options *unwind)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "page_faults");
 	size_t have = 0;
@@ -46,8 +49,20 @@ static int load(struct fault_trace *trace, const void *bytes, size_t size, uint3
 	*only_pid = pid;
 	if (kernel_before(6, 1)) /* the programs of perf events may use preallocated maps only */
 		bpf_map__set_map_flags(bpf_object__find_map_by_name(trace->object, "stacks"), 0);
+	const int unwinds = unwind->mode != UNWIND_OFF;
+	struct bpf_program *by_pointers = bpf_object__find_program_by_name(trace->object, "page_fault");
+	struct bpf_program *by_tables = bpf_object__find_program_by_name(trace->object, "page_fault_unwound");
+
+	bpf_program__set_autoload(by_pointers, !unwinds);
+	bpf_program__set_autoload(by_tables, unwinds);
+	trace->program = unwinds ? by_tables : by_pointers;
+	error = unwind_set_options(trace->object, unwind);
+	if (error)
+		return error;
 	error = bpf_object__load(trace->object);
-	return error ? trace_fail(error, "the kernel refuses the eBPF program") : 0;
+	if (error)
+		return trace_fail(error, "the kernel refuses the eBPF program");
+	return unwinds ? unwind_open_tables(&trace->tables, trace->object, unwind) : 0;
 }
 
 static int open_event(struct fault_trace *trace, struct bpf_program *program, int cpu, uint64_t period)
@@ -71,29 +86,46 @@ static int open_event(struct fault_trace *trace, struct bpf_program *program, in
 	return 0;
 }
 
-int fault_trace_open(struct fault_trace **result, const void *object, size_t size, uint64_t period, uint32_t pid)
+int fault_trace_open(struct fault_trace **result, const void *object, size_t size, uint32_t pid,
+		     const struct unwind_options *unwind)
 {
-	const int processors = libbpf_num_possible_cpus();
 	struct fault_trace *trace = calloc(1, sizeof(*trace));
 
 	trace_begin();
 	if (!trace)
 		return trace_fail(-ENOMEM, "no memory for the sampler");
-	int error = load(trace, object, size, pid);
-	if (!error) {
-		trace->events = calloc((size_t)processors, sizeof(*trace->events));
-		trace->links = calloc((size_t)processors, sizeof(struct bpf_link *));
-		if (!trace->events || !trace->links)
-			error = trace_fail(-ENOMEM, "no memory for the sampler");
-	}
-	for (int cpu = 0; cpu < processors && !error; cpu++)
-		error = open_event(trace, bpf_object__find_program_by_name(trace->object, "page_fault"), cpu, period);
+	int error = unwind->mode == UNWIND_OFF || (pid && !unwind->memo_sets)
+			    ? load(trace, object, size, pid, unwind)
+			    : trace_fail(-EINVAL, "tables need one process, and no memo: pid %u, memo_sets %u", pid,
+					 unwind->memo_sets);
 	if (error) {
 		fault_trace_close(trace);
 		return error;
 	}
 	*result = trace;
 	return 0;
+}
+
+struct unwind_tables *fault_trace_tables(const struct fault_trace *trace)
+{
+	return trace->tables;
+}
+
+int fault_trace_attach(struct fault_trace *trace, uint64_t period)
+{
+	const int processors = libbpf_num_possible_cpus();
+	int error = 0;
+
+	trace_begin();
+	if (trace->events)
+		return trace_fail(-EBUSY, "the sampler is attached already");
+	trace->events = calloc((size_t)processors, sizeof(*trace->events));
+	trace->links = calloc((size_t)processors, sizeof(struct bpf_link *));
+	if (!trace->events || !trace->links)
+		return trace_fail(-ENOMEM, "no memory for the sampler");
+	for (int cpu = 0; cpu < processors && !error; cpu++)
+		error = open_event(trace, trace->program, cpu, period);
+	return error;
 }
 
 int fault_trace_read_samples(struct fault_trace *trace, const struct fault_key **keys, const uint64_t **counts,
@@ -143,6 +175,7 @@ void fault_trace_close(struct fault_trace *trace)
 		bpf_link__destroy(trace->links[i]);
 	for (size_t i = trace->n_links; i < trace->n_events; i++)
 		close(trace->events[i]);
+	unwind_tables_close(trace->tables);
 	bpf_object__close(trace->object);
 	records_free(&trace->samples);
 	records_free(&trace->stacks);

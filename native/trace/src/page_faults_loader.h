@@ -3,13 +3,25 @@
 #ifndef PAGE_FAULTS_LOADER_H
 #define PAGE_FAULTS_LOADER_H
 
+#include "unwind_loader.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 struct fault_trace;
 
-/* `period`: one sample for this many faults of a processor. `pid`: the one process to sample, 0 for all. */
-int fault_trace_open(struct fault_trace **trace, const void *object, size_t size, uint64_t period, uint32_t pid);
+/*
+ * Loads the program. `pid`: the one process to sample, 0 for all. `unwind`: how stacks are taken, without a memo. Tables
+ * are one process's: where `pid` is 0, it is UNWIND_OFF.
+ */
+int fault_trace_open(struct fault_trace **trace, const void *object, size_t size, uint32_t pid,
+		     const struct unwind_options *unwind);
+
+/* The tables, to be filled before the attach; NULL with UNWIND_OFF. They live as the trace does. */
+struct unwind_tables *fault_trace_tables(const struct fault_trace *trace);
+
+/* Samples from now on, one for every `period` faults of a processor. Once. */
+int fault_trace_attach(struct fault_trace *trace, uint64_t period);
 
 /* Record i is keys[i] and counts[i]. The arrays live until the next call or the close. */
 int fault_trace_read_samples(struct fault_trace *trace, const struct fault_key **keys, const uint64_t **counts,

@@ -29,7 +29,8 @@ static __always_inline __u64 unwind_hash(const struct heap_frames *out)
 }
 
 /*
- * Sets `out` to the stack that begins in this processor's walk: pc, sp and fp. Returns its depth.
+ * Sets `out` to the stack that begins in this processor's walk: pc, sp, fp and exact. Returns its depth. The memo takes
+ * pc for what it was at first: a program begins all its walks with the same `exact`, or has no memo.
  *
  * A global function: it is verified once, whatever calls it, and by itself. Static, it would be verified anew on each of a
  * hundred paths that lead here. Kernels 6.10 to 6.14 refuse it while preemption is off.
@@ -69,7 +70,7 @@ __noinline int unwind_registers(struct heap_frames *out)
 	walk->half = generation & 1;
 	walk->modules = control->counts[walk->half];
 	walk->module.start = walk->module.end = 0;
-	walk->exact = walk->restored = walk->forgets = 0;
+	walk->restored = walk->forgets = 0;
 	walk->pc_at = 0;
 	walk->fp_at = walk->checked_fp = 0;
 	walk->memo.words = walk->memo.span = walk->memo.uses_fp = 0;
@@ -108,6 +109,7 @@ static __always_inline __u32 unwind_stack(struct pt_regs *ctx, struct heap_frame
 	walk->pc = PT_REGS_IP(ctx);
 	walk->sp = PT_REGS_SP(ctx);
 	walk->fp = PT_REGS_FP(ctx);
+	walk->exact = 0;
 	if (at_exit) {
 #ifdef __TARGET_ARCH_arm64
 		walk->pc = PT_REGS_RET(ctx);

@@ -67,11 +67,7 @@ class HeapTrace(KernelHandle):
                 "count_nothing": count_nothing,
                 "count_calls": count_calls,
                 "allow_session": allow_session,
-                "unwind": {
-                    "mode": int(unwinding.mode),
-                    "memo_sets": unwinding.memo_sets,
-                    "capacity": vars(unwinding.capacity),
-                },
+                "unwind": unwinding.options(),
                 "python": vars(python),
             },
         )

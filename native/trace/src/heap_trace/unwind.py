@@ -117,6 +117,10 @@ class Unwinding:
     capacity: Capacity = Capacity(0, 0, 0)
     memo_sets: int = 1024
 
+    def options(self) -> dict[str, object]:
+        """The fields of a struct unwind_options."""
+        return {"mode": int(self.mode), "memo_sets": self.memo_sets, "capacity": vars(self.capacity)}
+
 
 BY_FRAME_POINTERS = Unwinding()
 
@@ -235,7 +239,7 @@ class UnwindTables:
     def private(cls, capacity: Capacity) -> Self:
         """Tables without a program."""
         made = ffi.new("struct unwind_tables **")
-        check(lib.unwind_tables_open(made, ffi.NULL, _capacity(capacity)))
+        check(lib.unwind_tables_open(made, ffi.NULL, ffi.new("struct unwind_capacity *", vars(capacity))))
         return cls(ffi.gc(made[0], lib.unwind_tables_close))
 
     def add(self, rows: ObjectRows) -> Table | None:
@@ -289,9 +293,3 @@ class UnwindTables:
 def _rule(native: object) -> Rule:
     rule: Any = native
     return Rule(RuleKind(rule.kind), int(rule.cfa), int(rule.ra), int(rule.fp))
-
-
-def _capacity(capacity: Capacity) -> object:
-    return ffi.new(
-        "struct unwind_capacity *", {"rows": capacity.rows, "chunks": capacity.chunks, "rules": capacity.rules}
-    )
