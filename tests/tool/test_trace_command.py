@@ -93,14 +93,17 @@ def test_prometheus_is_served_while_it_traces(keeper: Path, unused_tcp_port: int
 
 
 @pytest.mark.ebpf
-def test_what_is_outstanding_is_printed_at_each_interval(busy: Path) -> None:
-    with running(busy) as process:
+def test_what_is_outstanding_is_printed_at_each_interval(keeper: Path) -> None:
+    with running(keeper) as process:
+        assert answer(process) == "ready"
         tracing = Tracing(process.pid, "--top", "1")
+        assert answer(process, "9000") == "kept"
         assert tracing.process.stderr
+        assert any("keep < main" in line for line in tracing.process.stderr)
         lines = [next(tracing.process.stderr) for _ in range(6)]
         tracing.end(signal.SIGINT)
-    assert sum(line.startswith("after ") for line in lines) == 3
-    assert sum("take < main" in line for line in lines) == 3
+    assert [line.startswith("after ") for line in lines] == [True, False] * 3
+    assert sum("keep < main" in line for line in lines) == 3
 
 
 @pytest.mark.ebpf
