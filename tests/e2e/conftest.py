@@ -15,7 +15,9 @@ LAB_TEST_CHART          Inspektor Gadget's chart, for example the public one; de
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import os
 import runpy
 import shutil
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from pulumi.automation import ConfigValue, LocalWorkspaceOptions, create_or_select_stack
 
 from infra.settings import SECRETS
@@ -39,6 +42,30 @@ CHART = Path(__file__).parent / "chart"
 INLINE = os.environ.get("LAB_TEST_PROGRAM", "inline") == "inline"
 # A component's state is what its children's is; a provider's changes with its version.
 NO_RESOURCES = ("pulumi:pulumi:", "pulumi:providers:", "memleak-lab:")
+
+
+def close_event_loops() -> None:
+    """The SDK makes an event loop for each thread in which a program waits for it, and closes none of them.
+
+    The warnings of it come when they are collected: during another test, or after the last one.
+    """
+    for each in gc.get_objects():
+        if isinstance(each, asyncio.BaseEventLoop) and not each.is_closed() and not each.is_running():
+            each.close()
+
+
+@pytest.fixture(autouse=True)
+def loops_of_a_test() -> Iterator[None]:
+    """None is left for the next test."""
+    yield
+    close_event_loops()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loops_of_the_last_stack() -> Iterator[None]:
+    """Nor by the stacks that are destroyed when all tests of a module are done."""
+    yield
+    close_event_loops()
 
 
 def switch(name: str, default: str) -> str:
