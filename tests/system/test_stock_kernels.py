@@ -29,11 +29,10 @@ LIMIT_SECONDS = 1500
 AT_ONCE = 2
 TREE = "stock-kernels"
 
-# Exact counts of every function, of losses, of other stacks and of older blocks; whole stacks; and the trial.
-TESTS = " ".join(
-    f"tests/trace/test_{name}.py"
-    for name in ("calls", "mappings", "lost", "older", "other_stacks", "trial", "libraries", "processes")
-)
+# Exact counts of every function, of losses, of other stacks and of older blocks; whole stacks, also of the sampler; and
+# the trial.
+TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "trial", "libraries", "processes", "unwind")
+TESTS = " ".join([*(f"tests/trace/test_{name}.py" for name in TRACE), "tests/tool/test_light_stacks.py"])
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
 COMMAND = f"""
