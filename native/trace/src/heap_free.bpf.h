@@ -83,19 +83,25 @@ struct {
 	__type(value, __u64);
 } thread_end SEC(".maps");
 
+/* So many lists of a thread's cache are looked at. */
+#define CACHE_LISTS 16
+
 /*
  * True for the cache itself, which glibc takes without a call of malloc. Its lists are empty by then, and come last.
  * Usable sizes of glibc to 2.29, to 2.41, and since.
  */
 static __always_inline int is_thread_cache(__u64 address, __u64 usable, __u64 return_address)
 {
-	__u64 lists[16];
+	const __u32 zero = 0;
+	/* Not on the stack: with the walk below it that has the 512 bytes of old kernels only. */
+	struct heap_frames *room = bpf_map_lookup_elem(&scratch, &zero);
+	const __u64 at = address + usable - sizeof(__u64) * (1 + CACHE_LISTS);
 
-	if ((usable != 584 && usable != 648 && usable != 760) || !HEAP_ALLOCATOR_CODE(return_address) ||
-	    bpf_probe_read_user(lists, sizeof(lists), (const void *)(address + usable - sizeof(__u64) - sizeof(lists))))
+	if ((usable != 584 && usable != 648 && usable != 760) || !HEAP_ALLOCATOR_CODE(return_address) || !room ||
+	    bpf_probe_read_user(room->frames, sizeof(__u64) * CACHE_LISTS, (const void *)at))
 		return 0;
-	for (__u32 i = 0; i < 16; i++)
-		if (lists[i])
+	for (__u32 i = 0; i < CACHE_LISTS; i++)
+		if (room->frames[i])
 			return 0;
 	return 1;
 }
