@@ -170,10 +170,11 @@ def test_stacks_that_end_at_code_without_a_table_are_counted(see: Callable[..., 
 
 
 @pytest.mark.ebpf
-def test_stacks_that_frame_pointers_cut_are_counted(see: Callable[..., Seen]) -> None:
+def test_frame_pointers_lose_the_callers_that_tables_have(see: Callable[..., Seen]) -> None:
+    """Where such a stack ends is chance: the frame register holds whatever the code put there."""
     seen = see("code", *NO_FRAME_POINTERS, tables=False)
-    assert "middle" not in seen.worst
-    assert seen.lost["broken_stack"] > 0.9 * seen.samples > 20
+    assert seen.samples > 20
+    assert not {"middle", "main"} & {*seen.worst}
 
 
 @pytest.mark.ebpf
