@@ -67,7 +67,8 @@ def check_kernel(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         return no("wait", claimed=format_size(claimed))
     if abs(size / claimed - 1) <= READ_TOLERANCE:
         return no("claim", typed=format_size(size))
-    if not now - 2 * minute - READ_TOLERANCE * now <= size <= now * (1 + READ_TOLERANCE):
+    lately = max(claimed, now - 2 * minute - READ_TOLERANCE * now)
+    if not lately <= size <= now * (1 + READ_TOLERANCE):
         return no("size", typed=format_size(size))
     return yes(now=format_size(now), claimed=format_size(claimed), apart=format_size(now - claimed))
 
