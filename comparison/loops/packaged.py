@@ -122,17 +122,22 @@ def missing(packaged: Packaged) -> str:
     return f"{packaged.program} is not installed: apt-get install {packaged.package}"
 
 
-SQL: Final = """.output /dev/null
-create table t(a integer primary key, b text, c real);
+SQL_ROWS: Final = 1000
+
+
+def statements(rows: int) -> str:
+    """SQL for the shell of SQLite, about a table of so many rows."""
+    return f"""create table t(a integer primary key, b text, c real);
 create index ti on t(b);
-with recursive s(i) as (select 1 union all select i + 1 from s where i < 1000)
+with recursive s(i) as (select 1 union all select i + 1 from s where i < {rows})
   insert into t(b, c) select printf('%d-%s', i, hex(zeroblob(i % 200))), i * .5 from s;
 select b, count(*), sum(c) from t group by substr(b, 1, 3) order by 2 desc limit 3;
 select json_group_array(b) is null from (select b from t limit 50);
 select max(length(x.b || y.b)) from t x join t y on x.a = y.a + 1 where x.b like '%3%';
 create view v as select * from t where c > 3;
 select count(*) from v where b in (select b from t where a % 3 = 0);
-"""
+"""  # noqa: S608 - a number of its own
+
 
 PYTHON: Final = """
 import json, re, socket, sys, threading, zlib, xml.etree.ElementTree as ET
@@ -185,7 +190,7 @@ http {{
 
 def _sqlite(folder: Path) -> list[str]:
     script = folder / "work.sql"
-    script.write_text(SQL)
+    script.write_text(f".output /dev/null\n{statements(SQL_ROWS)}")
     return ["-batch", ":memory:", f".read {script}"]
 
 

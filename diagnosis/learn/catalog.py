@@ -12,10 +12,11 @@ import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from catalog_cache import Options
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.errors import LabError
 from diagnosis.lab.child import PROJECT, Child
 from diagnosis.lab.claims import ClaimsClient
@@ -29,8 +30,6 @@ from diagnosis.learn.patching import run_patch
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from diagnosis.lab.unprivileged import User
 
 __all__ = ["PATCH", "SOURCE", "Addresses", "Build", "CatalogService", "apply_patch", "copy_source", "leaking_line"]
@@ -73,7 +72,7 @@ def leaking_line(source: Path = SOURCE) -> int:
     return next(n for n, line in enumerate(lines[start:], start + 1) if "malloc(" in line)
 
 
-class Build:
+class Build(Closing):
     """The native package, compiled from an edited source by its own build. Use it as a context manager.
 
     It lies in a folder that every user can enter, for the service is nobody; the learner's own may be closed.
@@ -124,14 +123,6 @@ class Build:
         """Remove it."""
         shutil.rmtree(self._whole, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 @dataclass(frozen=True)
 class Addresses:
@@ -142,7 +133,7 @@ class Addresses:
     ledger: str
 
 
-class CatalogService:
+class CatalogService(Closing):
     """The service and its visitors. Use it as a context manager.
 
     Args:
@@ -197,14 +188,6 @@ class CatalogService:
     def close(self) -> None:
         """Stop both."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_free(port: int) -> bool:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.errors import LabError
 from diagnosis.lab.claims import ClaimsClient
 from diagnosis.lab.ledger import LedgerClient
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from diagnosis.learn.catalog import Addresses
     from diagnosis.target.process import Process
 
 __all__ = ["Elsewhere"]
 
 
-class Elsewhere:
+class Elsewhere(Closing):
     """The service, reached at its addresses. Use it as a context manager.
 
     Args:
@@ -52,11 +51,3 @@ class Elsewhere:
         """Close the connections; the service runs on."""
         self.claims.close()
         self.ledger.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

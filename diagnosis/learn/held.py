@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from diagnosis.base.closing import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from diagnosis.learn.state import State
 
 BEFORE, AFTER = "before.json", "after.json"
@@ -32,7 +32,7 @@ def own_command() -> str:
     return sudo + (quote(str(folder / "memleak-lab")) if folder else "memleak-lab")
 
 
-class Held(ABC):
+class Held(Closing):
     """Use it as a context manager.
 
     Args:
@@ -58,15 +58,3 @@ class Held(ABC):
     @abstractmethod
     def trace_seconds(self) -> float:
         """How long a trace has to be."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Stop the service; the learner's files stay."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -116,8 +116,7 @@ class Session(Generic[B]):
         self.say(f"{self.task.name}.text")
 
     def _finish(self) -> None:
-        done = {*self._state.passed}
-        left = [str(number) for number, task in enumerate(self.tasks, 1) if task.name not in done]
+        left = [str(number) for number, task in enumerate(self.tasks, 1) if task.name not in self._state.passed]
         if left:
             self.say("prompt.left", "yellow", numbers=", ".join(left))
         self.say("prompt.finished", "" if left else "bold green")

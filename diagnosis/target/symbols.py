@@ -6,10 +6,11 @@ import bisect
 from collections import defaultdict
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from heap_trace import Ending
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.text import safe_text
 from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.mapped_code import MappedCode
@@ -25,7 +26,6 @@ from diagnosis.target.start import START_FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from heap_trace.page_faults import FaultStack
 
@@ -45,7 +45,7 @@ MAX_FILES = 512
 MAX_PATH = 4_096
 
 
-class Symbolizer:
+class Symbolizer(Closing):
     """Looks addresses up in what a process has mapped. Use it as a context manager: it holds the mapped files open.
 
     It can be used from any thread.
@@ -101,14 +101,6 @@ class Symbolizer:
         with self._lock:
             for file in self._files.values():
                 file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def lost_names(self) -> dict[str, str]:
         """The files whose names are missing, or their lines, and why."""

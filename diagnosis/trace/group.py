@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import astuple, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from heap_trace import Ending, Unwound
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.errors import LabError
 from diagnosis.target.symbols import SymbolizedStack
 from diagnosis.trace.named import merge_lost, merge_older, merge_snapshots, merge_survivors
@@ -16,7 +17,6 @@ from diagnosis.trace.tracer import Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from heap_trace import Lost, Older
     from heap_trace.page_faults import FaultStack
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from diagnosis.trace.snapshot import Snapshot, Survivors
 
 
-class Group:
+class Group(Closing):
     """Tracers of several processes, which read as one: it is `Measured`, and the `Names` of what it measures.
 
     Stacks are merged by name. Use it as a context manager. Any thread may read it.
@@ -172,14 +172,6 @@ class Group:
     def close(self) -> None:
         """Detach every probe."""
         self._roster.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class GroupProcess:

@@ -8,10 +8,11 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from heap_trace import Ending, Older, TraceClosedError, TraceError, UnwindMode
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.errors import LabError
 from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
@@ -24,7 +25,6 @@ from diagnosis.trace.snapshot import NANOSECONDS, Snapshot, Survivors, since_age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from heap_trace import Lost, Signature, Stack, Unwound
 
@@ -70,7 +70,7 @@ class Tracing:
     unwind: UnwindMode = UnwindMode.ON
 
 
-class Tracer:
+class Tracer(Closing):
     """Probes in one process for as long as it is open. Use it as a context manager. Any thread may read it.
 
     Args:
@@ -287,11 +287,3 @@ class Tracer:
     def close(self) -> None:
         """Detach the probes, and free what was counted."""
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -15,16 +15,15 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from diagnosis.base.closing import Closing
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.confine import Limits
 from diagnosis.target.parser.protocol import Message, ProtocolError, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
-
 DEFAULT_LIMITS = Limits()
 START_SECONDS = 60.0
 # How often a request's use of the processor is looked at.
@@ -78,7 +77,7 @@ class Budget:
         self.seconds -= seconds
 
 
-class Parser:
+class Parser(Closing):
     """The process that reads what targets chose. It starts with the first request, and again after it died.
 
     Requests come from any thread, one after the other.
@@ -151,14 +150,6 @@ class Parser:
         """End it."""
         with self._lock:
             self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _exchange(self, message: Message) -> Message:
         connection = self._ready()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 from heap_trace import Ending, HeapTrace, Unwinding, UnwindMode
 
+from comparison.loops.packaged import statements
 from diagnosis.target.allocator import find_allocators
 from diagnosis.target.objects import read_object
 from diagnosis.target.process import Process
@@ -27,17 +28,7 @@ pytestmark = [pytest.mark.root, pytest.mark.ebpf, pytest.mark.timeout(1200)]
 FEWEST_ALLOCATIONS = 4000
 GDB_SECONDS = 900.0
 
-SQL = """
-create table t(a integer primary key, b text, c real);
-create index ti on t(b);
-with recursive s(i) as (select 1 union all select i + 1 from s where i < 300)
-  insert into t(b, c) select printf('%d-%s', i, hex(zeroblob(i % 200))), i * .5 from s;
-select b, count(*), sum(c) from t group by substr(b, 1, 3) order by 2 desc limit 3;
-select json_group_array(b) is null from (select b from t limit 50);
-select max(length(x.b || y.b)) from t x join t y on x.a = y.a + 1 where x.b like '%3%';
-create view v as select * from t where c > 3;
-select count(*) from v where b in (select b from t where a % 3 = 0);
-"""
+SQL_ROWS = 300
 
 # Both read one line more at each stop; what they print there ends it.
 SQLITE = ("/usr/bin/sqlite3", "-batch", ":memory:")
@@ -56,7 +47,7 @@ time.sleep(3600)
 """
 
 PROGRAMS = {
-    "sqlite3": (SQLITE, b"select 'rea' || 'dy';\n", SQL.encode() + b"select 'do' || 'ne';\n"),
+    "sqlite3": (SQLITE, b"select 'rea' || 'dy';\n", statements(SQL_ROWS).encode() + b"select 'do' || 'ne';\n"),
     "python3": (("/usr/bin/python3", "-S", "-c", PYTHON), b"", b"\n"),
 }
 
