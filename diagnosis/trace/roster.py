@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from diagnosis.target.sharing import share_memory
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.arrivals import Arrivals
 from diagnosis.trace.ended import Ended, Legacy, Refusals, total
+from diagnosis.trace.member import Member
 from diagnosis.trace.named import NamedStacks, NamedTracer
 from diagnosis.trace.programs import Programs
 from diagnosis.trace.tracer import Tracer
@@ -34,34 +35,12 @@ _MOST_OF_THE_TIME = 0.05
 
 # At a time. Each has maps of its own in the kernel, and two threads here.
 MAX_PROCESSES = 64
+# Those that came when there was no room, and may yet have it.
+MAX_WAITING = 1024
 # To attach to one or to detach is waiting for the kernel: workers that start together are attached together.
 _THREADS = 8
 # Programs that lie ready for those that come. What has served one that has ended lies ready as well.
 _SPARE_PROGRAMS = 2
-
-
-@dataclass
-class Member:
-    """A process of the group. ``traced`` is None before its probes are attached, or for ever.
-
-    ``base`` is the resident memory that is not its own growth; ``started`` is in seconds of CLOCK_BOOTTIME.
-    """
-
-    process: Process
-    started: float
-    program: tuple[str, ...]
-    base: Resident
-    last: Resident
-    traced: NamedTracer | None = None
-    attaching: bool = True
-    leaving: bool = False
-
-    def look(self) -> None:
-        """Read its resident memory. That of one that has ended stays as it was last seen."""
-        try:
-            self.last = self.process.resident()
-        except LabError:
-            return
 
 
 class Roster:
@@ -91,7 +70,8 @@ class Roster:
         self._refusals = Refusals()
         self._joined = 0
         self._missed = 0
-        self._sharing: set[int] = set()
+        # Told of, and to be looked at again: they share their parent's memory, or there was no room for them.
+        self._again: set[int] = set()
         self._latest_join = 0.0
         self._deadline = float("inf")
         self._closing = Event()
@@ -225,15 +205,17 @@ class Roster:
         """Those that are new, of the members and of those that the kernel told of, as far as there is room."""
         found = []
         # Told after the members were read: of each of them is told by now, so that none is met a second time.
-        told = self._arrivals.take() | self._sharing
-        self._sharing.clear()
+        told = self._arrivals.take() | self._again
+        self._again.clear()
         for pid in sorted({*members, *told} - self._present.keys()):
             if len(self._present) >= MAX_PROCESSES:
-                break
+                if pid in told:
+                    self._wait_for_room(pid)
+                continue
             try:
                 process = Process(pid)
                 if share_memory(pid, process.parent()):
-                    self._sharing.add(pid)  # it is traced with that one, until it execs
+                    self._again.add(pid)  # it is traced with that one, until it execs
                     continue
                 found.append(self._see(process))
             except LabError:
@@ -242,6 +224,12 @@ class Roster:
             else:
                 self._arrivals.follow(pid)
         return found
+
+    def _wait_for_room(self, pid: int) -> None:
+        if len(self._again) < MAX_WAITING and Path("/proc", str(pid)).exists():
+            self._again.add(pid)
+        else:
+            self._missed += 1
 
     def _attach(self, member: Member, warn: Callable[[str], object] = lambda _: None) -> None:
         symbolizer = Symbolizer(member.process)

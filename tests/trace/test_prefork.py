@@ -10,6 +10,7 @@ import pytest
 from diagnosis.target.members import family_of
 from diagnosis.target.process import Process
 from diagnosis.trace.group import Group
+from diagnosis.trace.roster import MAX_PROCESSES
 from diagnosis.trace.tracer import Tracing
 from tests.support.waiting import wait_until
 from tests.trace.tracing import Row, Target
@@ -38,7 +39,11 @@ def rows(group: Group) -> dict[str, Row]:
     return found
 
 
-def test_every_worker_is_followed_or_counted_as_missed(build: Build, allow_session: bool) -> None:
+@pytest.mark.parametrize("room", [MAX_PROCESSES, 2])
+def test_every_worker_is_followed_or_counted_as_missed(
+    build: Build, allow_session: bool, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diagnosis.trace.roster.MAX_PROCESSES", room)
     with Target([build("prefork.c")]) as target:
         process = Process(target.pid)
         with Group(process, family_of(process), Tracing(allow_session=allow_session)) as group:
