@@ -135,6 +135,9 @@ def _read_file(path: Path, label: str, parser: Parser) -> _File | None:
 
 _files: dict[tuple[int, int, int, int], _File | None] = {}
 
+# Threads that start and end meanwhile can lead a look at the list of them astray.
+_LOOKS = 4
+
 
 def _by_version(process: Process, memory: int, runtime: int, version: int | None) -> FoundPython:
     if version is None:
@@ -153,7 +156,8 @@ def _by_version(process: Process, memory: int, runtime: int, version: int | None
         found = FoundPython(Interpreter(name, replace(frames, runtime=runtime), code))
     else:
         found = FoundPython(reason=f"this is Python {name}: frames of {SUPPORTED} are known")
-    if found.interpreter and not _holds(process, memory, found.interpreter.frames):
+    known = found.interpreter
+    if known and not any(_holds(process, memory, known.frames) for _ in range(_LOOKS)):
         return FoundPython(reason=f"this Python {name} has its threads elsewhere: it is built in another way")
     return found
 

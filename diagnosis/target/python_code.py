@@ -51,7 +51,10 @@ class PythonFrame:
 
 @dataclass(frozen=True)
 class PythonStack:
-    """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end."""
+    """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end.
+
+    Without any, there are some that could not be read.
+    """
 
     frames: tuple[PythonFrame, ...]
     whole: bool
@@ -102,7 +105,7 @@ class CodeReader:
         return {
             found: PythonStack(self._frames(stack.python, heads), stack.python_ending is PythonEnding.WHOLE)
             for found, stack in stacks.items()
-            if stack.python
+            if stack.python or stack.python_ending is PythonEnding.UNREADABLE
         }
 
     def _frames(self, calls: Sequence[PythonCall], heads: dict[int, _Head | None]) -> tuple[PythonFrame, ...]:

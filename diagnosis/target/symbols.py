@@ -72,8 +72,9 @@ class Symbolizer(Closing):
         self._demangler = Demangler(self._parser, self._budget)
         # Addresses of generated code without a name: its compiler may write one yet.
         self._unnamed: set[int] = set()
-        # Stacks whose Python functions were found, but not where they belong.
-        self._misfits = 0
+        # Stacks whose Python functions were found, but not where they belong; and those whose were not found.
+        self._misfits: set[tuple[int, ...]] = set()
+        self._unread: set[tuple[int, ...]] = set()
 
     def refresh(self) -> None:
         """Read what is mapped now. Files that were mapped before stay known: their addresses are in earlier stacks."""
@@ -111,7 +112,9 @@ class Symbolizer(Closing):
             elif self._unnamed and (unnamed := self._unnamed_code()):
                 found[unnamed[0]] = unnamed[1]
             if self._misfits:
-                found["Python"] = f"in {self._misfits} stacks its functions did not match the native frames"
+                found["Python"] = f"in {len(self._misfits)} stacks its functions did not match the native frames"
+            elif self._unread:  # as rare: the threads came and went faster than one of them could be found
+                found["Python"] = f"in {len(self._unread)} stacks its functions could not be read"
             return found
 
     def _unnamed_code(self) -> tuple[str, str] | None:
@@ -138,12 +141,15 @@ class Symbolizer(Closing):
                     break
                 frames += found
             stack = SymbolizedStack(tuple(frames), broken=broken, depth=len(addresses), ending=ending)
-            return self._with_python(stack, python) if python else stack
+            return self._with_python(stack, python, tuple(addresses)) if python else stack
 
-    def _with_python(self, stack: SymbolizedStack, python: PythonStack) -> SymbolizedStack:
+    def _with_python(self, stack: SymbolizedStack, python: PythonStack, addresses: tuple[int, ...]) -> SymbolizedStack:
+        if not python.frames:
+            self._unread.add(addresses)
+            return stack
         merged = merge(stack, python)
         if merged is None:
-            self._misfits += 1
+            self._misfits.add(addresses)
             return stack
         return replace(stack, frames=merged)
 

@@ -144,6 +144,7 @@ int main(int count, char **words)
 	put(_PyRuntime + 40, (uint64_t)interpreter);
 	put(interpreter + 16, (uint64_t)thread);
 	put(thread + 8, (uint64_t)thread); /* threads without end */
+	put(thread + 16, (uint64_t)interpreter);
 	put(thread + 160, syscall(SYS_gettid));
 	put(thread + 56, (uint64_t)inner);
 	put(inner + 8, (uint64_t)frames[0]);

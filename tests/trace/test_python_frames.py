@@ -121,6 +121,19 @@ def test_every_stack_has_the_functions_files_and_lines_that_the_program_says(pyt
         assert not tracer.notes
 
 
+def test_a_thread_is_found_while_others_come_and_go(python: str, closing: Closing) -> None:
+    with (
+        Target([python, PROGRAMS / "python_churn.py", "300"]) as target,
+        closing.tracing(target, min_bytes=30_000) as tracer,
+    ):
+        blocks = int(target.go())
+        traced: Counter[str] = Counter()
+        for stack, counts in stacks_of(tracer):
+            if by_ctypes(stack):
+                traced[next((frame.function for frame in stack.frames if frame.python), "")] += counts.allocations
+    assert traced == {"takes": blocks}
+
+
 def test_two_programs_read_them_as_well(closing: Closing) -> None:
     python = first_interpreter()
     with (
@@ -230,5 +243,34 @@ def test_a_program_that_only_says_it_is_python_is_counted_exactly(
         assert not tracer.notes  # it is believed
         target.go()
         counted = count(tracer)
-    assert counted.own == {"takes": Row(2000, 0, 200_000)}
+    assert counted.own == {"takes": Row(1000, 0, 100_000), "takes_more": Row(1000, 0, 100_000)}
     assert not counted.lost
+
+
+@pytest.mark.parametrize(
+    ("threads", "frames"),
+    [
+        ("changing", {"takes": (0, "in 1 stacks its functions could not be read"), "takes_more": (1, "")}),
+        ("starting", {"takes": (1, ""), "takes_more": (1, "")}),
+    ],
+)
+def test_a_list_of_threads_that_is_being_changed_hides_a_thread_no_longer_than_that(
+    threads: str, frames: dict[str, tuple[int, str]], build: Build, closing: Closing
+) -> None:
+    program = build("false_python.c", "-rdynamic", name="python3.11")
+    with (
+        Target([program, threads]) as target,
+        closing.tracing(target) as tracer,
+    ):
+        target.go()
+        found = {}
+        for stack in tracer.snapshot().counts:
+            with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
+                native = symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack))
+                python = tracer.python(stack)
+                for site in {frame.name for frame in native.frames} & {"takes", "takes_more"}:
+                    assert python
+                    if not python.frames:
+                        symbolizer.symbolize(tracer.frames(stack), tracer.ending(stack), python)
+                    found[site] = len(python.frames), symbolizer.lost_names().get("Python", "")
+    assert found == frames

@@ -18,7 +18,8 @@
 const volatile struct python_settings python SEC(".rodata.python") = {};
 
 #define PYTHON_FRAME_BYTES 72   /* of a frame: all that is asked of it lies in them */
-#define PYTHON_MAX_THREADS 1024 /* looked through for one thread's state */
+#define PYTHON_MAX_THREADS 1024 /* looked at for one thread's state */
+#define PYTHON_MAX_SEARCHES 4   /* through a list that other threads change meanwhile */
 #define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
 #define PYTHON_OWNED_BY_C 3     /* and above: such a frame is no function's, but says that C called the one before it */
 
@@ -54,6 +55,8 @@ struct python_walk {
 	__u64 at; /* the state, or the frame, that is looked at */
 	__u64 id;
 	__u64 found;
+	__u64 searches; /* left to do */
+	__u64 broken;   /* nothing was found, and the list was being changed */
 	__u64 hash;
 	__u64 word;
 	__u64 frame[PYTHON_FRAME_WORDS];
@@ -92,6 +95,27 @@ static __always_inline __u64 python_thread_id(void)
 	return (__u64)number;
 }
 
+/* The innermost frame of a thread; 0 where it runs none. */
+static __always_inline __u64 python_innermost(struct python_walk *walk, __u64 state)
+{
+	__u64 at = python_word(walk, state + python.current);
+
+	return python.indirect != PYTHON_NOWHERE && at ? python_word(walk, at + python.indirect) : at;
+}
+
+static __always_inline void python_search(struct python_walk *walk)
+{
+	walk->interpreter = python_word(walk, python.runtime + python.interpreters);
+	walk->at = walk->interpreter ? python_word(walk, walk->interpreter + python.threads) : 0;
+}
+
+/*
+ * Looks at the state that the walk has come to. 1 ends the loop.
+ *
+ * Nothing keeps other threads from putting states in and out meanwhile. One that was freed, or is not complete yet (3.11
+ * puts it in before it has the address of the next one), does not say that it is of this interpreter, or leads to what
+ * cannot be read: then the list is looked through again.
+ */
 static int python_look_at_thread(__u32 i, void *context)
 {
 	struct python_walk *walk = ((struct python_step *)context)->walk;
@@ -104,9 +128,21 @@ static int python_look_at_thread(__u32 i, void *context)
 		walk->at = python_word(walk, walk->interpreter + python.threads);
 		return 0;
 	}
+	if (python_word(walk, walk->at + python.interpreter) != walk->interpreter) {
+		if (!walk->searches) {
+			walk->broken = 1;
+			return 1;
+		}
+		walk->searches--;
+		python_search(walk);
+		return 0;
+	}
 	if (python_word(walk, walk->at + python.native_id) == walk->id) {
-		walk->found = walk->at;
-		return 1;
+		/* Up to 3.11 the state of a thread that is being started has the number of the one that starts it. */
+		if (!walk->found || python_innermost(walk, walk->at))
+			walk->found = walk->at;
+		if (python_innermost(walk, walk->found))
+			return 1;
 	}
 	walk->at = python_word(walk, walk->at + python.next_thread);
 	return 0;
@@ -119,14 +155,16 @@ static __always_inline __u64 python_state(struct python_step *step)
 	struct python_thread *known =
 		bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
+	walk->broken = 0;
 	if (!known)
 		return 0;
 	if (!known->id)
 		known->id = python_thread_id();
 	if (known->state && python_word(walk, known->state + python.native_id) == known->id)
 		return known->state;
-	walk->interpreter = python_word(walk, python.runtime + python.interpreters);
-	__u64 newest = walk->interpreter ? python_word(walk, walk->interpreter + python.threads) : 0;
+	python_search(walk);
+
+	__u64 newest = walk->at;
 
 	if (!newest)
 		return 0;
@@ -134,11 +172,11 @@ static __always_inline __u64 python_state(struct python_step *step)
 	if (!known->state && known->newest == newest && python_word(walk, newest + python.native_id) != known->id)
 		return 0;
 	walk->id = known->id;
-	walk->at = newest;
 	walk->found = 0;
+	walk->searches = PYTHON_MAX_SEARCHES - 1;
 	bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0);
 	known->state = walk->found;
-	known->newest = newest;
+	known->newest = walk->broken ? 0 : newest;
 	return walk->found;
 }
 
@@ -195,11 +233,12 @@ __noinline int python_frames(struct heap_frames *out)
 	struct python_step step = {.walk = walk, .out = out};
 	__u64 state = python_state(&step);
 
-	if (!state)
-		return 0; /* a thread that runs no Python */
-	walk->at = python_word(walk, state + python.current);
-	if (python.indirect != PYTHON_NOWHERE && walk->at)
-		walk->at = python_word(walk, walk->at + python.indirect);
+	if (!state) { /* a thread that runs no Python, as far as could be seen */
+		out->python_ending = walk->broken ? HEAP_PYTHON_UNREADABLE : HEAP_PYTHON_NONE;
+		out->hash = out->python_ending;
+		return 0;
+	}
+	walk->at = python_innermost(walk, state);
 	walk->hash = 0;
 	out->python_ending = HEAP_PYTHON_TOO_DEEP;
 	bpf_loop(HEAP_MAX_PYTHON + 1, python_one, &step, 0);
