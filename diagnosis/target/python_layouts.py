@@ -74,6 +74,7 @@ def _layouts(values: Mapping[str, int]) -> tuple[PythonFrames, CodeLayout]:
         next_interpreter=values["interpreter.next"],
         threads=values["interpreter.threads_head"],
         next_thread=values["thread.next"],
+        previous_thread=values["thread.prev"],
         interpreter=values["thread.interp"],
         native_id=values["thread.native_thread_id"],
         current=values["thread.current_frame"],
@@ -104,8 +105,8 @@ def _layouts(values: Mapping[str, int]) -> tuple[PythonFrames, CodeLayout]:
 TABLE = {
     (3, 11): (
         PythonFrames(
-            interpreters=40, next_interpreter=0, threads=16, next_thread=8, interpreter=16, native_id=160,
-            current=56, indirect=8, code=32, previous=48, instruction=56, owner=69, entry=68,
+            interpreters=40, next_interpreter=0, threads=16, next_thread=8, previous_thread=0, interpreter=16,
+            native_id=160, current=56, indirect=8, code=32, previous=48, instruction=56, owner=69, entry=68,
         ),
         CodeLayout(
             qualname=128, filename=112, linetable=136, first_line=72, instructions=184, text_length=16, text_state=32,
@@ -114,8 +115,8 @@ TABLE = {
     ),
     (3, 12): (
         PythonFrames(
-            interpreters=40, next_interpreter=0, threads=72, next_thread=8, interpreter=16, native_id=144,
-            current=56, indirect=0, code=0, previous=8, instruction=56, owner=70, entry=NOWHERE,
+            interpreters=40, next_interpreter=0, threads=72, next_thread=8, previous_thread=0, interpreter=16,
+            native_id=144, current=56, indirect=0, code=0, previous=8, instruction=56, owner=70, entry=NOWHERE,
         ),
         CodeLayout(
             qualname=128, filename=112, linetable=136, first_line=68, instructions=192, text_length=16, text_state=32,

@@ -52,11 +52,13 @@ struct {
 
 struct python_walk {
 	__u64 interpreter;
-	__u64 at; /* the state, or the frame, that is looked at */
+	__u64 at;       /* the state, or the frame, that is looked at */
+	__u64 previous; /* the state before it in the list; 0: it is the first */
 	__u64 id;
 	__u64 found;
 	__u64 searches; /* left to do */
 	__u64 broken;   /* nothing was found, and the list was being changed */
+	__u64 idle;     /* there is a state that runs nothing: it can become this thread's, and the list stays as it is */
 	__u64 hash;
 	__u64 word;
 	__u64 frame[PYTHON_FRAME_WORDS];
@@ -103,18 +105,25 @@ static __always_inline __u64 python_innermost(struct python_walk *walk, __u64 st
 	return python.indirect != PYTHON_NOWHERE && at ? python_word(walk, at + python.indirect) : at;
 }
 
+static __always_inline void python_first_thread(struct python_walk *walk)
+{
+	walk->previous = 0;
+	walk->at = walk->interpreter ? python_word(walk, walk->interpreter + python.threads) : 0;
+}
+
 static __always_inline void python_search(struct python_walk *walk)
 {
 	walk->interpreter = python_word(walk, python.runtime + python.interpreters);
-	walk->at = walk->interpreter ? python_word(walk, walk->interpreter + python.threads) : 0;
+	python_first_thread(walk);
 }
 
 /*
  * Looks at the state that the walk has come to. 1 ends the loop.
  *
- * Nothing keeps other threads from putting states in and out meanwhile. One that was freed, or is not complete yet (3.11
- * puts it in before it has the address of the next one), does not say that it is of this interpreter, or leads to what
- * cannot be read: then the list is looked through again.
+ * Nothing keeps other threads from putting states in and out meanwhile. One that was freed, or is not complete yet, does
+ * not say that it is of this interpreter; or it has no next one, and then glibc has used the place of the previous one
+ * for itself, or it has none because 3.11 puts it in before it has the next one. In both cases the list is looked
+ * through again. What is read first is judged by what is read after it.
  */
 static int python_look_at_thread(__u32 i, void *context)
 {
@@ -123,28 +132,35 @@ static int python_look_at_thread(__u32 i, void *context)
 	(void)i;
 	if (!walk->at) {
 		walk->interpreter = walk->interpreter ? python_word(walk, walk->interpreter + python.next_interpreter) : 0;
-		if (!walk->interpreter)
-			return 1;
-		walk->at = python_word(walk, walk->interpreter + python.threads);
-		return 0;
+		python_first_thread(walk);
+		return !walk->interpreter;
 	}
-	if (python_word(walk, walk->at + python.interpreter) != walk->interpreter) {
-		if (!walk->searches) {
-			walk->broken = 1;
+	__u64 next = python_word(walk, walk->at + python.next_thread);
+	int own = python_word(walk, walk->at + python.native_id) == walk->id;
+	int changed = !next && python_word(walk, walk->at + python.previous_thread) != walk->previous;
+	int strange = python_word(walk, walk->at + python.interpreter) != walk->interpreter;
+	int idle = !python_innermost(walk, walk->at);
+
+	if (own && !strange) {
+		/* Up to 3.11 the state of a thread that is being started has the number of the one that starts it. */
+		if (!walk->found || !idle)
+			walk->found = walk->at;
+		if (!idle)
 			return 1;
-		}
+	}
+	walk->idle |= idle;
+	changed |= strange;
+	if ((changed || (!next && !walk->previous)) && walk->searches) {
 		walk->searches--;
 		python_search(walk);
 		return 0;
 	}
-	if (python_word(walk, walk->at + python.native_id) == walk->id) {
-		/* Up to 3.11 the state of a thread that is being started has the number of the one that starts it. */
-		if (!walk->found || python_innermost(walk, walk->at))
-			walk->found = walk->at;
-		if (python_innermost(walk, walk->found))
-			return 1;
+	if (changed) {
+		walk->broken = !walk->found;
+		return 1;
 	}
-	walk->at = python_word(walk, walk->at + python.next_thread);
+	walk->previous = walk->at;
+	walk->at = next;
 	return 0;
 }
 
@@ -155,7 +171,7 @@ static __always_inline __u64 python_state(struct python_step *step)
 	struct python_thread *known =
 		bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	walk->broken = 0;
+	walk->broken = !known;
 	if (!known)
 		return 0;
 	if (!known->id)
@@ -173,10 +189,11 @@ static __always_inline __u64 python_state(struct python_step *step)
 		return 0;
 	walk->id = known->id;
 	walk->found = 0;
+	walk->idle = 0;
 	walk->searches = PYTHON_MAX_SEARCHES - 1;
 	bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0);
 	known->state = walk->found;
-	known->newest = walk->broken ? 0 : newest;
+	known->newest = walk->broken || walk->idle ? 0 : newest;
 	return walk->found;
 }
 

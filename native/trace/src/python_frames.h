@@ -19,6 +19,7 @@ struct python_settings {
 	unsigned int next_interpreter; /* in an interpreter */
 	unsigned int threads;          /* in an interpreter: the state of its newest thread */
 	unsigned int next_thread;      /* in a thread's state */
+	unsigned int previous_thread;  /* in a thread's state */
 	unsigned int interpreter;      /* in a thread's state */
 	unsigned int native_id;        /* in a thread's state: what gettid(2) gives */
 	unsigned int current;          /* in a thread's state: the innermost frame, or where `indirect` lies in */

@@ -30,6 +30,8 @@ SITE void takes_more(void)
 static void set_state(unsigned long *state, unsigned long *next, unsigned long id)
 {
 	state[8 / 8] = (unsigned long)next;
+	if (next)
+		next[0] = (unsigned long)state;
 	state[16 / 8] = (unsigned long)interpreter;
 	state[160 / 8] = id;
 }
@@ -54,7 +56,7 @@ int main(int argc, char **argv)
 	memset(code, 0xff, sizeof(code));
 	stop("before");
 	if (!endless && !starting)
-		newest[16 / 8] = newest[8 / 8] = 0;
+		newest[8 / 8] = newest[16 / 8] = 0;
 	takes();
 	if (endless)
 		thread[160 / 8] = 0; /* from now on the thread has no state, and the list of them has no end */

@@ -21,6 +21,7 @@ class PythonFrames:
     next_interpreter: int = 0
     threads: int = 0
     next_thread: int = 0
+    previous_thread: int = 0
     interpreter: int = 0
     native_id: int = 0
     current: int = 0
