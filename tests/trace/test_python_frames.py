@@ -252,9 +252,10 @@ def test_a_program_that_only_says_it_is_python_is_counted_exactly(
     [
         ("changing", {"takes": (0, "in 1 stacks its functions could not be read"), "takes_more": (1, "")}),
         ("starting", {"takes": (1, ""), "takes_more": (1, "")}),
+        ("astray", {"takes": (1, ""), "takes_more": (0, "in 1 stacks its functions could not be read")}),
     ],
 )
-def test_a_list_of_threads_that_is_being_changed_hides_a_thread_no_longer_than_that(
+def test_a_list_of_threads_that_is_being_changed_or_has_no_end_hides_none_in_silence(
     threads: str, frames: dict[str, tuple[int, str]], build: Build, closing: Closing
 ) -> None:
     program = build("false_python.c", "-rdynamic", name="python3.11")

@@ -18,7 +18,7 @@
 const volatile struct python_settings python SEC(".rodata.python") = {};
 
 #define PYTHON_FRAME_BYTES 72   /* of a frame: all that is asked of it lies in them */
-#define PYTHON_MAX_THREADS 1024 /* looked at for one thread's state */
+#define PYTHON_MAX_THREADS 4096 /* looked at for one thread's state */
 #define PYTHON_MAX_SEARCHES 4   /* through a list that other threads change meanwhile */
 #define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
 #define PYTHON_OWNED_BY_C 3     /* and above: such a frame is no function's, but says that C called the one before it */
@@ -41,6 +41,7 @@ struct python_thread {
 	__u64 id;     /* in its own namespace, as the interpreter knows it */
 	__u64 state;  /* 0: it has none */
 	__u64 newest; /* the state of the newest thread when that was found out: another one may be this thread's */
+	__u64 hidden; /* none was found, and not every one was looked at */
 };
 
 struct {
@@ -185,15 +186,18 @@ static __always_inline __u64 python_state(struct python_step *step)
 	if (!newest)
 		return 0;
 	/* Memory that is used again can be the newest thread's once more, and this one's. */
-	if (!known->state && known->newest == newest && python_word(walk, newest + python.native_id) != known->id)
+	if (!known->state && known->newest == newest && python_word(walk, newest + python.native_id) != known->id) {
+		walk->broken = known->hidden;
 		return 0;
+	}
 	walk->id = known->id;
 	walk->found = 0;
 	walk->idle = 0;
 	walk->searches = PYTHON_MAX_SEARCHES - 1;
-	bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0);
+	known->hidden = bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0) == PYTHON_MAX_THREADS;
 	known->state = walk->found;
 	known->newest = walk->broken || walk->idle ? 0 : newest;
+	walk->broken |= known->hidden && !walk->found;
 	return walk->found;
 }
 
