@@ -56,6 +56,11 @@ def format_change(what: str, size: int) -> str:
     return f"{what} {'grew' if size > 0 else 'shrank'} by {format_size(abs(size))}"
 
 
+def format_count(count: int, thing: str) -> str:
+    """``1 allocation``, ``1,200 allocations``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def format_duration(seconds: float) -> str:
     """``45s``, ``12m 05s`` or ``1h 02m``."""
     whole = int(seconds)

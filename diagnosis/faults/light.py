@@ -122,12 +122,15 @@ def _explain_lost(lost: Mapping[str, int]) -> Iterator[str]:
 def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:
     grew = f"its own memory changed by {format_size(growth[-1])} in {format_duration(seconds)}"
     shape = trend(growth)
-    if growth[-1] < smallest or shape not in OPEN:
+    if shape not in OPEN:
         return Verdict(Answer.NO_LEAK, "", "", f"No growth found: {grew}, and it does not go on.")
-    if not stacks or not stacks[0].frames:
+    if growth[-1] < smallest:
+        less = f"less than the {format_size(smallest)} that are worth a name: sample for longer"
+        return Verdict(Answer.NO_LEAK, "", "", f"No growth found: {grew}, {less}.")
+    worst = next((stack for stack in stacks if stack.frames), None)
+    if worst is None:
         raise LabError(f"{grew}, and not one page fault of it was sampled", "sample for longer: --duration 5m")
     # The cause is not memset and the like, but the first function of the program's own.
-    worst = stacks[0]
     own = call_site(worst.frames)
     steadily = ", steadily" if shape is Trend.STEADY else ""
     decides = "trace without --light: it is exact, and sees what is freed"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.report.account import Traced
+from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
 from diagnosis.report.unseen import Touched, Unseen
-from diagnosis.report.verdict import Evidence, SiteHistory, Takes
 from diagnosis.target.memory import Use
 from diagnosis.trace.counts import Counts
 
@@ -164,18 +164,25 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         live=[each - live[0] for each in live],
         memory=[each - held[0] for each in held],
         live_known=counted.live_known,
-        unseen=_unseen(counted, grown, sites, touched) if grown else (),
+        unseen=_unseen(counted, grown, sites, touched, live) if grown else (),
         lost=counted.lost,
         older_frees=counted.older_frees,
     )
 
 
 def _unseen(
-    counted: Counted, grown: Account, sites: Sequence[SiteHistory], touched: Sequence[Touched]
+    counted: Counted,
+    grown: Account,
+    sites: Sequence[SiteHistory],
+    touched: Sequence[Touched],
+    live: Sequence[int],
 ) -> tuple[Unseen, ...]:
     # Who takes blocks and keeps them touches them as well: that is no growth beside the allocator.
     takers = {site.site.function for site in sites if site.growth > 0 and site.takes is not Takes.FILES}
     others = [each for each in touched if not takers & set(each.site)]
+    resident = [sample.resident for sample in counted.samples]
+    shared = [each.shared_bytes for each in resident]
+    beside_the_heap = [each.held_bytes - each.shared_bytes - taken for each, taken in zip(resident, live, strict=True)]
     return tuple(
         Unseen(
             part.bytes,
@@ -184,9 +191,14 @@ def _unseen(
             resident=part.name not in NOT_RESIDENT,
             reserved=_worth_a_name(_reserved(counted, part.name), part.bytes),
             touched=_worth_a_name(others, part.bytes),
+            readings=_since_the_first(shared if part.name == "shared" else beside_the_heap),
         )
         for part in grown.unseen
     )
+
+
+def _since_the_first(readings: Sequence[int]) -> tuple[int, ...]:
+    return tuple(each - readings[0] for each in readings)
 
 
 def _worth_a_name(touched: Iterable[Touched], size: int) -> tuple[Touched, ...]:

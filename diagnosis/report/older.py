@@ -51,7 +51,9 @@ def share_out(grown: Mapping[int, Counts], freed: Mapping[int, Freed]) -> dict[i
         alike = {
             stack: counts.outstanding_bytes
             for stack, counts in grown.items()
-            if counts.outstanding > 0 and _alike(counts.outstanding_bytes / counts.outstanding, old.bytes / old.frees)
+            if counts.outstanding > 0
+            and counts.outstanding_bytes > 0  # blocks of no bytes share in none
+            and _alike(counts.outstanding_bytes / counts.outstanding, old.bytes / old.frees)
         }
         total = sum(alike.values())
         scale = min(1.0, total / old.bytes) if old.bytes else 0.0

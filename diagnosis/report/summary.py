@@ -5,23 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import KIB, MIB, format_change, format_duration, format_size
+from diagnosis.base.units import format_change, format_count, format_duration, format_size
+from diagnosis.report.history import Takes
+from diagnosis.report.phrases import (
+    counts,
+    holds,
+    leaked,
+    name_of,
+    name_parts,
+    name_unseen,
+    not_counted,
+    rate,
+    share_of_growth,
+    subject,
+)
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
 from diagnosis.report.unseen import most_unseen
-from diagnosis.report.verdict import BACKING, OLD, Answer, Doubt, Takes
+from diagnosis.report.verdict import OLD, SMALLEST_LEAK_BYTES, Answer, Doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from diagnosis.report.account import Account
+    from diagnosis.report.history import Evidence, SiteHistory
     from diagnosis.report.unseen import Unseen
-    from diagnosis.report.verdict import Evidence, Finding, SiteHistory
-
-# What a sentence names of an account; less is in the table.
-WORTH_A_WORD_BYTES = MIB
+    from diagnosis.report.verdict import Finding, Judged
 
 # A window that decides is this many times longer than one that did not.
 LONGER = 5
+
+# Further sites that grow are named up to so many.
+NAMED_AS_WELL = 3
 
 # A leak of less than this share of an unexplained growth is mentioned after it.
 NEXT_TO_NOTHING = 0.1
@@ -60,31 +74,43 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
 def _leak(finding: Finding, evidence: Evidence) -> Verdict:
     worst = finding.judged[0].site
     unseen = most_unseen(finding.unseen)
-    if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes:
+    if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes and trend(evidence.memory) is Trend.STEADY:
         return _leak_beside(worst, unseen, evidence)
-    others = len(finding.judged) - 1
-    also = f" {others} further call site{'s grow' if others > 1 else ' grows'} as well." if others else ""
-    also += _larger(finding, evidence)
-    also += f" Besides, {_unseen(unseen)}." if unseen else ""
+    largest = max(finding.judged, key=lambda each: each.site.held)
+    also = _further([each for each in finding.judged[1:] if each is not largest])
+    also += _larger(largest, evidence)
+    also += f" Besides, {name_unseen(unseen)}." if unseen else ""
     return Verdict(
         Answer.LEAK,
         worst.site.function,
         worst.site.caller,
-        f"WARNING: {_named(worst)} leaks {_leaked(worst, evidence)}: {_counts(worst, evidence.seconds)},"
-        f" {format_size(worst.growth)} outstanding{_share(worst.growth, evidence.memory_growth)}.{also}"
-        f" {_second_window(evidence)}",
+        f"WARNING: {subject(worst)} leaks {leaked(worst, evidence)}: {counts(worst, evidence.seconds)},"
+        f" {format_size(worst.growth)} outstanding{share_of_growth(worst.growth, evidence.memory_growth)}.{also}"
+        f" {_second_window('It grew', 'its', evidence)}",
     )
 
 
-def _larger(finding: Finding, evidence: Evidence) -> str:
-    """The site that holds more than a leak does, and is none for sure."""
-    largest = max(finding.judged, key=lambda each: each.site.growth)
+def _further(judged: Sequence[Judged]) -> str:
+    """The other sites that grow: the largest by name."""
+    if not judged:
+        return ""
+    named = [
+        f"{name_of(*each.site.site)} ({format_size(each.site.growth)}{'' if each.doubt else ', a leak too'})"
+        for each in judged[:NAMED_AS_WELL]
+    ]
+    more = len(judged) - len(named)
+    rest = f" and {format_count(more, 'further call site')}" if more else ""
+    return f" {'; '.join(named)}{rest} grow{'s' if len(judged) == 1 else ''} as well."
+
+
+def _larger(largest: Judged, evidence: Evidence) -> str:
+    """The site that holds the most, where it is no leak for sure."""
     if largest.doubt is None:
         return ""
     why, _ = _doubted(largest.doubt, evidence)
     return (
-        f" {_named(largest.site)} holds more, {format_size(largest.site.growth)}"
-        f"{_share(largest.site.growth, evidence.memory_growth)}; it cannot be said that it goes on: {why}."
+        f" {subject(largest.site)} holds more, {format_size(largest.site.growth)}"
+        f"{share_of_growth(largest.site.growth, evidence.memory_growth)}; it cannot be said that it goes on: {why}."
     )
 
 
@@ -95,24 +121,30 @@ def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verd
         Answer.LEAK,
         site.function,
         site.caller,
-        f"WARNING: {_unseen(unseen)}: {_rate(unseen.bytes, evidence.seconds)}. No call of an allocator took it. Beside"
-        f" it {_named(worst)} leaks {_rate(worst.growth, evidence.seconds)}: {_counts(worst, evidence.seconds)}."
-        f" {_second_window(evidence)}",
+        f"WARNING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}. Beside"
+        f" it {subject(worst)} leaks {rate(worst.growth, evidence.seconds)}: {counts(worst, evidence.seconds)}."
+        f" {_second_window('Both grew', 'their', evidence)}",
     )
 
 
-def _second_window(evidence: Evidence) -> str:
+# Memory that was taken before and is touched now counts as well.
+_NO_CALL = "No call of an allocator took it in this window"
+
+
+def _second_window(it_grew: str, its: str, evidence: Evidence) -> str:
     """What one window cannot tell."""
     return (
-        f"It grew in every part of the {format_duration(evidence.seconds)} and its old blocks are still there; only a"
-        " second trace, later, tells it from a cache that fills as evenly."
+        f"{it_grew} in every part of the {format_duration(evidence.seconds)} and {its} old blocks are still there; only"
+        " a second trace, later, tells it from a cache that fills as evenly."
     )
 
 
 def _growing(finding: Finding, evidence: Evidence) -> Verdict:
     unseen = most_unseen(finding.unseen)
     # A site with a name is worth more than bytes without one, unless it is next to nothing beside them.
-    if finding.judged and (unseen is None or finding.judged[0].site.growth * 2 > unseen.bytes):
+    if finding.judged and finding.judged[0].doubt is Doubt.SMALL:
+        return _growing_together(finding.judged, evidence)
+    if finding.judged and (unseen is None or finding.judged[0].site.held * 2 > unseen.bytes):
         return _growing_site(finding, evidence, unseen)
     if unseen:
         site = unseen.site
@@ -125,7 +157,7 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
             Answer.GROWING,
             site.function if site else "",
             site.caller if site else "",
-            f"GROWING: {_unseen(unseen)}: {_rate(unseen.bytes, evidence.seconds)}. No call of an allocator took it."
+            f"GROWING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
             f"{_others(finding)} What decides: {decides}.",
             decides,
         )
@@ -135,31 +167,46 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
         "",
         "",
         f"GROWING: memory grew by {format_size(evidence.memory_growth)} in {format_duration(evidence.seconds)}, and"
-        f" {evidence.lost:,} events were not counted: what took it may be among them. What decides: {decides}.",
+        f" {not_counted(evidence)}: what took it may be among them. What decides: {decides}.",
         decides,
     )
 
 
 def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None) -> Verdict:
-    judged = max(finding.judged, key=lambda each: each.site.growth)
+    judged = max(finding.judged, key=lambda each: each.site.held)
     site = judged.site
     if judged.doubt is None:
         raise ValueError("a site without a doubt is a leak")
     why, decides = _doubted(judged.doubt, evidence)
-    besides = f" Besides, {_unseen(unseen)}." if unseen else ""
+    besides = f" Besides, {name_unseen(unseen)}." if unseen else ""
     return Verdict(
         Answer.GROWING,
         site.site.function,
         site.site.caller,
-        f"GROWING: {_named(site)} holds {format_size(site.growth)} more than at the start"
-        f"{_share(site.growth, evidence.memory_growth)}: {_counts(site, evidence.seconds)}. It cannot be said that it"
+        f"GROWING: {subject(site)} {holds(site, evidence)}: {counts(site, evidence.seconds)}. It cannot be said that it"
         f" goes on: {why}.{besides} What decides: {decides}.",
         decides,
     )
 
 
+def _growing_together(judged: Sequence[Judged], evidence: Evidence) -> Verdict:
+    """Sites that are leaks together, and none of them worth a name."""
+    largest, together = judged[0].site, sum(each.site.growth for each in judged)
+    decides = f"--smallest-growth {format_size(largest.growth / 2).replace(' ', '')} names the largest of them"
+    share = share_of_growth(together, evidence.memory_growth)
+    return Verdict(
+        Answer.GROWING,
+        largest.site.function,
+        largest.site.caller,
+        f"GROWING: {format_count(len(judged), 'call site')} grew steadily, each by too little to be named and together"
+        f" by {format_size(together)}{share}; the most, {format_size(largest.growth)}, is held by {subject(largest)}"
+        f" {counts(largest, evidence.seconds)}. What decides: {decides}.",
+        decides,
+    )
+
+
 _DOUBTS = {
-    Doubt.FEW_READINGS: ("{readings} readings are too few, {fewest} show a trend", "a longer trace, {longer}"),
+    Doubt.FEW_READINGS: ("{readings} too few, {fewest} show a trend", "a longer trace, {longer}"),
     Doubt.STEPS: ("one rise brought about half of it or more", "a trace of several such rises, {longer}"),
     Doubt.LATE: ("it began within the window", "a trace that begins now, {longer}"),
     Doubt.SLOWING: ("it slows down, as a cache does that fills", "a second trace later says whether it went on"),
@@ -173,7 +220,7 @@ _DOUBTS = {
         "it is address space, and resident memory did not grow with it",
         "resident memory in a second trace: whether the program ever touches it",
     ),
-    Doubt.LOST: ("{lost:,} events were not counted", "a trace that loses none: see the notes above"),
+    Doubt.LOST: ("{lost}", "a trace that loses none: see the notes above"),
 }
 
 
@@ -181,10 +228,10 @@ def _doubted(doubt: Doubt, evidence: Evidence) -> tuple[str, str]:
     """Why a site is not called a leak, and what would decide."""
     why, decides = _DOUBTS[doubt]
     values = {
-        "readings": evidence.readings,
+        "readings": f"{format_count(evidence.readings, 'reading')} {'is' if evidence.readings == 1 else 'are'}",
         "fewest": FEWEST_READINGS,
         "first": 1 - OLD,
-        "lost": evidence.lost,
+        "lost": not_counted(evidence),
         "longer": f"--duration {round(max(evidence.seconds * LONGER, 30)):d}s",
     }
     return why.format(**values), decides.format(**values)
@@ -196,17 +243,19 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
     frees = sum(site.frees for site in evidence.sites)
     older = evidence.older_frees
     if not allocations:
-        seen = f"not one allocation was seen in {seconds}: trace for longer, or while the process works"
-    else:
-        lost = "every event was counted" if not evidence.lost else f"{evidence.lost:,} events were not counted"
-        of_older = f", {older:,} of them of older blocks," if older else ""
         seen = (
-            f"{allocations:,} allocations and {frees + older:,} frees{of_older} were seen in {seconds} and {lost};"
-            f" no call site kept growing{_most(evidence)}"
+            f"not one allocation{_of_older(older)} was seen in {seconds}: trace for longer, or while the process works"
         )
+        if evidence.lost:
+            seen += f"; {not_counted(evidence)}"
+    else:
+        lost = not_counted(evidence) if evidence.lost else "every event was counted"
+        freed = format_count(frees + older, "free") + (f", {older:,} of them of older blocks," if older else "")
+        seen = f"{format_count(allocations, 'allocation')} and {freed} were seen in {seconds} and {lost};"
+        seen += f" {_most(evidence)}"
         if evidence.readings < FEWEST_READINGS:
             seen += f", in {evidence.readings} readings only"
-    explained = "; ".join(_explained(account, evidence.memory_growth)) if account else ""
+    explained = "; ".join(name_parts(account, evidence.memory_growth)) if account else ""
     changed = format_change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
     return Verdict(
         Answer.NO_LEAK,
@@ -216,80 +265,25 @@ def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
     )
 
 
+def _of_older(frees: int) -> str:
+    return f", and {format_count(frees, 'free')} of older blocks," if frees else ""
+
+
 def _most(evidence: Evidence) -> str:
     most = max(evidence.sites, key=lambda site: site.growth)
+    none = "no call site kept growing"
     if most.growth <= 0:
-        return ""
+        return none
+    if most.takes is Takes.BLOCKS and trend(most.outstanding) is Trend.STEADY and most.growth >= SMALLEST_LEAK_BYTES:
+        return f"{subject(most)} took {format_size(most.growth)} and kept it, while others gave back as much"
     of = " of address space" if most.takes is Takes.FILES else ""
     files = ", mappings of files" if most.takes is Takes.FILES else ""
     ended = ", which no longer grew at the end" if trend(most.outstanding) is Trend.ENDED else ""
-    return f" (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
-
-
-def _explained(account: Account, growth: int) -> Iterator[str]:
-    """The parts of an account that are worth a word: as a share of the growth where they are within it."""
-    parts = [part for part in (*account.anonymous, *account.kinds) if part.name not in {"anonymous", "live"}]
-    for part in sorted(parts, key=lambda part: -abs(part.bytes)):
-        if abs(part.bytes) < WORTH_A_WORD_BYTES:
-            continue
-        if part.name == "untouched":
-            size = format_size(abs(part.bytes))
-            yield f"{size} of the blocks taken are not touched yet, or lie in memory that was resident before"
-        elif 0 < part.bytes <= growth and part.name != "file":
-            yield f"{format_size(part.bytes)} of it is {part.meaning}"
-        else:
-            yield format_change(part.meaning, part.bytes)
-
-
-def _unseen(part: Unseen) -> str:
-    reserved = " and ".join(f"{_site(*each.site)} ({format_size(each.bytes)})" for each in part.reserved)
-    touched = " and ".join(f"{_site(*each.site)} (about {format_size(each.bytes)})" for each in part.touched)
-    who = ", ".join(
-        f"{how} {names}" for how, names in (("reserved by", reserved), ("first touched by", touched)) if names
-    )
-    return f"{part.meaning} grew by {format_size(part.bytes)}{', ' if who else ''}{who}"
+    return f"{none} (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
 
 
 def _others(finding: Finding) -> str:
     if not finding.judged:
         return ""
     site = finding.judged[0].site
-    return f" Besides, {_named(site)} holds {format_size(site.growth)} more than at the start."
-
-
-def _site(function: str, caller: str) -> str:
-    return f"{function}, called from {caller}" if caller else function
-
-
-def _named(site: SiteHistory) -> str:
-    return _site(*site.site) + ("," if site.site.caller else "")
-
-
-def _rate(size: int, seconds: float) -> str:
-    return f"{format_size(size / seconds * 60)} a minute"
-
-
-def _leaked(site: SiteHistory, evidence: Evidence) -> str:
-    """The rate of a leak; of mappings that are used in part, what of them is in memory."""
-    rate = _rate(site.growth, evidence.seconds)
-    if site.takes is not Takes.MAPPINGS or site.resident_bytes >= BACKING * site.growth:
-        return rate
-    return f"{rate} of address space, {_rate(site.resident_bytes, evidence.seconds)} of it in memory"
-
-
-def _counts(site: SiteHistory, seconds: float) -> str:
-    older = f" (and {site.older_frees:,} of older blocks of its size)" if site.older_frees else ""
-    moved = f" ({site.replaced:,} of them reallocs of older blocks)" if site.replaced else ""
-    return f"{site.allocations:,} allocations{moved} against {site.frees:,} frees{older} in {format_duration(seconds)}"
-
-
-def _share(size: int, growth: int) -> str:
-    """A share of the growth in memory; more than all of it needs a word why."""
-    if growth < 64 * KIB:
-        return ""
-    if size <= growth * 1.02:
-        return f", {min(1.0, size / growth):.0%} of the growth in memory"
-    return (
-        f", more than the {format_size(growth)} by which memory grew: the rest is not touched yet, or lies in memory"
-        " that was resident before"
-    )
+    return f" Besides, {subject(site)} holds {format_size(site.held)} more than at the start."

@@ -25,9 +25,10 @@ class Touched(NamedTuple):
 
 @dataclass(frozen=True)
 class Unseen:
-    """Growth of memory that no allocator call explains; who reserved it, and who touched most of it, where it is known.
+    """Growth of memory that no call of an allocator explains; who reserved it and who touched most of it, if known.
 
-    ``resident`` is False for memory that resident memory does not count.
+    ``resident`` is False for memory that resident memory does not count. ``readings`` are its bytes at the readings of
+    the window, less those at the first, as far as they are known: with what was freed and kept by the allocator.
     """
 
     bytes: int
@@ -36,6 +37,7 @@ class Unseen:
     resident: bool = True
     reserved: tuple[Touched, ...] = ()
     touched: tuple[Touched, ...] = ()
+    readings: tuple[int, ...] = ()
 
     @property
     def site(self) -> CallSite | None:

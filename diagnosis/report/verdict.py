@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diagnosis.report.history import USED, Takes
 from diagnosis.report.trend import (
     FEWEST_READINGS,
     OPEN,
@@ -24,9 +25,7 @@ from diagnosis.report.trend import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from diagnosis.report.site import CallSite
+    from diagnosis.report.history import Evidence, SiteHistory
     from diagnosis.report.unseen import Unseen
 
 # Twice what a verdict needs, so that a reading that comes late costs nothing.
@@ -66,11 +65,13 @@ FALLS = 0.1
 # The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
 BACKING = 0.5
 
-# Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
-USED = 0.1
-
-# Lost events are no matter up to this share of the blocks that the verdict rests on.
+# Lost events are no matter where they could be the frees of up to this share of the blocks that a site keeps, or are up
+# to this share of all.
+LOST_OF_THE_KEPT = 0.1
 LOST_SHARE = 0.01
+
+# Sites that each grow by less than is worth a name are looked at down to this share of it, and named together.
+SMALLER = 1 / 16
 
 
 class Answer(enum.StrEnum):
@@ -93,88 +94,7 @@ class Doubt(enum.StrEnum):
     CHANCE = "chance"
     NOT_RESIDENT = "not resident"
     LOST = "lost"
-
-
-class Takes(enum.StrEnum):
-    """What a call site takes."""
-
-    BLOCKS = "blocks"
-    MAPPINGS = "anonymous mappings"
-    FILES = "file mappings"  # address space: their pages are the file's
-
-
-@dataclass(frozen=True)
-class SiteHistory:
-    """What one call site did in a window, over all stacks that share it.
-
-    ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
-    window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
-    of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
-    ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
-    blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
-    """
-
-    site: CallSite
-    outstanding: tuple[int, ...]
-    allocations: int
-    frees: int
-    oldest_seconds: float
-    older_frees: int = 0
-    takes: Takes = Takes.BLOCKS
-    kept_bytes: int = 0
-    late_allocations: int = 0
-    resident_bytes: int = 0
-    replaced: int = 0
-
-    @property
-    def growth(self) -> int:
-        """Bytes outstanding at the end of the window."""
-        return self.outstanding[-1]
-
-    @property
-    def kept(self) -> int:
-        """Blocks by which the site grew."""
-        return self.allocations - self.replaced - self.frees - self.older_frees
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a verdict rests on.
-
-    Attributes:
-        seconds: how long the window was.
-        sites: every place that allocated in it.
-        live: bytes of the live heap at the readings, less those at the first: everything taken less everything freed.
-        live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
-        memory: bytes that the process holds at the readings, less those at the first.
-        unseen: growth that no allocator call explains.
-        lost: events that were not counted.
-        older_frees: frees of blocks from before the window, whoever took these.
-    """
-
-    seconds: float
-    sites: Sequence[SiteHistory]
-    live: Sequence[int]
-    memory: Sequence[int]
-    live_known: bool = True
-    unseen: Sequence[Unseen] = ()
-    lost: int = 0
-    older_frees: int = 0
-
-    @property
-    def readings(self) -> int:
-        """How many readings there are."""
-        return len(self.memory)
-
-    @property
-    def memory_growth(self) -> int:
-        """Bytes by which the process grew."""
-        return self.memory[-1] - self.memory[0]
-
-    @property
-    def live_growth(self) -> int:
-        """Bytes by which the live heap grew."""
-        return self.live[-1] - self.live[0]
+    SMALL = "small"
 
 
 @dataclass(frozen=True)
@@ -258,15 +178,15 @@ _DOUBTS = {
 
 
 def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bool, backed: bool) -> Doubt | None:
-    if shape is not Trend.STEADY:
-        return _DOUBTS[shape]
     if not backed:
         return Doubt.NOT_RESIDENT
+    if shape is not Trend.STEADY:
+        return _DOUBTS[shape]
     if site.oldest_seconds < evidence.seconds * OLD:
         return Doubt.YOUNG
     if by_chance:
         return Doubt.CHANCE
-    if evidence.lost > LOST_SHARE * max(site.allocations, site.kept):
+    if evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept):
         return Doubt.LOST
     return None
 
@@ -279,15 +199,31 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
         smallest: growth in bytes that is worth a name.
     """
     judged = [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))]
-    judged.sort(key=lambda each: (each.doubt is not None, -each.site.growth))
-    goes_on = trend(evidence.memory) in OPEN
+    judged.sort(key=lambda each: (each.doubt is not None, -each.site.held))
     worth = max(SMALLEST_UNEXPLAINED_BYTES, smallest, UNEXPLAINED_SHARE * evidence.memory_growth)
-    unseen = tuple(part for part in evidence.unseen if part.bytes >= worth and (goes_on or not part.resident))
+    unseen = tuple(part for part in evidence.unseen if part.bytes >= worth and _goes_on(part, evidence))
     if judged and judged[0].doubt is None:
         return Finding(Answer.LEAK, tuple(judged), unseen)
     if judged or unseen or _lost_matters(evidence, smallest):
         return Finding(Answer.GROWING, tuple(judged), unseen)
-    return Finding(Answer.NO_LEAK, ())
+    small = _small_ones(evidence, smallest)
+    return Finding(Answer.GROWING, small) if small else Finding(Answer.NO_LEAK, ())
+
+
+def _goes_on(part: Unseen, evidence: Evidence) -> bool:
+    """True for growth that can go on: of the whole process, or of this part where it has readings of its own."""
+    return not part.resident or any(trend(each) in OPEN for each in (evidence.memory, part.readings) if each)
+
+
+def _small_ones(evidence: Evidence, smallest: int) -> tuple[Judged, ...]:
+    """Sites of which none is worth a name, and that would be leaks together: a parser's, or of code put in line."""
+    unnamed = (site for site in evidence.sites if site.growth < smallest)
+    found = [judge_site(site, evidence, round(SMALLER * smallest)) for site in unnamed]
+    small = [Judged(each.site, each.trend, Doubt.SMALL) for each in found if each and each.doubt is None]
+    together = sum(each.site.growth for each in small)
+    if together < max(SMALLEST_ONCE_BYTES, smallest) or evidence.memory_growth < BACKING * together:
+        return ()
+    return tuple(sorted(small, key=lambda each: -each.site.growth))
 
 
 def _lost_matters(evidence: Evidence, smallest: int) -> bool:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from diagnosis.report.history import Evidence, SiteHistory
 from diagnosis.report.site import CallSite
-from diagnosis.report.verdict import Answer, Evidence, SiteHistory, find
+from diagnosis.report.verdict import Answer, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,8 +10,8 @@ from heap_trace import Lost, MappingKind, Older, SizeClass
 
 from diagnosis.report.account import Traced, account
 from diagnosis.report.evidence import Counted, evenly, gather, traced
+from diagnosis.report.history import Takes
 from diagnosis.report.site import CallSite
-from diagnosis.report.verdict import Takes
 from diagnosis.target.memory import Memory, Range, Use
 from diagnosis.target.process import Resident
 from diagnosis.trace.counts import Counts

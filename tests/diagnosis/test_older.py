@@ -28,6 +28,8 @@ def test_no_stack_is_given_more_old_blocks_than_it_took_new_ones() -> None:
 def test_a_stack_that_kept_nothing_takes_no_part() -> None:
     assert share_out({1: Counts(10, 1000, 10, 1000)}, {7: Freed(100, 10_400)}) == {}
     assert share_out({1: Counts(10, 1000, 0, 0)}, {7: Freed()}) == {}
+    assert share_out({1: Counts(3, 0, 0, 0)}, {1: Freed(5, 120)}) == {}  # malloc(0), and old blocks of 24 bytes
+    assert share_out({1: Counts(3, 0, 0, 0)}, {1: Freed(5, 0)}) == {}
 
 
 # Size class 5: blocks of 1 KiB of a busy stack of all sizes, and of one that keeps each of its blocks.

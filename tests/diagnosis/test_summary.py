@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from diagnosis.report.account import Account, Part
+from diagnosis.report.history import Evidence, SiteHistory
 from diagnosis.report.site import CallSite
 from diagnosis.report.summary import summarize
 from diagnosis.report.unseen import Touched, Unseen
-from diagnosis.report.verdict import Answer, Evidence, SiteHistory, find
+from diagnosis.report.verdict import Answer, find
 
+KIB = 1 << 10
 MIB = 1 << 20
 READINGS = 25
 FLAT = (0,) * READINGS
@@ -125,4 +127,70 @@ def test_two_parts_that_the_same_code_touched_are_named_together() -> None:
 def test_code_that_touched_no_more_than_one_part_is_named_for_that_part() -> None:
     assert unexplained(Touched(POSTS, 150 * MIB)).startswith(
         "GROWING: shared memory grew by 146 MiB, first touched by post, called from main (about 150 MiB)"
+    )
+
+
+def test_code_that_touched_more_than_memory_grew_by_is_said_to_have_given_it_back() -> None:
+    assert "post, called from main (about 600 MiB, most of it given back)" in unexplained(Touched(POSTS, 600 * MIB))
+
+
+LEAK = SiteHistory(
+    CallSite("decode", "main"), tuple(MIB * each // 8 for each in range(READINGS)), 1000, 0, 30.0, kept_bytes=2 * MIB
+)
+
+
+def test_a_burst_beside_a_small_leak_is_not_said_to_have_grown_in_every_part() -> None:
+    burst = replace(SEGMENTS, kind="unseen", touched=(Touched(POSTS, 140 * MIB),))
+    for at_once in (True, False):
+        beside = [146 * MIB * (each > READINGS // 2 if at_once else each / READINGS) for each in range(READINGS)]
+        memory = tuple(round(a + b) for a, b in zip(LEAK.outstanding, beside, strict=True))
+        evidence = Evidence(30.0, [LEAK], live=LEAK.outstanding, memory=memory, unseen=[burst])
+        verdict = summarize(find(evidence), evidence)
+        assert verdict.answer is Answer.LEAK
+        assert verdict.function == ("decode" if at_once else "post")
+        assert ("Both grew in every part" in verdict.summary) is not at_once
+
+
+def test_further_sites_are_named() -> None:
+    others = [replace(LEAK, site=CallSite(f"leak_{i}", "main"), outstanding=LEAK.outstanding) for i in range(5)]
+    total = tuple(6 * each for each in LEAK.outstanding)
+    evidence = Evidence(30.0, [LEAK, *others], live=total, memory=total)
+    assert (
+        " leak_0, called from main (3.00 MiB, a leak too); leak_1, called from main (3.00 MiB, a leak too); leak_2,"
+        " called from main (3.00 MiB, a leak too) and 2 further call sites grow as well."
+    ) in summarize(find(evidence), evidence).summary
+
+
+def test_sites_too_small_for_a_name_are_told_with_the_option_that_names_them() -> None:
+    small = replace(LEAK, outstanding=tuple(KIB * 60 * each // (READINGS - 1) for each in range(READINGS)))
+    evidence = Evidence(30.0, [small] * 20, live=LEAK.outstanding, memory=LEAK.outstanding)
+    verdict = summarize(find(evidence), evidence)
+    assert verdict.summary.startswith("GROWING: 20 call sites grew steadily, each by too little to be named")
+    assert "together by 1.17 MiB" in verdict.summary
+    assert verdict.decides == "--smallest-growth 30.0KiB names the largest of them"
+
+
+def test_one_of_a_thing_is_said_as_one() -> None:
+    once = SiteHistory(CallSite("load", "main"), (*FLAT[1:], 8 * MIB), 1, 0, 30.0)
+    evidence = Evidence(30.0, [once], live=once.outstanding, memory=once.outstanding, lost=1)
+    assert ": 1 allocation against 0 frees in 30s. " in summarize(find(evidence), evidence).summary
+
+
+def test_memory_in_swap_is_not_counted_twice() -> None:
+    swapped = Part("swapped", 20 * MIB, "memory in swap")
+    assert "swap" not in no_leak(12 * MIB, kinds=(swapped,), anonymous=(HELD,))
+
+
+def test_growth_that_others_gave_back_is_no_want_of_growth() -> None:
+    steady = tuple(MIB * each for each in range(READINGS))
+    assert "; serve, called from main, took 24.0 MiB and kept it, while others gave back as much; " in no_leak(
+        0, outstanding=steady
+    )
+
+
+def test_frees_without_an_allocation_are_told_with_what_was_lost() -> None:
+    evidence = Evidence(30.0, [], live=FLAT, memory=FLAT, older_frees=3, lost=2)
+    assert summarize(find(evidence), evidence).summary.startswith(
+        "No leak found: not one allocation, and 3 frees of older blocks, was seen in 30s: trace for longer, or while"
+        " the process works; 2 events were not counted; "
     )

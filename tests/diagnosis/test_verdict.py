@@ -5,20 +5,19 @@ from typing import Any
 
 import pytest
 
+from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.site import CallSite
 from diagnosis.report.unseen import Unseen
 from diagnosis.report.verdict import (
     SMALLEST_LEAK_BYTES,
     Answer,
     Doubt,
-    Evidence,
-    SiteHistory,
-    Takes,
     find,
 )
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 WINDOW = 30.0
 READINGS = 25
 
@@ -165,8 +164,11 @@ def test_too_few_readings_show_no_trend() -> None:
 
 
 def test_lost_events_make_a_leak_doubtful_where_they_could_be_its_frees() -> None:
-    assert answer(STEADY, lost=10) is Answer.LEAK
-    assert doubt(STEADY, lost=11) is Doubt.LOST
+    keeps = replace(STEADY, allocations=1000, frees=0)
+    assert answer(keeps, lost=100) is Answer.LEAK
+    assert doubt(keeps, lost=101) is Doubt.LOST
+    assert doubt(replace(keeps, allocations=1_000_000, frees=999_000), lost=101) is Doubt.LOST
+    assert answer(replace(keeps, allocations=5), lost=1) is Answer.LEAK
 
 
 def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
@@ -180,6 +182,27 @@ def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
 def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
     assert doubt(replace(STEADY, takes=Takes.MAPPINGS), memory=FLAT) is Doubt.NOT_RESIDENT
     assert answer(replace(STEADY, takes=Takes.MAPPINGS)) is Answer.LEAK
+
+
+def test_addresses_that_nobody_touches_are_no_growth_that_is_named_before_growth() -> None:
+    """A collector or a sanitizer maps a gigabyte at once, and touches none of it."""
+    mapped = site(*((0, GIB)[i > 5] for i in range(READINGS)), takes=Takes.MAPPINGS, function="reserve")
+    shape = [MIB * i for i in range(READINGS // 2)]
+    late = site(*(0 for _ in range(READINGS - len(shape))), *shape, function="fill")
+    assert doubt(mapped, memory=FLAT) is Doubt.NOT_RESIDENT
+    found = find(window(mapped, late, memory=late.outstanding, live=late.outstanding))
+    assert [each.site.site.function for each in found.judged] == ["fill", "reserve"]
+
+
+def test_sites_that_are_too_small_for_a_name_are_named_together() -> None:
+    """A parser's, or code put in line: not one free, steadily, and much in all."""
+    small = [KIB * 60 * i / (READINGS - 1) for i in range(READINGS)]
+    many = [site(*small, function=f"parse_{i}") for i in range(20)]
+    assert doubt(*many) is Doubt.SMALL
+    assert answer(*many[:17]) is Answer.NO_LEAK  # less than 1 MiB
+    assert answer(*many, memory=FLAT) is Answer.NO_LEAK
+    ended = [site(*(min(3 * each, 60 * KIB) for each in small), function=f"parse_{i}") for i in range(20)]
+    assert answer(*ended) is Answer.NO_LEAK
 
 
 @pytest.mark.parametrize(("resident", "expected"), [(8 * MIB, Answer.LEAK), (MIB, Answer.GROWING)])
@@ -218,6 +241,14 @@ UNSEEN = Unseen(24 * MIB, "unseen", "memory that no call of an allocator explain
 )
 def test_growth_that_no_allocator_explains_is_growing(unseen: Unseen, memory: Any, expected: Answer) -> None:  # noqa: ANN401
     assert answer(unseen=(unseen,), memory=memory, live=FLAT) is expected
+
+
+def test_a_part_that_goes_on_is_growing_also_where_the_process_had_grown_by_more_at_its_start() -> None:
+    warmed_up = tuple(400 * MIB + each for each in STEADY.outstanding[1:])
+    shared = Unseen(24 * MIB, "shared", "shared memory", readings=STEADY.outstanding)
+    assert answer(unseen=(shared,), memory=(0, *warmed_up), live=FLAT) is Answer.GROWING
+    ended = replace(shared, readings=(0, *(24 * MIB,) * (READINGS - 1)))
+    assert answer(unseen=(ended,), memory=(0, *warmed_up), live=FLAT) is Answer.NO_LEAK
 
 
 def test_growth_beside_a_leak_is_kept() -> None:

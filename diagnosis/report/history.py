@@ -1,0 +1,104 @@
+"""What a verdict rests on: what each call site and the process did in a window."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diagnosis.report.site import CallSite
+    from diagnosis.report.unseen import Unseen
+
+# Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
+USED = 0.1
+
+
+class Takes(enum.StrEnum):
+    """What a call site takes."""
+
+    BLOCKS = "blocks"
+    MAPPINGS = "anonymous mappings"
+    FILES = "file mappings"  # address space: their pages are the file's
+
+
+@dataclass(frozen=True)
+class SiteHistory:
+    """What one call site did in a window, over all stacks that share it.
+
+    ``outstanding`` are bytes at the readings of the window, the first one 0, less the frees of blocks from before the
+    window that are of this site's kind. ``older_frees`` counts these. ``kept_bytes`` is what is still there at the end
+    of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
+    ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
+    blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
+    """
+
+    site: CallSite
+    outstanding: tuple[int, ...]
+    allocations: int
+    frees: int
+    oldest_seconds: float
+    older_frees: int = 0
+    takes: Takes = Takes.BLOCKS
+    kept_bytes: int = 0
+    late_allocations: int = 0
+    resident_bytes: int = 0
+    replaced: int = 0
+
+    @property
+    def growth(self) -> int:
+        """Bytes outstanding at the end of the window."""
+        return self.outstanding[-1]
+
+    @property
+    def kept(self) -> int:
+        """Blocks by which the site grew."""
+        return self.allocations - self.replaced - self.frees - self.older_frees
+
+    @property
+    def held(self) -> int:
+        """Its growth; of mappings that are hardly used, what of them is in memory."""
+        used = self.takes is not Takes.MAPPINGS or self.resident_bytes >= USED * self.growth
+        return self.growth if used else self.resident_bytes
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on.
+
+    Attributes:
+        seconds: how long the window was.
+        sites: every place that allocated in it.
+        live: bytes of the live heap at the readings, less those at the first: everything taken less everything freed.
+        live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
+        memory: bytes that the process holds at the readings, less those at the first.
+        unseen: growth that no allocator call explains.
+        lost: events that were not counted.
+        older_frees: frees of blocks from before the window, whoever took these.
+    """
+
+    seconds: float
+    sites: Sequence[SiteHistory]
+    live: Sequence[int]
+    memory: Sequence[int]
+    live_known: bool = True
+    unseen: Sequence[Unseen] = ()
+    lost: int = 0
+    older_frees: int = 0
+
+    @property
+    def readings(self) -> int:
+        """How many readings there are."""
+        return len(self.memory)
+
+    @property
+    def memory_growth(self) -> int:
+        """Bytes by which the process grew."""
+        return self.memory[-1] - self.memory[0]
+
+    @property
+    def live_growth(self) -> int:
+        """Bytes by which the live heap grew."""
+        return self.live[-1] - self.live[0]
