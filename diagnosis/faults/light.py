@@ -18,9 +18,10 @@ from heap_trace import UnwindMode
 from heap_trace.page_faults import FAULT_MAX_FRAMES
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.units import format_duration, format_size
+from diagnosis.base.units import format_count, format_duration, format_size
 from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.lost import explain_cut_short, explain_names
+from diagnosis.report.phrases import given_back
 from diagnosis.report.report import ResidentMemory, Target
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import Verdict
@@ -96,7 +97,7 @@ def sample(
         resident[0].total_bytes, resident[-1].total_bytes, resident[0].anonymous_bytes, resident[-1].anonymous_bytes
     )
     held = [each.held_bytes for each in resident]
-    verdict = _judge(stacks, [size - held[0] for size in held], took, smallest)
+    verdict = judge_growth(stacks, [size - held[0] for size in held], took, smallest)
     return LightReport(Target(process.pid, process.command), took, stacks, truth, lost, notes, verdict)
 
 
@@ -119,7 +120,18 @@ def _explain_lost(lost: Mapping[str, int]) -> Iterator[str]:
     yield from explain_cut_short(lost, "samples", str(FAULT_MAX_FRAMES))
 
 
-def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:
+def judge_growth(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, smallest: int) -> Verdict:
+    """What samples and the kernel's figures say together.
+
+    Args:
+        stacks: who touched new memory, most first.
+        growth: what the process holds at the readings, in bytes, less that at the first.
+        seconds: how long it was sampled.
+        smallest: growth in bytes that is worth a name.
+
+    Raises:
+        LabError: it grew, and no sample says who touched new memory.
+    """
     grew = f"its own memory changed by {format_size(growth[-1])} in {format_duration(seconds)}"
     shape = trend(growth)
     if shape not in OPEN:
@@ -140,7 +152,8 @@ def _judge(stacks: tuple[TouchedStack, ...], growth: list[int], seconds: float, 
         own.caller,
         f"GROWING: {grew}{steadily}; {own.function}, called from {own.caller or 'an unknown place'}, touched"
         f" {format_size(worst.touched_bytes)} of new memory"
-        f" (± {format_size(worst.error_bytes)}, {worst.samples:,} samples). What decides: {decides}.",
+        f" (± {format_size(worst.error_bytes)}, {format_count(worst.samples, 'sample')}"
+        f"{given_back(worst.touched_bytes, growth[-1])}). What decides: {decides}.",
         decides,
     )
 

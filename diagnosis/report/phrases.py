@@ -26,7 +26,7 @@ def name_unseen(part: Unseen) -> str:
     """What grew that no call of an allocator explains, by how much, and who is to be named for it."""
     reserved = " and ".join(f"{name_of(*each.site)} ({format_size(each.bytes)})" for each in part.reserved)
     touched = " and ".join(
-        f"{name_of(*each.site)} (about {format_size(each.bytes)}{_given_back(each.bytes, part.bytes)})"
+        f"{name_of(*each.site)} (about {format_size(each.bytes)}{given_back(each.bytes, part.bytes)})"
         for each in part.touched
     )
     who = ", ".join(
@@ -35,7 +35,8 @@ def name_unseen(part: Unseen) -> str:
     return f"{part.meaning} grew by {format_size(part.bytes)}{', ' if who else ''}{who}"
 
 
-def _given_back(touched: float, grown: int) -> str:
+def given_back(touched: float, grown: int) -> str:
+    """What to add to touched bytes that are many more than memory grew by."""
     return ", most of it given back" if touched > MORE_THAN_GROWTH * grown else ""
 
 
