@@ -13,7 +13,7 @@ from rich.text import Text
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import MAX_LINE, safe_text
-from diagnosis.base.units import MIB, format_change, format_duration, format_size
+from diagnosis.base.units import MIB, format_change, format_count, format_duration, format_size
 from diagnosis.output.against import HEADINGS, against
 from diagnosis.output.source import source_lines
 from diagnosis.report.lost import UNCOUNTED
@@ -118,8 +118,11 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 
 def _print_account(console: Console, account: Account) -> None:
     """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
+    files = account.file_growth  # the kernel can drop them: the verdict's figure is without
+    and_files = f", {format_change('mapped files', files)}" if files else ""
     console.print(
-        f"{format_change('memory', account.growth)}; {format_size(account.resident_bytes)} are resident now"
+        f"{format_change('memory', account.growth - files)}{and_files};"
+        f" {format_size(account.resident_bytes)} are resident now"
         f" (read to within {format_size(account.error_bytes)})",
         style="bold",
         highlight=False,
@@ -145,8 +148,8 @@ def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
     share = stack.share_of_resident_growth
     figures = [
         f"{format_size(stack.outstanding_bytes)} outstanding",
-        f"{stack.allocations:,} allocations",
-        f"{stack.frees:,} frees",
+        format_count(stack.allocations, "allocation"),
+        format_count(stack.frees, "free"),
         f"leak ratio {stack.leak_ratio:.1%} of the bytes, {stack.leak_ratio_blocks:.1%} of the blocks",
         f"{format_size(stack.bytes_per_minute)} a minute",
         f"oldest {format_duration(stack.oldest_seconds)}",

@@ -53,6 +53,11 @@ class Account:
         return sum(part.bytes for part in self.kinds)
 
     @property
+    def file_growth(self) -> int:
+        """What of it is pages of files."""
+        return sum(part.bytes for part in self.kinds if part.name == "file")
+
+    @property
     def unseen(self) -> tuple[Part, ...]:
         """Growth that the kernel cannot drop and that no call of an allocator explains."""
         wanted = {"stacks", "unseen", "shared", "memfd", "hugetlb"}

@@ -158,7 +158,8 @@ def _account(account: Account) -> dict[str, Any]:
             rows += [_part(inner, 1) for inner in account.anonymous]
     return {
         "rows": rows,
-        "growth": account.growth,
+        "growth": account.growth - account.file_growth,
+        "files": account.file_growth,
         "resident": account.resident_bytes,
         "error": account.error_bytes,
     }

@@ -60,7 +60,8 @@ function accountSection(account, level) {
       row.remedy && row.bytes >= 2 ** 20 ? el("span", { class: "remedy" }, row.remedy) : null),
     el("td", { class: "number" }, size(row.bytes), bar(Math.abs(row.bytes) / most, row.bytes < 0 ? "shrunk" : ""))));
   return section(level, "Account of memory",
-    el("p", { class: "note" }, `Memory grew by ${size(account.growth)} in the window; ${size(account.resident)} are resident `
+    el("p", { class: "note" }, `Memory grew by ${size(account.growth)} in the window`
+      + (account.files ? `, mapped files by ${size(account.files)}` : "") + `; ${size(account.resident)} are resident `
       + `at its end (read to within ${size(account.error)}). The inner rows are the parts of anonymous memory.`),
     table("Where the growth went", [["part", false], ["growth", true]], rows, "account"));
 }
