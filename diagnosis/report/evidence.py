@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from heap_trace import MappingKind
 
 from diagnosis.report.account import Traced
 from diagnosis.report.history import Evidence, SiteHistory, Takes
-from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
+from diagnosis.report.older import Freed
 from diagnosis.report.unseen import Touched, Unseen
 from diagnosis.target.memory import Use
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from diagnosis.report.account import Account
+    from diagnosis.report.counted import Counted
     from diagnosis.report.site import CallSite
-    from diagnosis.trace.snapshot import Snapshot
-    from diagnosis.trace.window import Sample, Window
 
 # Who touched less than this share of an unexplained growth is not named for it, and no more than so many are.
 WORTH_A_NAME = 0.1
@@ -31,103 +28,8 @@ SUSPECTS = 3
 # What resident memory does not count.
 NOT_RESIDENT = frozenset({"memfd", "hugetlb"})
 
-# Up to this share of frees of unknown size the live heap is known.
-UNSIZED_SHARE = 0.01
-
 # By which parts of an account a reserved range of addresses shows, once it is used.
 _RESERVED_USES = {"stacks": (Use.STACKS,), "unseen": (Use.OTHER, Use.HEAP)}
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the trace counted in a window.
-
-    Attributes:
-        window: the measurements.
-        changes: what each stack did with blocks and anonymous mappings.
-        site_of: the call site of a stack.
-        lost: events that were not counted.
-    """
-
-    window: Window
-    changes: Mapping[int, Counts]
-    site_of: Callable[[int], CallSite]
-    lost: int
-
-    @cached_property
-    def samples(self) -> tuple[Sample, ...]:
-        """The readings at even distances in time."""
-        moments = [sample.snapshot.seconds for sample in self.window.samples]
-        return tuple(self.window.samples[each] for each in evenly(moments))
-
-    @property
-    def first(self) -> Snapshot:
-        """The first reading."""
-        return self.window.samples[0].snapshot
-
-    @property
-    def last(self) -> Snapshot:
-        """The last reading."""
-        return self.window.samples[-1].snapshot
-
-    @cached_property
-    def shares(self) -> dict[int, dict[int, float]]:
-        """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
-        blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
-        tenth = self.samples[int(FIRST_TENTH * (len(self.samples) - 1))]
-        return shares_by_size(blocks, self.older_classes(tenth.snapshot), self.older_classes(self.last))
-
-    def older_of(self, stack: int) -> Freed:
-        """Older blocks that its reallocs replaced, and its share of those of its size that were freed."""
-        classes = self.older_classes(self.last)
-        mine = [(share, classes[size]) for size, share in self.shares.get(stack, {}).items()]
-        replaced = self.changes[stack]
-        return Freed(
-            replaced.replaced + round(sum(share * freed.frees for share, freed in mine)),
-            replaced.replaced_bytes + round(sum(share * freed.bytes for share, freed in mine)),
-        )
-
-    @cached_property
-    def mapping_stacks(self) -> frozenset[int]:
-        """Stacks that map memory and take no blocks."""
-        return frozenset(each.stack for each in self.window.ranges if each.kind is MappingKind.MAPPED)
-
-    def files(self) -> dict[int, Counts]:
-        """What each stack did with mappings of files: address space."""
-        before = self.first.apart.get(MappingKind.FILE_MAPPED, {})
-        after = self.last.apart.get(MappingKind.FILE_MAPPED, {})
-        return {stack: counts - before.get(stack, Counts()) for stack, counts in after.items()}
-
-    def older_bytes(self, snapshot: Snapshot) -> int:
-        """Bytes of older blocks that were freed between the first reading and this one."""
-        if snapshot.older is None or self.first.older is None:
-            return 0
-        return snapshot.older.bytes - self.first.older.bytes
-
-    @property
-    def older_frees(self) -> int:
-        """Older blocks that were freed between the first reading and the last."""
-        if self.last.older is None or self.first.older is None:
-            return 0
-        return self.last.older.frees - self.first.older.frees
-
-    def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
-        """The same by the size of the block."""
-        pairs = zip(self.first.older_sizes, snapshot.older_sizes, strict=True)
-        return {
-            size: Freed(now.frees - before.frees, now.bytes - before.bytes)
-            for size, (before, now) in enumerate(pairs)
-            if now.frees > before.frees
-        }
-
-    @property
-    def live_known(self) -> bool:
-        """True where the sizes of the older blocks that were freed are known."""
-        older, before = self.last.older, self.first.older
-        if older is None or before is None:
-            return False
-        frees = sum(counts.frees for counts in self.changes.values()) + older.frees - before.frees
-        return older.unsized - before.unsized <= UNSIZED_SHARE * frees
 
 
 def traced(counted: Counted) -> Traced:
@@ -167,6 +69,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         unseen=_unseen(counted, grown, sites, touched, live) if grown else (),
         lost=counted.lost,
         older_frees=counted.older_frees,
+        older_unshared=counted.older_unshared,
     )
 
 
@@ -215,16 +118,6 @@ def _reserved(counted: Counted, part: str) -> list[Touched]:
         if each.kind is MappingKind.RESERVED:
             sizes[counted.site_of(each.stack)] += memory.within([(each.start, each.end)], _RESERVED_USES[part])
     return [Touched(site, size) for site, size in sorted(sizes.items(), key=lambda item: -item[1])]
-
-
-def evenly(moments: Sequence[float]) -> list[int]:
-    """Which readings to take so that they are at even distances: the nearest one to each of as many even moments.
-
-    A machine that is busy takes readings late, and a trend is one in time and not in the order of readings.
-    """
-    first, last = moments[0], moments[-1]
-    wanted = (first + (last - first) * i / (len(moments) - 1) for i in range(len(moments)))
-    return [min(range(len(moments)), key=lambda each: abs(moments[each] - moment)) for moment in wanted]
 
 
 def _sites(counted: Counted) -> list[SiteHistory]:

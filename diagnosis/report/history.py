@@ -77,6 +77,7 @@ class Evidence:
         unseen: growth that no allocator call explains.
         lost: events that were not counted.
         older_frees: frees of blocks from before the window, whoever took these.
+        older_unshared: bytes of those that are of no site's kind.
     """
 
     seconds: float
@@ -87,6 +88,7 @@ class Evidence:
     unseen: Sequence[Unseen] = ()
     lost: int = 0
     older_frees: int = 0
+    older_unshared: int = 0
 
     @property
     def readings(self) -> int:

@@ -8,7 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from diagnosis.report.account import account
-from diagnosis.report.evidence import Counted, gather, traced
+from diagnosis.report.counted import Counted
+from diagnosis.report.evidence import gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
 from diagnosis.report.names import explain_site
 from diagnosis.report.site import call_site

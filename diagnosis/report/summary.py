@@ -216,6 +216,10 @@ _DOUBTS = {
     ),
     Doubt.YOUNG: ("no block of the first {first:.0%} of the window is left, as in a queue", "a longer trace, {longer}"),
     Doubt.CHANCE: ("as much came and went meanwhile as could add up to it by chance", "a longer trace, {longer}"),
+    Doubt.OTHER_SIZES: (
+        "older blocks of other sizes were freed as well, which may have been its own",
+        "a trace longer than its blocks live, {longer}",
+    ),
     Doubt.NOT_RESIDENT: (
         "it is address space, and resident memory did not grow with it",
         "resident memory in a second trace: whether the program ever touches it",

@@ -92,6 +92,7 @@ class Doubt(enum.StrEnum):
     ONCE = "once"
     YOUNG = "young"
     CHANCE = "chance"
+    OTHER_SIZES = "other sizes"
     NOT_RESIDENT = "not resident"
     LOST = "lost"
     SMALL = "small"
@@ -178,17 +179,18 @@ _DOUBTS = {
 
 
 def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bool, backed: bool) -> Doubt | None:
-    if not backed:
-        return Doubt.NOT_RESIDENT
-    if shape is not Trend.STEADY:
-        return _DOUBTS[shape]
-    if site.oldest_seconds < evidence.seconds * OLD:
-        return Doubt.YOUNG
-    if by_chance:
-        return Doubt.CHANCE
-    if evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept):
-        return Doubt.LOST
-    return None
+    """The first reason not to call it a leak."""
+    # It takes blocks of many sizes, and of those like its mean one many were freed: the others may be its own as well.
+    of_many_sizes = site.older_frees > FEW_FREES * site.allocations
+    reasons = {
+        Doubt.NOT_RESIDENT: not backed,
+        _DOUBTS.get(shape, Doubt.STEPS): shape is not Trend.STEADY,
+        Doubt.YOUNG: site.oldest_seconds < evidence.seconds * OLD,
+        Doubt.CHANCE: by_chance,
+        Doubt.OTHER_SIZES: of_many_sizes and evidence.older_unshared >= BACKING * site.growth,
+        Doubt.LOST: evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept),
+    }
+    return next((doubt for doubt, holds in reasons.items() if holds), None)
 
 
 def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:

@@ -9,7 +9,8 @@ import pytest
 from heap_trace import Lost, MappingKind, Older, SizeClass
 
 from diagnosis.report.account import Traced, account
-from diagnosis.report.evidence import Counted, evenly, gather, traced
+from diagnosis.report.counted import Counted, evenly
+from diagnosis.report.evidence import gather, traced
 from diagnosis.report.history import Takes
 from diagnosis.report.site import CallSite
 from diagnosis.target.memory import Memory, Range, Use

@@ -179,6 +179,19 @@ def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
     assert answer(busy, lost=11, memory=FLAT) is Answer.NO_LEAK
 
 
+def test_one_growth_of_the_heap_does_not_make_leaks_of_an_equilibrium_and_of_a_leak() -> None:
+    """Sessions of many sizes: only those of their mean one are set against old blocks. Alone the live heap is flat."""
+    sessions = site(*(MIB * i for i in range(READINGS)), function="session", older_frees=120)
+    leak = site(*(0.9 * MIB * i for i in range(READINGS)), function="decode")
+    beside: dict[str, Any] = {"live": leak.outstanding, "memory": leak.outstanding, "older_unshared": 22 * MIB}
+    found = find(window(sessions, leak, **beside))
+    assert [(each.site.site.function, each.doubt) for each in found.judged] == [
+        ("decode", None),
+        ("session", Doubt.OTHER_SIZES),
+    ]
+    assert find(window(sessions, leak, **{**beside, "older_unshared": 11 * MIB})).judged[0].site is sessions
+
+
 def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:
     assert doubt(replace(STEADY, takes=Takes.MAPPINGS), memory=FLAT) is Doubt.NOT_RESIDENT
     assert answer(replace(STEADY, takes=Takes.MAPPINGS)) is Answer.LEAK
