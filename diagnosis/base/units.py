@@ -38,6 +38,14 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def write_duration(seconds: float) -> str:
+    """``150s``, ``25m`` or ``10h``: as a person would type it, and `parse_duration` reads it."""
+    for unit, scale in (("h", 3600), ("m", 60)):
+        if seconds >= 10 * scale:
+            return f"{round(seconds / scale)}{unit}"
+    return f"{round(seconds)}s"
+
+
 def format_size(count: float) -> str:
     """``1.5 MiB``: three figures and a unit; exact below 1 KiB."""
     sign, count = ("-" if count < 0 else ""), abs(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import format_change, format_count, format_duration, format_size
+from diagnosis.base.units import format_change, format_count, format_duration, format_size, write_duration
 from diagnosis.report.history import Takes
 from diagnosis.report.phrases import (
     counts,
@@ -236,7 +236,7 @@ def _doubted(doubt: Doubt, evidence: Evidence) -> tuple[str, str]:
         "fewest": FEWEST_READINGS,
         "first": 1 - OLD,
         "lost": not_counted(evidence),
-        "longer": f"--duration {round(max(evidence.seconds * LONGER, 30)):d}s",
+        "longer": f"--duration {write_duration(max(evidence.seconds * LONGER, 30))}",
     }
     return why.format(**values), decides.format(**values)
 

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from diagnosis.base.units import GIB, KIB, MIB, format_duration, format_size, parse_duration, parse_size
+from diagnosis.base.units import (
+    GIB,
+    KIB,
+    MIB,
+    format_count,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    write_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +93,14 @@ def test_a_size_that_is_written_reads_back_within_its_three_figures() -> None:
 )
 def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(30, "30s"), (150.4, "150s"), (1500, "25m"), (36_000, "10h")])
+def test_a_duration_to_type_is_read_as_what_it_says(seconds: float, text: str) -> None:
+    assert write_duration(seconds) == text
+    assert parse_duration(text) == round(seconds)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 frees"), (1, "1 free"), (1200, "1,200 frees")])
+def test_a_count_is_written_with_its_thing(count: int, text: str) -> None:
+    assert format_count(count, "free") == text
