@@ -23,6 +23,7 @@ HIGHEST_NICENESS = -20
 # After the end of a window: the last sample is taken within it.
 GRACE_SECONDS = 2.0
 CHECK_SECONDS = 0.25
+PAUSED_LOOKS = 4
 
 
 @contextmanager
@@ -70,10 +71,14 @@ class Watchdog:
 
     def _watch(self) -> None:
         last, calls = time.monotonic(), 0
+        looked, overdue = last, False
         with suppress(TraceError, TraceClosedError):  # closed meanwhile: there is nothing left to detach
             while not self._closing.wait(CHECK_SECONDS):
                 now = time.monotonic()
-                if now >= self._deadline:
+                # After a pause of the whole machine the one who measures has had no turn either: it has one now.
+                paused = now - looked > PAUSED_LOOKS * CHECK_SECONDS
+                late, overdue, looked = overdue, now >= self._deadline, now
+                if overdue and (late or not paused):
                     self.reason = f"the window was over {GRACE_SECONDS:g} s before: the tracer did not get its turn"
                 elif self._max_rate is not None:
                     counted = self._count_calls()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import resource
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ import pytest
 
 from tests.hostile.programs import MAPPER, PLUGIN_HOST, TRAMPOLINE
 from tests.hostile.running import MAX_BYTES
+from tests.support.ports import free_port
 from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
@@ -50,6 +50,4 @@ def trampoline(folder: Path) -> Path:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    return free_port()

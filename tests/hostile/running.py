@@ -113,7 +113,7 @@ def metrics(address: str) -> str:
 
 
 @contextlib.contextmanager
-def exporting(pid: int, port: int, seconds: int = 60) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def exporting(pid: int, port: int, seconds: int = 600) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A trace that serves its numbers, once it answers; and that ends as it should."""
     address = f"127.0.0.1:{port}"
     command = [str(MEMLEAK_LAB), "trace", "--pid", str(pid), "--listen", address, "--duration", f"{seconds}s"]

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(300)]
 
 THREADS = 64
-WINDOW_SECONDS = 2
+WINDOW_SECONDS = 8
 
 BUSY = """
 #include <pthread.h>

@@ -15,7 +15,7 @@ import pytest
 from infra import commands, versions
 from infra.pins import MOST_BYTES, PinError, download_sum, image_digest, main
 from tests.infra.cases import MIRROR
-from tests.support.prometheus import free_port
+from tests.support.ports import free_port
 from tests.support.recording import text_of
 from tests.support.registry import MANIFEST, Registry, image_index
 

@@ -12,7 +12,7 @@ import pytest
 
 from infra import presence
 from tests.support.http_server import QuietHandler, serving
-from tests.support.prometheus import free_port
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

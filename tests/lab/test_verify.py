@@ -115,7 +115,7 @@ def test_a_name_is_held_against_a_live_ledger(long_lived: Leaking, answer: str, 
 @pytest.mark.ebpf
 def test_a_traced_report_is_held_against_a_live_ledger(long_lived: Leaking, tmp_path: Path) -> None:
     """GIVEN a report of `trace`, as by a learner THEN it is right, and wrong once its function or rate is changed."""
-    status, out, _ = memleak_lab("trace", "--pid", str(long_lived.process.pid), "--duration", "2s", "--format", "json")
+    status, out, _ = memleak_lab("trace", "--pid", str(long_lived.process.pid), "--duration", "8s", "--format", "json")
     assert status == 0
     file = tmp_path / "report.json"
 

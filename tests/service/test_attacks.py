@@ -35,6 +35,7 @@ ATTACK_SECONDS = 3.0
 # behind an attack's requests took 300 times as long as one that did not, before there was a front.
 TIMES_AS_LONG = 40
 FAILED_SHARE = 0.02
+ROUNDS = 5
 
 needs_prlimit = pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit on the PATH")
 
@@ -90,7 +91,7 @@ def probe_beside(attacker: subprocess.Popen[str], attacked: Service, control: Se
         time.sleep(0.01)
     asked = len(probed.seconds) + probed.failed
     assert asked >= 20
-    assert probed.failed <= FAILED_SHARE * asked + of_control.failed
+    assert probed.failed <= 1 + FAILED_SHARE * asked + of_control.failed  # one can fall into a pause of the machine
     assert statistics.median(probed.seconds) < TIMES_AS_LONG * statistics.median(of_control.seconds)
     assert attacked.stderr() == ""
     assert attacker.stdout
@@ -163,7 +164,19 @@ def lookups(service: Service, status: str) -> float:
 
 
 def test_a_newcomer_is_served_before_thousands_who_leave(service: Service) -> None:
-    """All of them are ready to be read when the newcomer comes: it is not behind them."""
+    """All of them are ready to be read when the newcomer comes: it is not behind them.
+
+    Who looks late sees fewer of them, and never more.
+    """
+    count, left = 0, [0]
+    while len(left) <= ROUNDS and max(left) <= count / 10:
+        count, still_there = newcomer_among_leavers(service)
+        left.append(still_there)
+    assert max(left) > count / 10
+
+
+def newcomer_among_leavers(service: Service) -> tuple[int, int]:
+    """How many clients leave at once, and how many of them are still there when a newcomer has its answer."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(8000, hard - 500)
     with contextlib.ExitStack() as connected, raised_file_limit():
@@ -178,7 +191,7 @@ def test_a_newcomer_is_served_before_thousands_who_leave(service: Service) -> No
             newcomer = connected.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
             newcomer.sendall(PROBE)
         assert newcomer.recv(15) == b"HTTP/1.1 200 OK"
-        assert open_files(service) > count / 10
+        return count, open_files(service)
 
 
 def open_files(service: Service) -> int:

@@ -77,20 +77,24 @@ def test_every_claim_stays_flat_while_the_kernel_sees_the_growth(degraded_servic
 def test_the_ledger_tells_the_story_in_order() -> None:
     with running_service(LAB_SPEED="600", LAB_CHUNK_BYTES=str(MIB)) as service:
         phases: list[str] = []
+        due_once: list[int] = []
 
         def told() -> bool:
             ledger = service.ledger()
             if ledger["phase"] not in phases[-1:]:
                 phases.append(ledger["phase"])
             due = max(0, int((ledger["elapsed_seconds"] - 30) // 8 + 1))
-            # 13 ms apart at this speed: the refresh thread may be late by a few on a busy machine, and never early.
-            assert due - 8 <= ledger["refreshes"] <= due
+            # Never early. Late by what the machine pauses for, and what it has missed it makes up for.
+            assert ledger["refreshes"] <= due
+            due_once.append(due)
             assert ledger["insert_bytes"] == ledger["inserts"] * MIB
             return bool(ledger["elapsed_seconds"] > 1850)
 
-        wait_until(told, "the degraded phase begins", seconds=30)
-        # The first phase lasts 50 ms at this speed: the first reading may have missed it.
-        assert phases[-3:] in (["normal", "leaking", "degraded"], ["leaking", "degraded"])
+        wait_until(told, "the degraded phase begins")
+        wait_until(lambda: service.ledger()["refreshes"] >= max(due_once), "no refresh is left out")
+        # The first phase lasts 50 ms at this speed, and a machine can pause for longer than that.
+        assert phases == [phase for phase in ("normal", "leaking", "degraded") if phase in phases]
+        assert phases[-1] == "degraded"
         assert service.ledger()["pid"] == service.process.pid != os.getpid()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from service.claims import RuntimeView
+from tests.support.ports import free_port
 from tests.support.running_service import FREE_PORTS, MIB, ROOT, environment, fetch, running_service
 from tests.support.waiting import wait_until
 
@@ -27,11 +27,10 @@ REDIRECTIONS = {
 
 def free_ports(count: int) -> list[str]:
     """Ports that were free a moment ago: the event that names the service's own is not to be read here."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in taken]
-    for each in taken:
-        each.close()
-    return ports
+    ports: set[str] = set()
+    while len(ports) < count:
+        ports.add(str(free_port()))
+    return list(ports)
 
 
 def answers(port: str) -> bool:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.programs import compile_c
 from tests.tool.tracing import BUSY, KEEPER
 
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture(scope="module")

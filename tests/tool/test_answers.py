@@ -21,7 +21,7 @@ SOURCE = Path(__file__).with_name("programs") / "kinds.c"
 MIB = 1 << 20
 
 # What was taken in the moments between two readings of one end of the window, at the rates of these programs.
-BETWEEN_BYTES = 2 * MIB
+BETWEEN_BYTES = 8 * MIB
 
 pytestmark = pytest.mark.ebpf
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.trace.guard import GRACE_SECONDS, HIGHEST_NICENESS, Watchdog, raised_priority
+from diagnosis.trace.guard import (
+    CHECK_SECONDS,
+    GRACE_SECONDS,
+    HIGHEST_NICENESS,
+    PAUSED_LOOKS,
+    Watchdog,
+    raised_priority,
+)
 from tests.support.waiting import wait_until
 from tests.trace.tracing import Target, count
 
@@ -35,6 +43,27 @@ def test_after_the_deadline_the_probes_are_detached_once() -> None:
     watchdog.close()
     assert len(detached) == 1
     assert "the tracer did not get its turn" in watchdog.reason
+
+
+def test_after_a_pause_of_the_whole_machine_the_window_has_one_more_turn() -> None:
+    detached: list[float] = []
+    paused = time.monotonic() + 3600
+    calls = itertools.count()
+
+    def stand_still() -> int:
+        """While it looks for the first time, so long that the deadline has passed when it looks again."""
+        nonlocal paused
+        if not next(calls):
+            time.sleep((PAUSED_LOOKS + 1) * CHECK_SECONDS)
+            watchdog.set_deadline(time.monotonic() - GRACE_SECONDS)
+            paused = time.monotonic()
+        return 0
+
+    watchdog = Watchdog(lambda: detached.append(time.monotonic()), stand_still, 1e9)
+    watchdog.start()
+    wait_until(lambda: bool(detached), "the watchdog detaches")
+    watchdog.close()
+    assert detached[0] - paused >= 1.9 * CHECK_SECONDS
 
 
 def test_before_the_deadline_nothing_is_detached() -> None:

@@ -20,7 +20,7 @@ from comparison.guide.service import Scene
 from comparison.tools.gadget import cannot_build
 from diagnosis.lab.child import PROJECT
 from grafana import vocabulary
-from tests.support.prometheus import free_port
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,14 +23,15 @@ import httpx
 
 from grafana import DATASOURCE_UID, dashboards, rules
 from infra.prometheus_config import kubernetes_jobs
-from tests.support.prometheus import free_port, running_prometheus
+from tests.support.ports import free_port
+from tests.support.prometheus import running_prometheus
 from tests.support.running_service import fetch, running_service, running_visitors
 from tests.support.screen import Screen, View
 from tests.support.waiting import wait_until
 from tests.system.prometheus.cluster import NAMESPACE, Pod, running_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.support.prometheus import Prometheus
     from tests.support.running_service import Service
@@ -114,6 +115,20 @@ def when(service: Service, story_seconds: float) -> Reading:
     return read(service)
 
 
+def when_scraped(servers: Iterable[Prometheus], service: Service, story_seconds: float) -> Reading:
+    """The same, at a moment at which every target answered: one that did not has no figures then."""
+    when(service, story_seconds)
+
+    def seen() -> Reading | None:
+        reading = read(service)
+        ups = [[sample.value for sample in server.instant("min(up)", reading.at)] for server in servers]
+        return reading if all(up == [1] for up in ups) else None
+
+    reading = wait_until(seen, "every target answers")
+    assert reading
+    return reading
+
+
 @contextlib.contextmanager
 def traced(service: Service, log: Path) -> Iterator[str]:
     """`memleak-lab trace --listen` on a service: the address of its metrics, once it answers."""
@@ -170,10 +185,10 @@ def played(folder: Path) -> Iterator[Story]:
         servers = {
             place: kept.enter_context(running_prometheus(folder / place, jobs[place], watched)) for place in Place
         }
-        normal = when(calm, NORMAL_AT)
-        leaking = when(fast, LEAKING_AT)
-        degraded = when(fast, DEGRADED_AT)
-        settled = when(fast, SETTLED_AT)
+        normal = when_scraped(servers.values(), calm, NORMAL_AT)
+        leaking = when_scraped(servers.values(), fast, LEAKING_AT)
+        degraded = when_scraped(servers.values(), fast, DEGRADED_AT)
+        settled = when_scraped(servers.values(), fast, SETTLED_AT)
         for server in servers.values():
             server.await_targets()
         running.close()

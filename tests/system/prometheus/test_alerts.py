@@ -9,7 +9,8 @@ import pytest
 
 from grafana import MEMORY_LIMIT_BYTES, rules
 from tests.support.alerts import TEAM
-from tests.support.prometheus import WITHOUT_PROMETHEUS, free_port, running_prometheus
+from tests.support.ports import free_port
+from tests.support.prometheus import WITHOUT_PROMETHEUS, running_prometheus
 from tests.support.waiting import wait_until
 from tests.system.prometheus.sick import running_sick_service
 

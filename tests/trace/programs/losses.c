@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(argv[1], "paced")) {
 		for (int i = 0; i < 10; i++) {
 			map_many(MAPPINGS / 10);
-			usleep(150000);
+			usleep(400000);
 		}
 	} else if (!strcmp(argv[1], "return")) {
 		MUST(sigaction(SIGSEGV, &action, NULL) == 0);
