@@ -108,16 +108,10 @@ def read(service: Service) -> Reading:
     return Reading(time.time(), ledger, service.samples(), service.resident_bytes(), pod.status_bytes("RssAnon"))
 
 
-def when(service: Service, story_seconds: float) -> Reading:
-    """Wait for a moment of the service's own story."""
+def when(service: Service, story_seconds: float, servers: Iterable[Prometheus]) -> Reading:
+    """Wait for a moment of the service's own story at which every target answered: who does not has no figures then."""
     while (left := story_seconds - service.ledger()["elapsed_seconds"]) > 0:
         time.sleep(left / service.ledger()["speed"])
-    return read(service)
-
-
-def when_scraped(servers: Iterable[Prometheus], service: Service, story_seconds: float) -> Reading:
-    """The same, at a moment at which every target answered: one that did not has no figures then."""
-    when(service, story_seconds)
 
     def seen() -> Reading | None:
         reading = read(service)
@@ -185,10 +179,10 @@ def played(folder: Path) -> Iterator[Story]:
         servers = {
             place: kept.enter_context(running_prometheus(folder / place, jobs[place], watched)) for place in Place
         }
-        normal = when_scraped(servers.values(), calm, NORMAL_AT)
-        leaking = when_scraped(servers.values(), fast, LEAKING_AT)
-        degraded = when_scraped(servers.values(), fast, DEGRADED_AT)
-        settled = when_scraped(servers.values(), fast, SETTLED_AT)
+        normal = when(calm, NORMAL_AT, servers.values())
+        leaking = when(fast, LEAKING_AT, servers.values())
+        degraded = when(fast, DEGRADED_AT, servers.values())
+        settled = when(fast, SETTLED_AT, servers.values())
         for server in servers.values():
             server.await_targets()
         running.close()
