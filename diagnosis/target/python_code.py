@@ -35,6 +35,7 @@ MAX_PLACES = 1 << 18
 MAX_CHARACTERS = 16 << 20
 MAX_DECODED = 16 << 20
 UNIT = 2  # bytes of an instruction
+_WHOLE = (PythonEnding.NONE, PythonEnding.WHOLE)
 _ENCODINGS = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
 _BYTE_ORDER = {1: "", 2: "-le", 4: "-le"}
 
@@ -51,10 +52,7 @@ class PythonFrame:
 
 @dataclass(frozen=True)
 class PythonStack:
-    """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end.
-
-    Without any, there are some that could not be read.
-    """
+    """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end."""
 
     frames: tuple[PythonFrame, ...]
     whole: bool
@@ -100,12 +98,11 @@ class CodeReader:
             self._memory = -1
 
     def named(self, stacks: Mapping[int, Stack]) -> dict[int, PythonStack]:
-        """The Python functions of stacks, by the stacks' hashes; nothing for those that have none."""
+        """The Python functions of stacks, by the stacks' hashes."""
         heads: dict[int, _Head | None] = {}  # read once for all of them: they were seen at nearly the same time
         return {
-            found: PythonStack(self._frames(stack.python, heads), stack.python_ending is PythonEnding.WHOLE)
+            found: PythonStack(self._frames(stack.python, heads), stack.python_ending in _WHOLE)
             for found, stack in stacks.items()
-            if stack.python or stack.python_ending is PythonEnding.UNREADABLE
         }
 
     def _frames(self, calls: Sequence[PythonCall], heads: dict[int, _Head | None]) -> tuple[PythonFrame, ...]:

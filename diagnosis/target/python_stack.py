@@ -30,7 +30,7 @@ def merge(stack: SymbolizedStack, python: PythonStack) -> tuple[Frame, ...] | No
     one of them is cut at its outer end, they match from the inner end on.
     """
     runs = list(_runs(python.frames))
-    places = [i for i, frame in enumerate(stack.frames) if _RUNS_PYTHON.match(frame.function)]
+    places = [frame for frame in stack.frames if runs_python(frame)]
     whole = stack.ending is Ending.START
     if (len(runs) > len(places) and whole) or (len(runs) < len(places) and python.whole):
         return None
@@ -38,7 +38,7 @@ def merge(stack: SymbolizedStack, python: PythonStack) -> tuple[Frame, ...] | No
     left = iter(runs)
     module = ""
     for frame in stack.frames:
-        run = next(left, None) if _RUNS_PYTHON.match(frame.function) else None
+        run = next(left, None) if runs_python(frame) else None
         if run is None:
             merged.append(frame)
         else:
@@ -47,6 +47,11 @@ def merge(stack: SymbolizedStack, python: PythonStack) -> tuple[Frame, ...] | No
     for run in left:  # beyond the end of a native stack that is cut short
         merged += (_frame(each, module) for each in run)
     return tuple(merged)
+
+
+def runs_python(frame: Frame) -> bool:
+    """True for a native frame of the interpreter that runs Python functions."""
+    return bool(_RUNS_PYTHON.match(frame.function))
 
 
 def _frame(python: PythonFrame, module: str) -> Frame:

@@ -19,7 +19,7 @@ from diagnosis.target.objects import shared_parser
 from diagnosis.target.parser.client import Budget
 from diagnosis.target.parser.names import Demangler
 from diagnosis.target.python import is_interpreter
-from diagnosis.target.python_stack import merge
+from diagnosis.target.python_stack import merge, runs_python
 from diagnosis.target.runtimes import unnamed_code
 from diagnosis.target.stack import Frame, SymbolizedStack
 from diagnosis.target.start import START_FUNCTIONS
@@ -145,7 +145,8 @@ class Symbolizer(Closing):
 
     def _with_python(self, stack: SymbolizedStack, python: PythonStack, addresses: tuple[int, ...]) -> SymbolizedStack:
         if not python.frames:
-            self._unread.add(addresses)
+            if not python.whole or any(map(runs_python, stack.frames)):
+                self._unread.add(addresses)
             return stack
         merged = merge(stack, python)
         if merged is None:

@@ -134,6 +134,50 @@ def test_a_thread_is_found_while_others_come_and_go(python: str, closing: Closin
     assert traced == {"takes": blocks}
 
 
+CALLBACKS_C = """
+#include <pthread.h>
+#include <stddef.h>
+static void (*function)(void);
+static void *calls(void *times) { for (size_t i = 0; i < (size_t)times; i++) function(); return NULL; }
+void call_in_a_thread(void (*callback)(void), size_t times)
+{
+	pthread_t thread;
+	function = callback;
+	if (!pthread_create(&thread, NULL, calls, (void *)times)) pthread_join(thread, NULL);
+}
+"""
+CALLBACKS = """
+import ctypes, sys
+take = ctypes.CDLL(None).malloc
+@ctypes.CFUNCTYPE(None)
+def takes(): take(40000)
+library = ctypes.CDLL(sys.argv[1])
+print("stop", flush=True); sys.stdin.readline()
+for _ in range(20): library.call_in_a_thread(takes, ctypes.c_size_t(20))
+print("end", flush=True); sys.stdin.readline()
+"""
+
+
+def test_a_thread_of_c_has_a_state_of_its_own_in_each_callback(python: str, closing: Closing, tmp_path: Path) -> None:
+    """What is freed after a callback still says whose state it was."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed: apt-get install gcc")
+    source, library, program = tmp_path / "callbacks.c", tmp_path / "libcallbacks.so", tmp_path / "app.py"
+    source.write_text(CALLBACKS_C)
+    subprocess.run(["gcc", *FLAGS, "-fPIC", "-shared", "-pthread", "-o", library, source], check=True)
+    program.write_text(CALLBACKS)
+    with (
+        Target([python, program, library]) as target,
+        closing.tracing(target, min_bytes=30_000) as tracer,
+    ):
+        target.go()
+        traced: Counter[tuple[Place, ...]] = Counter()
+        for stack, counts in stacks_of(tracer):
+            if by_ctypes(stack):
+                traced[python_places(stack)] += counts.allocations
+    assert traced == {(("takes", str(program), 5),): 400}
+
+
 def test_two_programs_read_them_as_well(closing: Closing) -> None:
     python = first_interpreter()
     with (

@@ -27,7 +27,8 @@ static __always_inline void abandon(struct heap_pending *pending)
 	/* Every `ret` of such a function is probed: an exception has left it, and there is no block. */
 	if (!(pending->cookie & HEAP_EXIT_PROBED))
 		lose(HEAP_LOST_RETURN);
-	if (pending->nested >= HEAP_MAX_NESTED) /* only such a call can have had others than its own among them */
+	/* Only such a call can have had others than its own among them, where the stack shows which calls are over. */
+	if (!HEAP_RETURN_SLOTS || pending->nested >= HEAP_MAX_NESTED)
 		lose_many(HEAP_LOST_NESTED, pending->nested);
 	if (HEAP_COOKIE_KIND(pending->cookie) == HEAP_REALLOCATE)
 		restore_block(pending);

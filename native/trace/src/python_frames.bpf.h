@@ -40,7 +40,8 @@ struct task_struct___python {
 struct python_thread {
 	__u64 id;     /* in its own namespace, as the interpreter knows it */
 	__u64 state;  /* 0: it has none */
-	__u64 newest; /* the state of the newest thread when that was found out: another one may be this thread's */
+	/* The state of the newest thread when that was found out, and what it said: another one may be this thread's. */
+	__u64 newest, newest_id, newest_next;
 	__u64 hidden; /* none was found, and not every one was looked at */
 };
 
@@ -165,6 +166,19 @@ static int python_look_at_thread(__u32 i, void *context)
 	return 0;
 }
 
+/*
+ * True for a state that is in the list of its interpreter: freed memory still says whose state it was. Its neighbour
+ * before it leads to it, or the list begins with it.
+ */
+static __always_inline int python_is_listed(struct python_walk *walk, __u64 state)
+{
+	__u64 previous = python_word(walk, state + python.previous_thread);
+	__u64 from = previous ? previous + python.next_thread :
+				python_word(walk, state + python.interpreter) + python.threads;
+
+	return python_word(walk, from) == state;
+}
+
 /* The state of the current thread; 0 where it has none, or none was found. */
 static __always_inline __u64 python_state(struct python_step *step)
 {
@@ -177,7 +191,8 @@ static __always_inline __u64 python_state(struct python_step *step)
 		return 0;
 	if (!known->id)
 		known->id = python_thread_id();
-	if (known->state && python_word(walk, known->state + python.native_id) == known->id)
+	if (known->state && python_word(walk, known->state + python.native_id) == known->id &&
+	    python_is_listed(walk, known->state))
 		return known->state;
 	python_search(walk);
 
@@ -185,8 +200,11 @@ static __always_inline __u64 python_state(struct python_step *step)
 
 	if (!newest)
 		return 0;
-	/* Memory that is used again can be the newest thread's once more, and this one's. */
-	if (!known->state && known->newest == newest && python_word(walk, newest + python.native_id) != known->id) {
+	__u64 newest_id = python_word(walk, newest + python.native_id);
+	__u64 newest_next = python_word(walk, newest + python.next_thread);
+
+	/* Memory that is used again can be the newest thread's once more, or this one's. */
+	if (!known->state && known->newest == newest && known->newest_id == newest_id && known->newest_next == newest_next) {
 		walk->broken = known->hidden;
 		return 0;
 	}
@@ -197,6 +215,8 @@ static __always_inline __u64 python_state(struct python_step *step)
 	known->hidden = bpf_loop(PYTHON_MAX_THREADS, python_look_at_thread, step, 0) == PYTHON_MAX_THREADS;
 	known->state = walk->found;
 	known->newest = walk->broken || walk->idle ? 0 : newest;
+	known->newest_id = newest_id;
+	known->newest_next = newest_next;
 	walk->broken |= known->hidden && !walk->found;
 	return walk->found;
 }

@@ -6,7 +6,8 @@
 #include "unwind_maps.bpf.h"
 
 #ifdef __TARGET_ARCH_arm64
-#define UNWIND_LOADS_IN_ORDER(walk) __sync_fetch_and_add(&(walk)->barrier, 1)
+/* One whose result is used: without it the addition becomes one that orders nothing. */
+#define UNWIND_LOADS_IN_ORDER(walk) (void)__sync_val_compare_and_swap(&(walk)->barrier, 0, 0)
 #else
 #define UNWIND_LOADS_IN_ORDER(walk) __asm__ volatile("" ::: "memory")
 #endif
@@ -98,7 +99,7 @@ static __always_inline void unwind_remember(struct unwind_walk *walk, __u32 endi
 	if (bpf_probe_read_kernel(memo->values, words * sizeof(memo->values[0]), walk->memo.values) ||
 	    bpf_probe_read_kernel(memo->offsets, words * sizeof(memo->offsets[0]), walk->memo.offsets))
 		memo->pc = 0;
-	__sync_fetch_and_add(&memo->sequence, 1);
+	(void)__sync_val_compare_and_swap(&memo->sequence, sequence + 1, sequence + 2); /* after all that is written above */
 }
 
 #endif

@@ -22,19 +22,24 @@ static __always_inline int read_slice(struct unwind_walk *walk, __u64 at)
 	return -1;
 }
 
+/* What cannot be read now, as it is in swap, can be later: such a walk is not remembered. */
 static __always_inline int read_word(struct unwind_walk *walk, __u64 at, __u64 *value)
 {
 	__u64 offset = at - walk->slice_at;
 
 	if (offset & 7) {
-		if (bpf_probe_read_user(&walk->word, sizeof(walk->word), (void *)at))
+		if (bpf_probe_read_user(&walk->word, sizeof(walk->word), (void *)at)) {
+			walk->forgets = 1;
 			return -1;
+		}
 		*value = walk->word;
 		return 0;
 	}
 	if (offset >= walk->slice_bytes) {
-		if (read_slice(walk, at))
+		if (read_slice(walk, at)) {
+			walk->forgets = 1;
 			return -1;
+		}
 		offset = 0;
 	}
 	*value = walk->slice[(offset / sizeof(__u64)) & (UNWIND_SLICE_WORDS - 1)];
