@@ -34,7 +34,7 @@ ALIGN_TRIES = 1000
 ALIGN_SECONDS = 3.0
 
 # Nor before so many tries: a machine that paused for seconds has not shown that the ledger moves too fast.
-FEWEST_TRIES = 20
+FEWEST_TRIES = 5
 
 # The highest priority that nice(2) knows: for the milliseconds in which the tracer is read.
 HURRY = -20

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from diagnosis.trace.measured import Measured, MeasuredProcess, Names
     from diagnosis.trace.snapshot import Snapshot, Survivors
 
+# What the last sample may take, where it waits for a moment of its own choice.
+ALIGNED_SECONDS = 3.0
+
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
@@ -164,6 +167,7 @@ def measure(
         try:
             if last:
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
+                tracer.set_deadline(time.monotonic() + ALIGNED_SECONDS)  # this thread has its turn
                 samples.append(align(look))
                 memory_end = _memory(process)
                 break

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from tests.trace.pythons import VERSIONS, distribution_interpreter, interpreter
 from tests.trace.tracing import Closing, Target, compile_program, count
 
 if TYPE_CHECKING:
@@ -61,3 +62,12 @@ def trace(build: Build, closing: Closing, allow_session: bool) -> Trace:
             return count(tracer)
 
     return run
+
+
+@pytest.fixture(params=("distribution", *VERSIONS))
+def python(request: pytest.FixtureRequest) -> str:
+    """The distribution's interpreter, and one of each version."""
+    found = distribution_interpreter() if request.param == "distribution" else interpreter(request.param)
+    if not found:
+        pytest.skip(f"python ({request.param}) is not installed, is of another version, or has no ctypes")
+    return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.guard import (
     CHECK_SECONDS,
     GRACE_SECONDS,
@@ -17,12 +18,18 @@ from diagnosis.trace.guard import (
     Watchdog,
     raised_priority,
 )
+from diagnosis.trace.window import ALIGNED_SECONDS, measure
 from tests.support.waiting import wait_until
-from tests.trace.tracing import Target, count
+from tests.trace.tracing import NO_DEBUG_FILES, Target, count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diagnosis.trace.window import Sample
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
+
+LATE_SECONDS = GRACE_SECONDS + ALIGNED_SECONDS + 1
 
 
 @pytest.mark.root
@@ -91,3 +98,29 @@ def test_a_process_that_makes_more_calls_than_allowed_is_let_go(build: Build, cl
         assert "--max-rate 10" in tracer.detached
         wait_until(lambda: tracer.snapshot().counts == tracer.snapshot().counts, "the counts stand still")
         assert count(tracer).own
+
+
+@pytest.mark.ebpf
+@pytest.mark.parametrize(("seconds", "detached"), [(GRACE_SECONDS + 1, False), (LATE_SECONDS, True)])
+def test_a_last_sample_at_a_moment_of_its_own_choice_has_its_time(
+    seconds: float, detached: bool, build: Build, closing: Closing
+) -> None:
+    """One that is later than that is of a time without probes, and the window says so."""
+    calls = itertools.count()
+
+    def align(take: Callable[[], Sample]) -> Sample:
+        if next(calls):
+            time.sleep(seconds)
+        return take()
+
+    def pause(interval: float) -> bool:
+        time.sleep(interval)
+        return True
+
+    with (
+        Target([build("busy.c")]) as target,
+        closing.tracing(target) as tracer,
+        Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer,
+    ):
+        window = measure(tracer, symbolizer, 0.5, sample_count=5, pause=pause, align=align)
+    assert bool(window.detached) is detached
