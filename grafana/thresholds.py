@@ -11,9 +11,10 @@ MIB: Final = 1024 * KIB
 # The service's own verdict changes at the same figures (service/health.py): a test compares the two.
 MEMORY_HIGH_PERCENT: Final = 80
 MEMORY_CRITICAL_PERCENT: Final = 95
-# A lookup in a warm cache takes well under a millisecond; 200 ms is what the team promised to the shop. In between
-# somebody looks when there is time.
-LATENCY_SLOW_SECONDS: Final = 0.005
+# A lookup in a warm cache takes well under a millisecond, 3 on a busy node; 200 ms is what the team promised to the
+# shop. In between somebody looks when there is time. 4 ms are in the middle of a bucket (service/metrics.py): where all
+# lookups fall into it their p95 is at its upper end, and where a few do it is at its lower one.
+LATENCY_SLOW_SECONDS: Final = 0.004
 LATENCY_PAGE_SECONDS: Final = 0.2
 ERROR_SHARE_NOTED: Final = 0.001
 ERROR_SHARE_HIGH: Final = 0.01
