@@ -112,7 +112,7 @@ def test_a_saved_report_is_opened_again_in_every_format_and_compared(keeper: Pat
     with running(keeper) as process:
         assert answer(process) == "ready"
         tracing = Tracing(process.pid, "--duration", "1h", "--save", str(kept))
-        for _ in range(200):
+        for _ in range(100):
             assert answer(process, "9000") == "kept"
         printed = tracing.end(signal.SIGINT)
     with running(busy) as process:
@@ -143,7 +143,7 @@ def test_the_exit_status_says_whether_it_found_what_was_asked_for(
     with running(keeper) as process:
         assert answer(process) == "ready"
         tracing = Tracing(process.pid, "--duration", "1h", "--save", str(file), *asked)
-        for _ in range(100):
+        for _ in range(200):
             assert answer(process, "9000") == "kept"
         tracing.end(signal.SIGINT)
     verdict = json.loads(file.read_text())["verdict"]
