@@ -40,8 +40,12 @@ COMMAND = f"""
 set -e
 uname -r
 .venv/bin/memleak-lab doctor
-{LAB} --chunk 64KiB | tail -n 3
-{LAB} --chunk 1MiB | tail -n 3
+# One event that was lost, and said, leaves no grade: on two processors that are emulated it is tried once more.
+for chunk in 64KiB 1MiB; do
+    said=$({LAB} --chunk $chunk | tail -n 4)
+    case $said in *"grade is not available"*) said=$({LAB} --chunk $chunk | tail -n 4) ;; esac
+    echo "$said"
+done
 LAB_TEST_REQUIRE="root ebpf" {PYTEST} {{tests}} 2>&1 | tail -n 25
 exit ${{{{PIPESTATUS[0]}}}}
 """
