@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.browser import missing_browser
 from tests.support.every_call import compile_every_call
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,3 +87,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def every_call(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that calls every function of the allocator."""
     return compile_every_call(tmp_path_factory.mktemp("every_call"))
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    return free_port()

@@ -73,8 +73,7 @@ class WindowTrace:
             )
             touched = faults.touched(symbolizer)
             report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
-            # Without probes nothing was counted that the ledger has.
-            return report, alignment.window() if alignment and not window.detached else None
+            return report, alignment.window(window.detached) if alignment else None
 
     def _attach(self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]) -> tuple[Measured, Names]:
         """A tracer of one process, or of several that read as one."""

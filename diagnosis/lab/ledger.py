@@ -198,8 +198,15 @@ class Alignment:
         self._counts.append(idle)
         return taken
 
-    def window(self) -> LedgerWindow | None:
-        """What the ledger counted from the first moment to the last; None where there were not two."""
+    def window(self, detached: str = "") -> LedgerWindow | None:
+        """What the ledger counted from the first moment to the last; None where there were not two.
+
+        Nor is there one where the probes were detached before the last, for the reason ``detached``: the trace then
+        counted nothing of what the ledger went on to count.
+        """
+        if detached:
+            self.missed = detached
+            return None
         if len(self._counts) < 2:
             return None
         start, end = self._counts[0], self._counts[-1]

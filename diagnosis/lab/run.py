@@ -170,9 +170,9 @@ def run(options: RunOptions, user: User, view: View) -> Outcome:
             )
             claims = ClaimsWindow(claims_start, lab.claims_now())
             report = build_report(tracer, window, symbolizer)
-    ledger = None if window.detached else alignment.window()  # without probes nothing was counted that the ledger has
+    ledger = alignment.window(window.detached)
     if ledger is None:
-        result = not_available(window.detached or alignment.missed)
+        result = not_available(alignment.missed)
     elif options.cap_bytes and ledger.end.insert_bytes >= options.cap_bytes:
         result = not_available("the leak came to its --cap within the window, and grew no more")
     else:

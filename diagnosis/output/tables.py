@@ -118,10 +118,10 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
 
 def _print_account(console: Console, account: Account) -> None:
     """Where memory went: the kernel's kinds, and the parts of anonymous memory below it."""
-    files = account.file_growth  # the kernel can drop them: the verdict's figure is without
+    files = account.file_growth
     and_files = f", {format_change('mapped files', files)}" if files else ""
     console.print(
-        f"{format_change('memory', account.growth - files)}{and_files};"
+        f"{format_change('memory', account.held_growth)}{and_files};"
         f" {format_size(account.resident_bytes)} are resident now"
         f" (read to within {format_size(account.error_bytes)})",
         style="bold",

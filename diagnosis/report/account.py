@@ -53,6 +53,11 @@ class Account:
         return sum(part.bytes for part in self.kinds)
 
     @property
+    def held_growth(self) -> int:
+        """What of it the kernel cannot drop, as it can a file's pages: the verdict's figure."""
+        return self.growth - self.file_growth
+
+    @property
     def file_growth(self) -> int:
         """What of it is pages of files."""
         return sum(part.bytes for part in self.kinds if part.name == "file")

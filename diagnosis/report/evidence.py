@@ -63,8 +63,8 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
     return Evidence(
         seconds=window.seconds,
         sites=sites,
-        live=[each - live[0] for each in live],
-        memory=[each - held[0] for each in held],
+        live=_since_the_first(live),
+        memory=_since_the_first(held),
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched, live) if grown else (),
         lost=counted.lost,

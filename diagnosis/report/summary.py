@@ -76,9 +76,8 @@ def _leak(finding: Finding, evidence: Evidence) -> Verdict:
     unseen = most_unseen(finding.unseen)
     if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes and trend(evidence.memory) is Trend.STEADY:
         return _leak_beside(worst, unseen, evidence)
-    largest = max(finding.judged, key=lambda each: each.site.held)
-    also = _further([each for each in finding.judged[1:] if each is not largest])
-    also += _larger(largest, evidence)
+    also = _further([each for each in finding.judged[1:] if each is not finding.largest])
+    also += _larger(finding.largest, evidence)
     also += f" Besides, {name_unseen(unseen)}." if unseen else ""
     return Verdict(
         Answer.LEAK,
@@ -173,7 +172,7 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
 
 
 def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None) -> Verdict:
-    judged = max(finding.judged, key=lambda each: each.site.held)
+    judged = finding.largest
     site = judged.site
     if judged.doubt is None:
         raise ValueError("a site without a doubt is a leak")

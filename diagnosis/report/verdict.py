@@ -118,6 +118,11 @@ class Finding:
     judged: tuple[Judged, ...]
     unseen: tuple[Unseen, ...] = ()
 
+    @property
+    def largest(self) -> Judged:
+        """Of the sites that grow, the one that holds the most: not always a leak, where there are leaks."""
+        return max(self.judged, key=lambda each: each.site.held)
+
 
 def is_backed(site: SiteHistory, evidence: Evidence) -> bool:
     """True where the live heap, or the memory of the process, grew with the site."""
@@ -182,15 +187,15 @@ def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bo
     """The first reason not to call it a leak."""
     # It takes blocks of many sizes, and of those like its mean one many were freed: the others may be its own as well.
     of_many_sizes = site.older_frees > FEW_FREES * site.allocations
-    reasons = {
-        Doubt.NOT_RESIDENT: not backed,
-        _DOUBTS.get(shape, Doubt.STEPS): shape is not Trend.STEADY,
-        Doubt.YOUNG: site.oldest_seconds < evidence.seconds * OLD,
-        Doubt.CHANCE: by_chance,
-        Doubt.OTHER_SIZES: of_many_sizes and evidence.older_unshared >= BACKING * site.growth,
-        Doubt.LOST: evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept),
-    }
-    return next((doubt for doubt, holds in reasons.items() if holds), None)
+    reasons = (
+        (not backed, Doubt.NOT_RESIDENT),
+        (shape is not Trend.STEADY, _DOUBTS.get(shape)),
+        (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
+        (by_chance, Doubt.CHANCE),
+        (of_many_sizes and evidence.older_unshared >= BACKING * site.growth, Doubt.OTHER_SIZES),
+        (evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
+    )
+    return next((doubt for holds, doubt in reasons if holds), None)
 
 
 def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:

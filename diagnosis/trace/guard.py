@@ -70,22 +70,22 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
-        last, calls = time.monotonic(), 0
-        looked, overdue = last, False
+        looked, overdue, calls = time.monotonic(), False, 0
         with suppress(TraceError, TraceClosedError):  # closed meanwhile: there is nothing left to detach
             while not self._closing.wait(CHECK_SECONDS):
                 now = time.monotonic()
                 # After a pause of the whole machine the one who measures has had no turn either: it has one now.
                 paused = now - looked > PAUSED_LOOKS * CHECK_SECONDS
-                late, overdue, looked = overdue, now >= self._deadline, now
+                late, overdue = overdue, now >= self._deadline
                 if overdue and (late or not paused):
                     self.reason = f"the window was over {GRACE_SECONDS:g} s before: the tracer did not get its turn"
                 elif self._max_rate is not None:
                     counted = self._count_calls()
-                    rate = (counted - calls) / (now - last)
+                    rate = (counted - calls) / (now - looked)
                     if rate > self._max_rate:
                         self.reason = f"{rate:,.0f} calls a second are more than --max-rate {self._max_rate:g}"
-                    last, calls = now, counted
+                    calls = counted
+                looked = now
                 if self.reason:
                     self._detach()
                     return

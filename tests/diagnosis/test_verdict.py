@@ -8,12 +8,7 @@ import pytest
 from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.site import CallSite
 from diagnosis.report.unseen import Unseen
-from diagnosis.report.verdict import (
-    SMALLEST_LEAK_BYTES,
-    Answer,
-    Doubt,
-    find,
-)
+from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, Answer, Doubt, find
 
 KIB = 1024
 MIB = 1024 * KIB

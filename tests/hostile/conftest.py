@@ -9,7 +9,6 @@ import pytest
 
 from tests.hostile.programs import MAPPER, PLUGIN_HOST, TRAMPOLINE
 from tests.hostile.running import MAX_BYTES
-from tests.support.ports import free_port
 from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
@@ -46,8 +45,3 @@ def plugin_host(folder: Path) -> Path:
 def trampoline(folder: Path) -> Path:
     """A library whose one function calls back: its code is in every stack."""
     return compile_c(TRAMPOLINE, folder / "libtrampoline.so", "-g", "-shared", "-fPIC", "-gz=none")
-
-
-@pytest.fixture
-def unused_tcp_port() -> int:
-    return free_port()

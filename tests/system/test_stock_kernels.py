@@ -36,7 +36,17 @@ TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "trial", "unwind"
 ON_THE_OLDEST = ("libraries", "processes")
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
-COMMAND = f"""
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(2 * LIMIT_SECONDS),
+    pytest.mark.skipif(not VM, reason="LAB_VM names no tool that boots stock kernels"),
+]
+
+
+def _command(kernel: str) -> str:
+    names = (*TRACE, *(ON_THE_OLDEST if kernel == KERNELS[0] else ()))
+    tests = " ".join([*(f"tests/trace/test_{name}.py" for name in names), "tests/tool/test_light_stacks.py"])
+    return f"""
 set -e
 uname -r
 .venv/bin/memleak-lab doctor
@@ -46,22 +56,14 @@ for chunk in 64KiB 1MiB; do
     case $said in *"grade is not available"*) said=$({LAB} --chunk $chunk | tail -n 4) ;; esac
     echo "$said"
 done
-LAB_TEST_REQUIRE="root ebpf" {PYTEST} {{tests}} 2>&1 | tail -n 25
-exit ${{{{PIPESTATUS[0]}}}}
+LAB_TEST_REQUIRE="root ebpf" {PYTEST} {tests} 2>&1 | tail -n 25
+exit ${{PIPESTATUS[0]}}
 """
-
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(2 * LIMIT_SECONDS),
-    pytest.mark.skipif(not VM, reason="LAB_VM names no tool that boots stock kernels"),
-]
 
 
 def _run(kernel: str) -> subprocess.CompletedProcess[str]:
-    names = (*TRACE, *(ON_THE_OLDEST if kernel == KERNELS[0] else ()))
-    tests = " ".join([*(f"tests/trace/test_{name}.py" for name in names), "tests/tool/test_light_stacks.py"])
     return subprocess.run(
-        [VM, "run", kernel, COMMAND.format(tests=tests), str(LIMIT_SECONDS)],
+        [VM, "run", kernel, _command(kernel), str(LIMIT_SECONDS)],
         capture_output=True,
         text=True,
         check=False,

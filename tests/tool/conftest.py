@@ -4,17 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ports import free_port
 from tests.support.programs import compile_c
 from tests.tool.tracing import BUSY, KEEPER
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def unused_tcp_port() -> int:
-    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,15 @@ def python_places(stack: SymbolizedStack) -> tuple[Place, ...]:
 def by_ctypes(stack: SymbolizedStack) -> bool:
     """True where Python called malloc itself, as the program does for the blocks that it notes."""
     return "ffi" in stack.frames[0].module or "_ctypes" in stack.frames[0].module
+
+
+def taken_by_ctypes(tracer: Tracer) -> Counter[tuple[Place, ...]]:
+    """How many blocks Python took by malloc itself, by the Python functions of each stack."""
+    taken: Counter[tuple[Place, ...]] = Counter()
+    for stack, counts in stacks_of(tracer):
+        if by_ctypes(stack):
+            taken[python_places(stack)] += counts.allocations
+    return taken
 
 
 def first_interpreter() -> str:

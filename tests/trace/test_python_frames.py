@@ -18,6 +18,7 @@ from tests.trace.pythons import (
     interpreter,
     python_places,
     stacks_of,
+    taken_by_ctypes,
 )
 from tests.trace.tracing import FLAGS, PROGRAMS, Row, Target, count, report_on
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
     from diagnosis.trace.tracer import Tracer
     from tests.trace.conftest import Build
-    from tests.trace.pythons import (
-        Place,
-    )
+    from tests.trace.pythons import Place
     from tests.trace.tracing import Closing
 
 pytestmark = pytest.mark.ebpf
@@ -44,11 +43,7 @@ def compared(tracer: Tracer, target: Target) -> tuple[Counter[tuple[Place, ...]]
         tuple((function, file, line) for function, file, line in stack): count
         for count, stack in json.loads(target.go())
     }
-    traced: Counter[tuple[Place, ...]] = Counter()
-    for stack, counts in stacks_of(tracer):
-        if by_ctypes(stack):
-            traced[python_places(stack)] += counts.allocations
-    return Counter(truth), traced
+    return Counter(truth), taken_by_ctypes(tracer)
 
 
 def test_every_stack_has_the_functions_files_and_lines_that_the_program_says(python: str, closing: Closing) -> None:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.target.symbols import Symbolizer
-from tests.trace.pythons import by_ctypes, python_places, stacks_of
+from tests.trace.pythons import by_ctypes, stacks_of, taken_by_ctypes
 from tests.trace.tracing import FLAGS, NO_DEBUG_FILES, PROGRAMS, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.trace.conftest import Build
-    from tests.trace.pythons import Place
     from tests.trace.tracing import Closing
 
 pytestmark = pytest.mark.ebpf
@@ -73,10 +72,7 @@ def test_a_thread_of_c_has_a_state_of_its_own_in_each_callback(python: str, clos
         closing.tracing(target, min_bytes=30_000) as tracer,
     ):
         target.go()
-        traced: Counter[tuple[Place, ...]] = Counter()
-        for stack, counts in stacks_of(tracer):
-            if by_ctypes(stack):
-                traced[python_places(stack)] += counts.allocations
+        traced = taken_by_ctypes(tracer)
     assert traced == {(("takes", str(program), 5),): 400}
 
 

@@ -158,7 +158,7 @@ def _account(account: Account) -> dict[str, Any]:
             rows += [_part(inner, 1) for inner in account.anonymous]
     return {
         "rows": rows,
-        "growth": account.growth - account.file_growth,
+        "growth": account.held_growth,
         "files": account.file_growth,
         "resident": account.resident_bytes,
         "error": account.error_bytes,

@@ -24,6 +24,7 @@ from diagnosis.target.parser.protocol import Message, ProtocolError, receive, se
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
 DEFAULT_LIMITS = Limits()
 START_SECONDS = 60.0
 # How often a request's use of the processor is looked at.
