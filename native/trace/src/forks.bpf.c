@@ -31,7 +31,7 @@ struct {
 	__uint(max_entries, 1 << 18);
 } forked_processes SEC(".maps");
 
-/* Of forks that found no room in the ring. */
+/* Of forks that found no room in the ring, or whose own forks will not be told of: there was none among the followed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -50,8 +50,9 @@ int fork_happened(struct bpf_raw_tracepoint_args *ctx)
 
 	if ((__u32)BPF_CORE_READ(task, pid) != told.pid || !bpf_map_lookup_elem(&followed, &told.parent))
 		return 0;
-	bpf_map_update_elem(&followed, &told.pid, &yes, BPF_ANY);
-	if (bpf_ringbuf_output(&forked_processes, &told, sizeof(told), 0)) {
+	long missed = bpf_map_update_elem(&followed, &told.pid, &yes, BPF_ANY);
+
+	if (bpf_ringbuf_output(&forked_processes, &told, sizeof(told), 0) || missed) {
 		__u64 *count = bpf_map_lookup_elem(&untold, &zero);
 
 		if (count)

@@ -222,11 +222,14 @@ static __always_inline __u64 stored_result(const struct heap_pending *call, __u6
 /* The bytes of a string with its end. Of one that is longer than there is room for, what was read of it. */
 static __always_inline __u64 string_bytes(__u64 address)
 {
-	const __u32 zero = 0;
-	struct heap_frames *room = bpf_map_lookup_elem(&scratch, &zero);
-	long bytes = room ? bpf_probe_read_user_str(room->frames, sizeof(room->frames), (const void *)address) : 0;
+	struct heap_scratch *room = claim_scratch();
+	long bytes = 0;
 
-	if (bytes <= 0 || bytes >= (long)sizeof(room->frames))
+	if (room) {
+		bytes = bpf_probe_read_user_str(room->frames.frames, sizeof(room->frames.frames), (const void *)address);
+		release_scratch(room);
+	}
+	if (bytes <= 0 || bytes >= (long)sizeof(room->frames.frames))
 		lose(HEAP_LOST_READ);
 	return bytes > 0 ? bytes : 0;
 }

@@ -45,28 +45,29 @@ static __always_inline void publish_stack(struct heap_counters *record, struct h
 }
 #endif
 
+static __always_inline struct heap_counters *unknown_stack(__u64 *stack_hash)
+{
+	*stack_hash = HEAP_UNKNOWN_STACK;
+	return bpf_map_lookup_elem(&counters, stack_hash);
+}
+
 /*
  * The counters of the current user stack, and its hash. A 64-bit hash, and not bpf_get_stackid: that keeps one stack per
  * bucket of a small table and drops or confuses the ones that collide.
  */
-static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, const struct heap_pending *call,
-							    __u64 *stack_hash)
+static __always_inline struct heap_counters *counters_of_stack(struct pt_regs *ctx, const struct heap_pending *call,
+								struct heap_frames *stack, __u64 *stack_hash)
 {
 	static const struct heap_counters none;
-	__u64 hash = HEAP_UNKNOWN_STACK;
-	__u32 zero = 0;
-	struct heap_frames *stack = bpf_map_lookup_elem(&scratch, &zero);
-	__u32 depth = 0;
+	__u64 hash;
+	__u32 depth;
 
-	*stack_hash = HEAP_UNKNOWN_STACK;
-	if (stack) {
-		stack->hash = 0; /* what it becomes is that of the frames of another language */
-		stack->python = stack->python_ending = 0;
-		depth = HEAP_TAKE_STACK(ctx, stack);
-	}
-	if (!stack || !depth) {
+	stack->hash = 0; /* what it becomes is that of the frames of another language */
+	stack->python = stack->python_ending = 0;
+	depth = HEAP_TAKE_STACK(ctx, stack);
+	if (!depth) {
 		lose(HEAP_LOST_STACK);
-		return bpf_map_lookup_elem(&counters, &hash);
+		return unknown_stack(stack_hash);
 	}
 	/*
 	 * At a `ret` the frame pointer is the caller's again, so that a walk along frame pointers goes from the function
@@ -92,8 +93,7 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 		record = bpf_map_lookup_elem(&counters, &hash);
 		if (!record) {
 			lose(HEAP_LOST_STACKS);
-			hash = HEAP_UNKNOWN_STACK;
-			return bpf_map_lookup_elem(&counters, &hash);
+			return unknown_stack(stack_hash);
 		}
 #ifndef HEAP_PUBLISHES_STACKS
 		HEAP_ON_NEW_STACK(ctx, stack);
@@ -105,6 +105,22 @@ static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, 
 #endif
 	*stack_hash = hash;
 	return record;
+}
+
+/* The same, in this processor's scratch. */
+static __always_inline struct heap_counters *current_stack(struct pt_regs *ctx, const struct heap_pending *call,
+							    __u64 *stack_hash)
+{
+	struct heap_scratch *own = claim_scratch();
+	struct heap_counters *found;
+
+	if (!own) {
+		lose(HEAP_LOST_STACK);
+		return unknown_stack(stack_hash);
+	}
+	found = counters_of_stack(ctx, call, &own->frames, stack_hash);
+	release_scratch(own);
+	return found;
 }
 
 /* --- blocks --- */

@@ -93,18 +93,23 @@ struct {
  */
 static __always_inline int is_thread_cache(__u64 address, __u64 usable, __u64 return_address)
 {
-	const __u32 zero = 0;
-	/* Not on the stack: with the walk below it that has the 512 bytes of old kernels only. */
-	struct heap_frames *room = bpf_map_lookup_elem(&scratch, &zero);
 	const __u64 at = address + usable - sizeof(__u64) * (1 + CACHE_LISTS);
+	struct heap_scratch *room;
+	__u64 used = 0;
 
-	if ((usable != 584 && usable != 648 && usable != 760) || !HEAP_ALLOCATOR_CODE(return_address) || !room ||
-	    bpf_probe_read_user(room->frames, sizeof(__u64) * CACHE_LISTS, (const void *)at))
+	if ((usable != 584 && usable != 648 && usable != 760) || !HEAP_ALLOCATOR_CODE(return_address))
 		return 0;
-	for (__u32 i = 0; i < CACHE_LISTS; i++)
-		if (room->frames[i])
-			return 0;
-	return 1;
+	/* Not on the stack: with the walk below it that has the 512 bytes of old kernels only. */
+	room = claim_scratch();
+	if (!room)
+		return 0;
+	if (bpf_probe_read_user(room->frames.frames, sizeof(__u64) * CACHE_LISTS, (const void *)at))
+		used = 1;
+	else
+		for (__u32 i = 0; i < CACHE_LISTS; i++)
+			used |= room->frames.frames[i];
+	release_scratch(room);
+	return !used;
 }
 
 /*

@@ -79,11 +79,17 @@ struct {
 	__type(value, struct heap_counters);
 } counters SEC(".maps");
 
+/* What one thread at a time works with on a processor: see claim_scratch. */
+struct heap_scratch {
+	struct heap_frames frames;
+	__u64 users;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct heap_frames);
+	__type(value, struct heap_scratch);
 } scratch SEC(".maps");
 
 #ifndef HEAP_WITHOUT_OLDER
@@ -145,6 +151,30 @@ static __always_inline void lose_many(__u32 kind, __u64 events)
 static __always_inline void lose(__u32 kind)
 {
 	lose_many(kind, 1);
+}
+
+/*
+ * This processor's scratch, until release_scratch; 0 where another thread has it. That is possible only where preemption
+ * cannot be forbidden: a thread that was preempted goes on with it later, and what came in between must not touch it.
+ */
+static __always_inline struct heap_scratch *claim_scratch(void)
+{
+	const __u32 zero = 0;
+	struct heap_scratch *own = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!own || settings.preempt_control)
+		return own;
+	__sync_fetch_and_add(&own->users, 1);
+	if (*(volatile __u64 *)&own->users == 1)
+		return own;
+	__sync_fetch_and_add(&own->users, -1);
+	return 0;
+}
+
+static __always_inline void release_scratch(struct heap_scratch *own)
+{
+	if (!settings.preempt_control)
+		__sync_fetch_and_add(&own->users, -1);
 }
 
 #endif

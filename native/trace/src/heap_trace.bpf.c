@@ -32,8 +32,8 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 
 /*
  * uprobe programs can be preempted, and then the per-CPU scratch, and the kernel's own per-CPU buffer behind
- * bpf_get_stack, can be another thread's by the time they are read. Kernels 6.10 and newer let a program rule that out.
- * Before that it cannot happen unless the kernel was booted with preempt=full.
+ * bpf_get_stack, can be wanted by another thread before they are read. Newer kernels let a program rule that out. On older
+ * ones that were booted with preempt=full the second thread's stack is lost, and said to be: see claim_scratch.
  */
 #define UNDISTURBED(call)                          \
 	({                                         \

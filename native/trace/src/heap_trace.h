@@ -67,7 +67,7 @@ struct heap_settings {
 	unsigned long long min_bytes;       /* smaller blocks are left out */
 	unsigned long long count_nothing;   /* 1: for measuring what the probes alone cost */
 	unsigned long long count_calls;     /* 1: every probed call is counted, for a limit on their rate */
-	unsigned long long preempt_control; /* 1 where the kernel lets a program forbid preemption (6.10 and newer) */
+	unsigned long long preempt_control; /* 1 where the kernel lets this program forbid preemption (6.15 and newer) */
 };
 
 /* One live heap block, under its address. Times are CLOCK_MONOTONIC. */
