@@ -32,8 +32,8 @@ class Load:
         command: what is run; ``{loop}``, ``{statements}`` and ``{nodes}`` are the compiled programs.
         preload: a library of `PROGRAMS` to preload; "" for none.
         unit: of the figure that the program prints.
-        keeper: its function that keeps memory.
-        worker: its function that takes all the rest, and gives it back.
+        keeper: its function that keeps memory; "" where it has none of its own.
+        worker: its function that takes all the rest, and gives it back; "" likewise.
         packaged: it takes memory by software that a distribution has built without frame pointers, and is built so.
     """
 
@@ -46,9 +46,9 @@ class Load:
     packaged: bool = False
 
     @property
-    def own(self) -> tuple[str, str]:
+    def own(self) -> tuple[str, ...]:
         """Its functions that take memory: one of them is in every right stack."""
-        return self.keeper, self.worker
+        return tuple(filter(None, (self.keeper, self.worker)))
 
 
 def _loop(size: int, threads: int) -> tuple[str, ...]:
@@ -72,7 +72,13 @@ LOADS = (
     Load("1 MiB, 1 thread", _loop(MIB, 1)),
     Load("1 MiB, 8 threads", _loop(MIB, 8)),
     Load("endbr64, 64 B, 1 thread", _loop(64, 1), preload="endbr64"),
-    Load("SQLite in Debian's Python", (SYSTEM_PYTHON, str(PROGRAMS / "database.py")), unit="s"),
+    Load(
+        "SQLite in Debian's Python",
+        (SYSTEM_PYTHON, str(PROGRAMS / "database.py")),
+        unit="s",
+        keeper="",
+        worker="",
+    ),
     PACKAGED_SQLITE,
     Load(
         "packaged Python",

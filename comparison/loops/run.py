@@ -25,7 +25,8 @@ class Run:
         figure: the load's.
         kept: the bytes that the load kept, 0 where it does not know.
         found: the bytes that the tool found of them; None where it counts no blocks.
-        named: the share of the bytes that it reports under whole stacks through one of the load's own functions.
+        named: the share of the bytes that it reports under whole stacks through one of the load's own functions; None
+            where it has none.
         events: how many calls it counted; 0 where it does not say.
         rows: the stacks that it reported.
     """
@@ -44,8 +45,10 @@ def is_named(functions: Sequence[str], own: Collection[str], starts: Collection[
     return not bare.isdisjoint(own) and not bare.isdisjoint(starts)
 
 
-def named_share(rows: Sequence[Row], own: Collection[str], starts: Collection[str] = STARTS) -> float:
-    """The share of the bytes that a tool reports which lie under such stacks, from 0 to 1."""
+def named_share(rows: Sequence[Row], own: Collection[str], starts: Collection[str] = STARTS) -> float | None:
+    """The share of the bytes that a tool reports which lie under such stacks, from 0 to 1; None without a function."""
+    if not own:
+        return None
     total = sum(row.outstanding_bytes for row in rows)
     named = sum(row.outstanding_bytes for row in rows if is_named(row.functions, own, starts))
     return named / total if total else 0.0

@@ -1,6 +1,6 @@
 """What `memleak-lab watch` and `trace --light` cost a process that does nothing but fault: `make bench-watch`.
 
-The loop runs without a sampler and with each of the two, in turn, so that all see the same machine. The figures to
+The loop runs without a sampler and with each way of sampling, in turn, so that all see the same machine. The figures to
 quote are the medians of the ratios of neighbours.
 """
 
@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,36 +36,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         loop = Path(folder, "faults")
         subprocess.run(["cc", "-O2", "-o", loop, PROGRAMS / "faults.c"], check=True)
-        runs = [[_run(loop, sampler) for sampler in (None, _watch, _light)] for _ in range(options.pairs)]
-    alone, watched, light = (statistics.median(times) for times in zip(*runs, strict=True))
-    watch_ratio = statistics.median(watched / alone for alone, watched, _ in runs)
-    light_ratio = statistics.median(light / alone for alone, _, light in runs)
-    sys.stdout.write(
-        f"one fault alone: {alone:.0f} ns. With one sample in {PERIOD} faults, medians of {options.pairs} runs:\n"
-        f"watch: {watched:.0f} ns, ratio {watch_ratio:.4f}; trace --light: {light:.0f} ns, ratio {light_ratio:.4f}\n"
-    )
+        runs = [[_run(loop, samplers) for samplers in (_none, *WAYS.values())] for _ in range(options.pairs)]
+    alone = statistics.median(run[0] for run in runs)
+    lines = [f"one fault alone: {alone:.0f} ns. With one sample in {PERIOD} faults, medians of {options.pairs} runs:"]
+    for i, way in enumerate(WAYS, 1):
+        ratio = statistics.median(run[i] / run[0] for run in runs)
+        lines.append(f"{way}: {statistics.median(run[i] for run in runs):.0f} ns, ratio {ratio:.4f}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _watch(_pid: int) -> GrowthSampler:
-    return GrowthSampler()
+def _none(_pid: int) -> list[GrowthSampler]:
+    return []
 
 
-def _light(pid: int) -> GrowthSampler:
-    return GrowthSampler(pid, tables=ProcessTables(Process(pid)))
+def _watch(_pid: int) -> list[GrowthSampler]:
+    return [GrowthSampler()]
 
 
-def _run(loop: Path, sampler: Callable[[int], GrowthSampler] | None) -> float:
+def _light(pid: int) -> list[GrowthSampler]:
+    return [GrowthSampler(pid, tables=ProcessTables(Process(pid)))]
+
+
+def _watch_growing(pid: int) -> list[GrowthSampler]:
+    return [*_watch(pid), *_light(pid)]
+
+
+WAYS = {"watch": _watch, "watch, a process that grows": _watch_growing, "trace --light": _light}
+
+
+def _run(loop: Path, samplers: Callable[[int], list[GrowthSampler]]) -> float:
     """The time of one fault in ns."""
     command = [str(loop), str(LOOP_ROUNDS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if not process.stdin or not process.stdout or process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{loop} did not start")
-        sampling = sampler(process.pid) if sampler else None
-        try:
+        with ExitStack() as stack:
+            for sampler in samplers(process.pid):
+                stack.callback(sampler.close)
             return float(process.communicate("go\n")[0])
-        finally:
-            if sampling:
-                sampling.close()
 
 
 if __name__ == "__main__":

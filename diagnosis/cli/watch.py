@@ -36,7 +36,7 @@ def watch_command(
     top: Annotated[int, typer.Option(min=1, max=100, help="Show this many processes.")] = 5,
     output: Annotated[WatchFormat, typer.Option("--format", help="How to print it.")] = WatchFormat.TABLE,
 ) -> None:
-    """Watch all processes of this machine: which ones grow, and in which code. It has no measurable cost."""
+    """Watch all processes of this machine: which ones grow, and in which code. No process gets a probe."""
     check_window("--duration", duration)
     require_machine(Machine())
     pids = all_pids if container is None else lambda: pids_of_named_container(container)

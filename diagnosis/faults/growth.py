@@ -60,6 +60,10 @@ class FaultWindow:
         taken = sum(self.samples.values()) + self.totals.lost
         return self.totals.faults * PAGE_BYTES / taken if taken else 0.0
 
+    def touched_bytes(self, pid: int) -> float:
+        """What became resident in one process: an estimate."""
+        return sum(count for (owner, _), count in self.samples.items() if owner == pid) * self.bytes_per_sample
+
     def stacks_of(self, pid: int, symbolizer: Names) -> list[TouchedStack]:
         """The stacks of one process, the ones that touched most first."""
         merged: defaultdict[tuple[Frame, ...], int] = defaultdict(int)

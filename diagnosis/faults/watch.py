@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from diagnosis.base.errors import LabError
+from diagnosis.faults.growing import GrowingStacks
 from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.lost import explain_names
 from diagnosis.target.process import PROC, Process
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from diagnosis.faults.growth import FaultWindow, TouchedStack
+    from diagnosis.faults.growth import TouchedStack
 
 # Less than this in a window is noise: the kernel itself counts resident memory in batches of some dozen pages.
 SMALLEST_GROWTH_BYTES = 1 << 20
@@ -76,7 +77,7 @@ def watch(
     """Watch processes for a while.
 
     Args:
-        pids: which ones; asked at both ends of the window.
+        pids: which ones; asked every second.
         seconds: how long.
         shown: for how many of the processes that grew most the code is looked up.
         pause: waits for a number of seconds.
@@ -89,21 +90,27 @@ def watch(
     with ExitStack() as stack:
         sampler = GrowthSampler()
         stack.callback(sampler.close)
+        own = GrowingStacks(shown, proc)
+        stack.callback(own.close)
         before = _resident(pids(), proc)
         left = seconds
         while left > 0:
-            step = min(left, LOOK_SECONDS) if look else left
+            step = min(left, LOOK_SECONDS)
             pause(step)
             left -= step
+            growing = _most(before, _resident(pids(), proc), shown, proc)
             if look:
-                look(_most(before, _resident(pids(), proc), shown, proc))
+                look(growing)
+            if left > 0:
+                own.look(each.pid for each in growing if each.growth_bytes >= SMALLEST_GROWTH_BYTES)
         window = sampler.read()
+        own.read(window)
         after = _resident(pids(), proc)
     grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
     most = sorted(
         (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES), key=lambda pid: -grown[pid]
     )
-    growers = [_grower(pid, after[pid], grown[pid], window, proc) for pid in most[:shown]]
+    growers = [_grower(pid, after[pid], grown[pid], own, proc) for pid in most[:shown]]
     return Watch(seconds, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
 
 
@@ -128,12 +135,12 @@ def _most(before: Mapping[int, int], after: Mapping[int, int], shown: int, proc:
     return [each for each in found if each.growth_bytes > 0]
 
 
-def _grower(pid: int, resident: int, growth: int, window: FaultWindow, proc: Path) -> Grower | None:
+def _grower(pid: int, resident: int, growth: int, own: GrowingStacks, proc: Path) -> Grower | None:
     try:
         process = Process(pid, proc)
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
-            stacks = window.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
+            stacks = own.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
             notes = tuple(explain_names(symbolizer.lost_names()))
         return Grower(pid, process.command, resident, growth, tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):

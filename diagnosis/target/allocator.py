@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.target.families import REQUIRED
 from diagnosis.target.libc import is_libc
+from diagnosis.target.objects import file_state
 from diagnosis.target.survey import PlacedProbe, survey
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from heap_trace import Signature
 
     from diagnosis.target.mapping import Mapping as MappedFile
+    from diagnosis.target.objects import FileState
     from diagnosis.target.process import Process
     from diagnosis.target.survey import Survey
 
 __all__ = ["Allocator", "PlacedProbe", "Surveys", "find_allocators", "find_more_allocators"]
 
-# A file's device, inode, size and time of its last change; and what it has of a heap.
-FileState = tuple[int, int, int, int]
-Surveys = dict[FileState, "Survey"]
+# What a file has of a heap.
+Surveys = dict["FileState", "Survey"]
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,10 @@ def _allocator(
 
 
 def _state(path: Path) -> FileState:
-    """Which file this is, and how it is now: one that is removed gives its number to the next one."""
     try:
-        status = path.stat()
+        return file_state(path)
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}", "run this command as root") from error
-    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _check_libc(process: Process, mapping: MappedFile, found: Survey) -> None:

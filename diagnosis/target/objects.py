@@ -27,16 +27,21 @@ __all__ = [
     "CODE_BYTES",
     "ElfObject",
     "Export",
+    "FileState",
     "Placement",
     "Segment",
     "choose_instruction",
     "defines",
+    "file_state",
     "find_symbols",
     "open_regular",
     "read_code",
     "read_object",
     "shared_parser",
 ]
+
+# A file's device, inode, size and time of its last change.
+FileState = tuple[int, int, int, int]
 
 _parser = Parser()
 atexit.register(_parser.close)
@@ -45,6 +50,16 @@ atexit.register(_parser.close)
 def shared_parser() -> Parser:
     """The parser that every part of a command shares. It starts when something is asked of it."""
     return _parser
+
+
+def file_state(path: Path) -> FileState:
+    """Which file this is, and how it is now: one that is removed gives its number to the next one.
+
+    Raises:
+        OSError: it is not there.
+    """
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def open_regular(path: Path) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.objects import find_symbols, read_object, shared_parser
+from diagnosis.target.objects import file_state, find_symbols, read_object, shared_parser
 from diagnosis.target.python_layouts import PUBLISHED, TABLE, layouts_of, published_bytes
 from diagnosis.target.unwinding import Layout
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from heap_trace import PythonFrames
 
     from diagnosis.target.mapping import Mapping as MappedFile
+    from diagnosis.target.objects import FileState
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.process import Process
     from diagnosis.target.python_layouts import CodeLayout
@@ -117,10 +118,9 @@ class _File:
 def _read_file(path: Path, label: str, parser: Parser) -> _File | None:
     """The interpreter in a file, read once: workers of a server have the same. None where it exports none."""
     try:
-        status = path.stat()
+        key = file_state(path)
     except OSError as error:
         raise LabError(f"{label} cannot be read: {error.strerror}", "run this command as root") from error
-    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     if key in _files:
         return _files[key]
     symbols = find_symbols(path, (), (RUNTIME, VERSION), parser).variables
@@ -133,7 +133,7 @@ def _read_file(path: Path, label: str, parser: Parser) -> _File | None:
     return found
 
 
-_files: dict[tuple[int, int, int, int], _File | None] = {}
+_files: dict[FileState, _File | None] = {}
 
 # Threads that start and end meanwhile can lead a look at the list of them astray.
 _LOOKS = 4

@@ -5,6 +5,7 @@ The parser makes rows of the files; heap_trace walks by them. Here is what neith
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import time
@@ -15,17 +16,18 @@ from typing import TYPE_CHECKING
 from heap_trace.unwind import Capacity, Ending, Module
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.objects import open_regular, shared_parser
+from diagnosis.target.objects import file_state, open_regular, shared_parser
 from diagnosis.target.parser.answers import unwind_rows_of
 from diagnosis.target.parser.client import Budget, ParserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from heap_trace.unwind import ObjectRows, Table, UnwindTables
 
     from diagnosis.target.mapping import Mapping
+    from diagnosis.target.objects import FileState
     from diagnosis.target.parser.client import Parser
     from diagnosis.target.parser.facts import Segment
     from diagnosis.target.process import Process
@@ -103,6 +105,7 @@ class ProcessTables:
         self._layouts: dict[tuple[str, int], Layout | None] = {}
         self._rows: dict[tuple[str, int], ObjectRows] = {}  # until they lie in the trace's tables
         self._loaded: dict[tuple[str, int], Table | None] = {}
+        self._states: dict[tuple[str, int], FileState] = {}
         self._tables: UnwindTables | None = None
         self._look_at = 0.0
         self._mappings = self._executable()
@@ -119,14 +122,28 @@ class ProcessTables:
         if not mapping.inode:
             return None
         if mapping.file not in self._layouts:
-            try:
-                table = read_table(self._process.open_path(mapping), self._parser, self._budget)
-            except (OSError, LabError, ParserError):
-                table = None
+            table = None
+            with contextlib.suppress(OSError, LabError, ParserError):
+                path = self._process.open_path(mapping)
+                self._states[mapping.file] = file_state(path)
+                table = read_table(path, self._parser, self._budget)
             self._layouts[mapping.file] = table.layout if table else None
             if table:
                 self._rows[mapping.file] = table.rows
         return self._layouts[mapping.file]
+
+    def _forget_replaced(self, new: Iterable[Mapping]) -> None:
+        """Forget what was read of a file whose number another one has by now: a plugin that was built anew.
+
+        Only what is not mapped can give its number away.
+        """
+        for file, mapping in {mapping.file: mapping for mapping in new}.items():
+            if file not in self._states:
+                continue
+            with contextlib.suppress(OSError, LabError):
+                if file_state(self._process.open_path(mapping)) != self._states[file]:
+                    for known in (self._states, self._layouts, self._rows, self._loaded):
+                        known.pop(file, None)
 
     @property
     def needed(self) -> Capacity:
@@ -154,6 +171,7 @@ class ProcessTables:
         """
         self._process = process
         self._mappings = self._executable()
+        self._forget_replaced(self._mappings)
         self._seen = set(self._mappings)
         self._look_at = 0.0
         self._set_modules()
@@ -186,6 +204,7 @@ class ProcessTables:
         self._look_at = now + (now - began) / LOOKING_SHARE
         if mappings == self._mappings:
             return False
+        self._forget_replaced(set(mappings).difference(self._mappings))
         self._mappings = mappings
         self._seen.update(mappings)
         self._set_modules()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
@@ -106,6 +107,17 @@ def _broken_off(tracer: Measured, program: tuple[str, ...]) -> Ending | None:
     return Ending.DETACHED if tracer.detached else None
 
 
+def _other_program(process: MeasuredProcess) -> LabError:
+    return LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
+
+
+def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
+    sample = Sample(tracer.snapshot(), tracer.process.resident())
+    if tracer.process.program() not in (program, ()):
+        raise _other_program(tracer.process)  # the sample can be of either
+    return sample
+
+
 def _memory(process: MeasuredProcess) -> Memory | None:
     """What its memory is made of now; None where that cannot be read, it has ended, or it is several processes."""
     if not isinstance(process, Process):
@@ -140,10 +152,7 @@ def measure(
     """
     process = tracer.process
     program = process.program()
-
-    def look() -> Sample:
-        return Sample(tracer.snapshot(), process.resident())
-
+    look = partial(_look, tracer, program)
     symbolizer.refresh()
     first = align(look)
     memory_start = _memory(process)
@@ -173,16 +182,16 @@ def measure(
                 break
             samples.append(look())
         except LabError:
-            if process.alive():
+            if process.program() == program:
                 raise
-            continue  # it ended just now: seen at the next turn
+            continue  # it has ended or become another program just now: seen at the next turn
         sampler.thin(samples)
     # Reading the survivors may take a slow machine past the deadline: what was counted by then is whole all the same.
     detached = tracer.detached
     survivors, lost = tracer.survivors(first.snapshot), tracer.lost()
     tracer.detach()  # naming what was found takes a while, and the process need not wait for it
     if len(samples) < 2:
-        raise LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
+        raise _other_program(process)
     return Window(
         samples=tuple(samples),
         survivors=survivors,

@@ -170,6 +170,20 @@ def test_watch_ranks_the_grower_first_beside_a_busy_process(tmp_path: Path) -> N
 
 
 @pytest.mark.ebpf
+def test_watch_has_whole_stacks_of_what_grows_without_frame_pointers(tmp_path: Path) -> None:
+    grower = compile_c(GROWER, tmp_path / "grower", "-O2", "-fomit-frame-pointer")
+    with running(grower) as leaking:
+        watched = watch(lambda: [leaking.pid], 5.0, 5, time.sleep)
+    (first,) = watched.growers
+    names = [frame.name for frame in first.stacks[0].frames]
+    assert names[names.index("keep_more") + 1] == "main"
+    assert names[-1] == "_start"
+    # The samples of all say how much, from the beginning of the window on.
+    touched = sum(stack.touched_bytes for stack in first.stacks)
+    assert touched == pytest.approx(first.growth_bytes, rel=0.3)
+
+
+@pytest.mark.ebpf
 def test_the_last_line_of_watch_is_the_command_to_run(tmp_path: Path) -> None:
     grower = compile_c(GROWER, tmp_path / "grower", "-O2")
     with running(grower) as leaking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -207,6 +208,34 @@ def test_a_tracer_loads_what_a_process_loads(late: tuple[Path, Path], closing: C
                 )
 
         wait_until(whole, "a whole stack through the new library")
+
+
+def test_a_library_that_was_written_anew_while_it_was_not_loaded(
+    late: tuple[Path, Path], build: Build, closing: Closing, tmp_path: Path
+) -> None:
+    """Its file keeps its number, as a new one gets that of one that was removed."""
+    program, library = late
+    flags = (*NO_FRAME_POINTERS, "-fstack-protector-all", "-DFRAME_BYTES=2000")
+    larger = build("late_library.c", *flags, "-shared", "-fPIC", name="larger.so")
+    plugin = tmp_path / "plugin.so"
+    shutil.copy(library, plugin)
+    number = plugin.stat().st_ino
+    with Target([program, plugin, "anew"]) as target, unwinding(target, closing) as unwinder:
+        target.go()
+        wait_until(unwinder.tables.refresh, "the library")
+        target.go()
+        before = one(unwinder.named(), "late_leaf")
+        target.go()
+        wait_until(unwinder.tables.refresh, "no library")
+        shutil.copy(larger, plugin)
+        assert plugin.stat().st_ino == number
+        target.go()
+        wait_until(unwinder.tables.refresh, "the other library")
+        target.go()
+        after = one(unwinder.named(), "late_leaf")
+
+    for stack in (before, after):
+        assert (stack.names[:3], stack.ending) == (("late_leaf", "late_take", "main"), Ending.START)
 
 
 # --- other probes ---

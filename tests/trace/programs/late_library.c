@@ -1,5 +1,9 @@
-/* The library of late.c. */
+/* The library of late_stack.c. */
 #include "program.h"
+
+#ifndef FRAME_BYTES
+#define FRAME_BYTES 200
+#endif
 
 SITE void late_leaf(int bytes)
 {
@@ -8,7 +12,7 @@ SITE void late_leaf(int bytes)
 
 SITE void late_take(int bytes)
 {
-	char frame[200];
+	char frame[FRAME_BYTES];
 
 	memset(frame, bytes, sizeof(frame));
 	keep(frame);
