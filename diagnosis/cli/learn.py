@@ -60,7 +60,8 @@ def learn_command(
     speed: Annotated[
         float | None,
         typer.Option(
-            help=f"Time runs this many times faster: {SPEEDS}; {LEARNER_SPEED:g} (--solve: {SOLVER_SPEED:g})."
+            help=f"Time runs this many times faster: {SPEEDS}; {LEARNER_SPEED:g} (--solve: {SOLVER_SPEED:g}),"
+            " and 1 for other scenarios."
         ),
     ] = None,
     folder: Annotated[

@@ -79,7 +79,10 @@ def trace_command(
         int | None, typer.Option("--pid", "-p", help="The process to trace, as `ps` numbers it here.")
     ] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="A container of Docker or containerd.")] = None,
-    pod: Annotated[str | None, typer.Option(metavar="NS/NAME[/CONTAINER]", help="A pod on this node.")] = None,
+    pod: Annotated[
+        str | None,
+        typer.Option(metavar="NS/NAME[/CONTAINER]", help="A pod on this node: its first container, or this one."),
+    ] = None,
     duration: Annotated[
         float | None,
         duration_option(
@@ -92,7 +95,7 @@ def trace_command(
     top: Annotated[int, typer.Option(min=1, max=1000, help="Print this many call stacks.")] = 5,
     min_size: Annotated[int, size_option("--min-size", text="Leave out smaller blocks.")] = "0",  # type: ignore[assignment] # typer parses it
     smallest: Annotated[
-        int, size_option("--smallest-growth", text="Growth below this in the window is no leak: 64KiB.")
+        int, size_option("--smallest-growth", text="A call site that grew less is not named by itself: 64KiB.")
     ] = "64KiB",  # type: ignore[assignment]
     output: Annotated[Format, typer.Option("--format", help="How to print the report.")] = Format.TABLE,
     listen: Annotated[
@@ -162,6 +165,8 @@ def trace_command(
         "--allocator": allocator if light else None,
     }
     refuse_together("--light", light, exact)
+    if light and failing is FailOn.LEAK:
+        raise LabError("--light sees no frees, and never says leak", "use --fail-on growth with --light")
     refuse_together("--light", light, {"--explain": explain, "--format": output in {Format.PPROF, Format.SPEEDSCOPE}})
     refuse_together(
         "--explain", explain, {name: exact[name] for name in ("--listen", "--ledger", "--interval", "--save", "--html")}

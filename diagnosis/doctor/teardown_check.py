@@ -35,7 +35,18 @@ GADGET = "inspektor-gadget"
 CLUSTERWIDE = "namespaces,clusterroles,clusterrolebindings"
 MODULES = ("service", "service.visitors")
 # The functions of native/trace's eBPF programs: the kernel knows a program by its function's first 15 characters.
-PROGRAMS = frozenset({"heap_session", "heap_entry", "heap_return", "page_fault"})
+PROGRAMS = frozenset(
+    {
+        "heap_session",
+        "heap_entry",
+        "heap_return",
+        "heap_signal",
+        "page_fault",
+        "page_fault_unwo",
+        "fork_happened",
+        "task_gone",
+    }
+)
 
 
 class State(enum.StrEnum):

@@ -56,7 +56,7 @@ class Trial:
 
 
 def try_build(build: Build, user: User, speed: float = SPEED) -> Trial:
-    """Start a service with the build, ask it for items in each phase of the story, and stop it."""
+    """Start a service with the build, ask it for items until its lookups read every revision, and stop it."""
     with ExitStack() as stack:
         settings = {"MALLOC_PERTURB_": PERTURB}
         try:

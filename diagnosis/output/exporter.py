@@ -1,8 +1,9 @@
 """The tracer's numbers for Prometheus.
 
-Labels are `command`, `function`, `caller` and `module`: the innermost frame, the one that called it, and the object
-that the innermost one is in; of a Python function, its file. There are at most `MAX_SITES` of them; what comes later is
-counted under `[other]`, so that a program with a thousand call sites costs Prometheus no more than one with fifty.
+Labels are `command`, `function`, `caller` and `module`: the innermost function that somebody can change, the one that
+called it, and the object that the first is in; of a Python function, its file. There are at most `MAX_SITES` of them;
+what comes later is counted under `[other]`, so that a program with a thousand call sites costs Prometheus no more than
+one with fifty.
 """
 
 from __future__ import annotations

@@ -5,13 +5,17 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from heap_trace import HeapTrace, Unwinding, UnwindMode
+from heap_trace.forks import Forks
+from heap_trace.page_faults import PageFaults
+from heap_trace.unwind import Capacity
 
 from diagnosis.base.errors import LabError
-from diagnosis.doctor.teardown_check import State, Teardown, anything_left
+from diagnosis.doctor.teardown_check import PROGRAMS, State, Teardown, anything_left
 from diagnosis.trace.bpf_programs import loaded_programs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from diagnosis.doctor.teardown_check import Finding
@@ -172,12 +176,16 @@ def test_a_place_that_cannot_be_looked_at_is_said_and_hides_no_other(
     assert anything_left(findings)
 
 
-@pytest.mark.ebpf
-def test_the_kernel_names_the_tracers_programs() -> None:
-    from heap_trace import HeapTrace  # noqa: PLC0415 - a machine without the tracer skips this
+def _by_tables() -> PageFaults:
+    room = Capacity(rows=1024, chunks=64, rules=64)
+    return PageFaults(pid=os.getpid(), unwinding=Unwinding(UnwindMode.ON, room, memo_sets=0))
 
+
+@pytest.mark.ebpf
+@pytest.mark.parametrize("opened", [HeapTrace, PageFaults, _by_tables, Forks])
+def test_every_program_that_is_left_would_be_seen(opened: Callable[[], HeapTrace | PageFaults | Forks]) -> None:
     before = loaded_programs()
-    with HeapTrace(max_blocks=1, max_stacks=1):
-        during = loaded_programs()
-    ours = {name for number, name in during.items() if number not in before}
-    assert ours & {"heap_session", "heap_entry"}
+    with opened():
+        ours = {name for number, name in loaded_programs().items() if number not in before}
+    assert ours
+    assert ours <= PROGRAMS

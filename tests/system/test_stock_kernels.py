@@ -1,7 +1,8 @@
 """The tracer on stock kernels: each in a virtual machine, with doctor, the lab at both block sizes, and exact counts.
 
-LAB_VM      a tool with the commands `prepare DIR` (a checkout's last commit becomes /src, with its .venv) and
-            `run KERNEL COMMAND SECONDS` (boots the kernel, runs the command as root in /src, exits with its status)
+LAB_VM      a tool with the commands `build KERNEL...` (fetches kernels), `prepare DIR` (a checkout's last commit
+            becomes /src, with its .venv) and `run KERNEL COMMAND SECONDS` (boots the kernel, runs the command as root
+            in /src, exits with its status)
 LAB_KERNELS the kernels to boot; default: 6.1 6.12 7
 
 Emulated machines are ten to twenty times slower than this one. So the lab's leak is traced before requests slow down,

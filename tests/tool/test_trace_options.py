@@ -48,6 +48,7 @@ def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("--pid", "1", "--allocator", "alloc=take:size=9"), "take: 'size=9' is no position: they are 1 to 5"
     yield ("--pid", "1", "--light", "--listen", "127.0.0.1:1"), "--listen does nothing with --light"
     yield ("--pid", "1", "--light", "--min-size", "1KiB"), "--min-size does nothing with --light"
+    yield ("--pid", "1", "--light", "--fail-on", "leak"), "use --fail-on growth with --light"
     yield ("--pid", "1", "--light", "--save", "report.json"), "--save does nothing with --light"
     yield ("--pid", "1", "--light", "--format", "pprof"), "--format does nothing with --light"
     yield ("--pid", "1", "--explain", "--save", "report.json"), "--save does nothing with --explain"
