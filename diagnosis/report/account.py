@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from diagnosis.target.memory import Memory
 
+UNSEEN_MEANING = "memory that no call of an allocator explains"
+
 LIGHT = "trace --light names the code that touches it"
 
 
@@ -159,7 +161,7 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         yield Part(
             "unseen",
             rest - retained,
-            "memory that no call of an allocator explains",
+            UNSEEN_MEANING,
             "sbrk, a system call of the program's own, or memory that was reserved or taken before and is touched only"
             f" now: {LIGHT}",
         )

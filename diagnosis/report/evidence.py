@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import MappingKind
 
-from diagnosis.report.account import Traced
+from diagnosis.report.account import UNSEEN_MEANING, Traced
 from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.older import Freed
 from diagnosis.report.unseen import Touched, Unseen
@@ -15,11 +15,12 @@ from diagnosis.target.memory import Use
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from diagnosis.report.account import Account
     from diagnosis.report.counted import Counted
     from diagnosis.report.site import CallSite
+    from diagnosis.trace.snapshot import Survivors
 
 # Who touched less than this share of an unexplained growth is not named for it, and no more than so many are.
 WORTH_A_NAME = 0.1
@@ -27,6 +28,9 @@ SUSPECTS = 3
 
 # What resident memory does not count.
 NOT_RESIDENT = frozenset({"memfd", "hugetlb"})
+
+# Without an account less than this is noise: the kernel counts the memory of each process in batches.
+UNACCOUNTED_BYTES = 1 << 20
 
 # By which parts of an account a reserved range of addresses shows, once it is used.
 _RESERVED_USES = {"stacks": (Use.STACKS,), "unseen": (Use.OTHER, Use.HEAP)}
@@ -66,7 +70,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         live=_since_the_first(live),
         memory=_since_the_first(held),
         live_known=counted.live_known,
-        unseen=_unseen(counted, grown, sites, touched, live) if grown else (),
+        unseen=_unseen(counted, grown, sites, touched, live) if grown else _unaccounted(counted, held, live),
         lost=counted.lost,
         older_frees=counted.older_frees,
         older_unshared=counted.older_unshared,
@@ -100,6 +104,19 @@ def _unseen(
     )
 
 
+def _unaccounted(counted: Counted, held: Sequence[int], live: Sequence[int]) -> tuple[Unseen, ...]:
+    """Growth that no call explains, where there is no account: of several processes, or of one that has ended.
+
+    At least so much: all that was freed may be held by the allocator. What processes brought that came or went within
+    the window is not known.
+    """
+    size = held[-1] - held[0] - (live[-1] - live[0]) - traced(counted).freed
+    if size < UNACCOUNTED_BYTES or not counted.window.same_processes:
+        return ()
+    beside_the_heap = [each - taken for each, taken in zip(held, live, strict=True)]
+    return (Unseen(size, "unseen", UNSEEN_MEANING, readings=_since_the_first(beside_the_heap)),)
+
+
 def _since_the_first(readings: Sequence[int]) -> tuple[int, ...]:
     return tuple(each - readings[0] for each in readings)
 
@@ -129,6 +146,7 @@ def _sites(counted: Counted) -> list[SiteHistory]:
     shares = counted.shares
     classes = [counted.older_classes(sample.snapshot) for sample in counted.samples]
     resident = _resident_of(counted)
+    survivors = window.survivors
     counts = counted.last.counts
     halfway = counted.samples[(len(counted.samples) - 1) // 2].snapshot.counts
 
@@ -146,6 +164,11 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             readings.append(round(held - back))
         return tuple(each - readings[0] for each in readings)
 
+    def kept(stacks: list[int], thirds: Callable[[Survivors], tuple[int, ...]]) -> tuple[int, int, int]:
+        """Bytes that live, by the third in which they were taken."""
+        of_each = [thirds(survivors[stack]) for stack in stacks if stack in survivors]
+        return sum(each[0] for each in of_each), sum(each[1] for each in of_each), sum(each[2] for each in of_each)
+
     return [
         SiteHistory(
             site,
@@ -153,13 +176,13 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             allocations=sum(changes[stack].allocations for stack in stacks),
             frees=sum(changes[stack].frees for stack in stacks),
             oldest_seconds=max(
-                (window.survivors[stack].oldest_seconds for stack in stacks if stack in window.survivors), default=0.0
+                (survivors[stack].oldest_seconds for stack in stacks if stack in survivors), default=0.0
             ),
             older_frees=sum(counted.older_of(stack).frees - changes[stack].replaced for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
-            kept_bytes=sum(
-                sum(window.survivors[stack].third_bytes[:2]) for stack in stacks if stack in window.survivors
-            ),
+            kept_bytes=sum(kept(stacks, lambda each: each.third_bytes)[:2]),
+            first_bytes=kept(stacks, lambda each: each.third_bytes)[0],
+            fresh_bytes=kept(stacks, lambda each: each.fresh_bytes),
             late_allocations=sum(
                 counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks
             ),

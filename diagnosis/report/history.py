@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from diagnosis.report.site import CallSite
     from diagnosis.report.unseen import Unseen
 
+# A process that took less than this share of what it holds after the first third of its time has warmed up.
+WARMED_UP = 0.1
+
 # Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
 USED = 0.1
 
@@ -33,6 +36,8 @@ class SiteHistory:
     of the blocks taken in the first two thirds of the window, and ``late_allocations`` those of its second half.
     ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
     blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
+    ``first_bytes`` are those of ``kept_bytes`` that were taken in the first third. ``fresh_bytes`` is what processes
+    that started within the window held, at its end or at theirs, by thirds of their own time.
     """
 
     site: CallSite
@@ -46,6 +51,8 @@ class SiteHistory:
     late_allocations: int = 0
     resident_bytes: int = 0
     replaced: int = 0
+    first_bytes: int = 0
+    fresh_bytes: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def growth(self) -> int:
@@ -56,6 +63,12 @@ class SiteHistory:
     def kept(self) -> int:
         """Blocks by which the site grew."""
         return self.allocations - self.replaced - self.frees - self.older_frees
+
+    @property
+    def warmed_up(self) -> int:
+        """What processes that started within the window took at first and no more: a leak takes as much later."""
+        first, later = self.fresh_bytes[0], sum(self.fresh_bytes[1:])
+        return first + later if later < WARMED_UP * (first + later) else max(0, first - later // 2)
 
     @property
     def held(self) -> int:

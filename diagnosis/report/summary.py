@@ -21,7 +21,7 @@ from diagnosis.report.phrases import (
 )
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
 from diagnosis.report.unseen import most_unseen
-from diagnosis.report.verdict import OLD, SMALLEST_LEAK_BYTES, Answer, Doubt
+from diagnosis.report.verdict import BACKING, OLD, SMALLEST_LEAK_BYTES, Answer, Doubt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,6 +223,10 @@ _DOUBTS = {
         "it is address space, and resident memory did not grow with it",
         "resident memory in a second trace: whether the program ever touches it",
     ),
+    Doubt.FRESH: (
+        "processes that started in the window took most of it at first, as each does that warms up",
+        "a trace of one of them, {longer}",
+    ),
     Doubt.LOST: ("{lost}", "a trace that loses none: see the notes above"),
 }
 
@@ -277,6 +281,8 @@ def _most(evidence: Evidence) -> str:
     none = "no call site kept growing"
     if most.growth <= 0:
         return none
+    if most.warmed_up >= BACKING * most.growth:
+        return f"{none} ({subject(most)} took {format_size(most.warmed_up)} in processes that started and warmed up)"
     if most.takes is Takes.BLOCKS and trend(most.outstanding) is Trend.STEADY and most.growth >= SMALLEST_LEAK_BYTES:
         return f"{subject(most)} took {format_size(most.growth)} and kept it, while others gave back as much"
     of = " of address space" if most.takes is Takes.FILES else ""

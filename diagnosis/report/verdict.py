@@ -55,6 +55,10 @@ OLD = 2 / 3
 PASSING_FREES = 0.8
 FIRST_THIRDS = 2 / 3
 
+# Of a leak beside blocks that pass, both of the first two thirds of the window leave this share of what the other one
+# leaves. What ended in the first half of the window took no more than half as much in the second third.
+EVEN_THIRDS = 0.6
+
 # Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
 FEW_FREES = 0.1
 
@@ -95,6 +99,7 @@ class Doubt(enum.StrEnum):
     OTHER_SIZES = "other sizes"
     NOT_RESIDENT = "not resident"
     LOST = "lost"
+    FRESH = "fresh"
     SMALL = "small"
 
 
@@ -139,7 +144,10 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.growth < smallest:
         return None
     shape = trend(site.outstanding)
-    if not (shape in OPEN or _came_once(site, shape, smallest)) or _passes(site, evidence, smallest):
+    open_ = shape in OPEN or _came_once(site, shape, smallest)
+    if not open_ and shape is not Trend.NONE and _keeps(site, smallest):
+        open_, shape = True, Trend.PASSING
+    if not open_ or _passes(site, evidence, smallest) or _has_warmed_up(site, smallest):
         return None
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
@@ -165,6 +173,23 @@ def _came_once(site: SiteHistory, shape: Trend, smallest: int) -> bool:
     )
 
 
+def _keeps(site: SiteHistory, smallest: int) -> bool:
+    """True where a site whose bytes come and go keeps some of them: as much of the first third as of the second.
+
+    What ever comes and goes leaves less the older it is. The readings cannot tell where the last one met a large block.
+    """
+    second = site.kept_bytes - site.first_bytes
+    return min(site.first_bytes, second) >= max(smallest / 3, EVEN_THIRDS * max(site.first_bytes, second))
+
+
+def _has_warmed_up(site: SiteHistory, smallest: int) -> bool:
+    """True where processes that started within the window took all of it at first.
+
+    A block that realloc makes larger is as old as it was: where many were freed, what came later does not show.
+    """
+    return site.growth - site.warmed_up < smallest and site.frees <= FEW_FREES * site.allocations
+
+
 def _passes(site: SiteHistory, evidence: Evidence, smallest: int) -> bool:
     """True where what a site takes is freed in the end: what it holds now is on its way."""
     return (
@@ -180,6 +205,7 @@ _DOUBTS = {
     Trend.LATE: Doubt.LATE,
     Trend.SLOWING: Doubt.SLOWING,
     Trend.ENDED: Doubt.ONCE,
+    Trend.PASSING: Doubt.CHANCE,
 }
 
 
@@ -189,6 +215,7 @@ def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bo
     of_many_sizes = site.older_frees > FEW_FREES * site.allocations
     reasons = (
         (not backed, Doubt.NOT_RESIDENT),
+        (site.warmed_up >= BACKING * site.growth, Doubt.FRESH),
         (shape is not Trend.STEADY, _DOUBTS.get(shape)),
         (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
         (by_chance, Doubt.CHANCE),

@@ -127,6 +127,10 @@ class Process:
         fields = stat_of(self._root)
         return int(fields[1]) if fields else 0
 
+    def members(self) -> tuple[int, ...]:
+        """Itself: what is measured as one process, where a group has several."""
+        return (self.pid,)
+
     def descendants(self) -> tuple[int, ...]:
         """The processes that this one started, the ones that they started, and so on."""
         found: dict[int, None] = dict.fromkeys(self.children())

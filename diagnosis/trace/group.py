@@ -208,3 +208,7 @@ class GroupProcess:
     def children(self) -> tuple[int, ...]:
         """Those that are not traced: none but those that the group's notes tell."""
         return ()
+
+    def members(self) -> tuple[int, ...]:
+        """The pids of those that run."""
+        return tuple(sorted(member.process.pid for member in self._roster.present()))

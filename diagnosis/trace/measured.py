@@ -43,6 +43,9 @@ class MeasuredProcess(Protocol):
     def children(self) -> tuple[int, ...]:
         """The processes that it started and that are not measured with it."""
 
+    def members(self) -> tuple[int, ...]:
+        """The pids of those that are measured as one."""
+
 
 class Measured(Protocol):
     """A `Tracer`, or a `Group` of them. See there for what is not said here. Stacks go by numbers of its own."""

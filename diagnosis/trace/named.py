@@ -63,12 +63,17 @@ class NamedStacks:
 
 
 class NamedTracer:
-    """One process of several: its tracer and symbolizer, read by the numbers of named stacks."""
+    """One process of several: its tracer and symbolizer, read by the numbers of named stacks.
 
-    def __init__(self, tracer: Tracer, symbolizer: Symbolizer, names: NamedStacks) -> None:
+    ``since`` is when it came, in seconds of the monotonic clock: nothing was counted before. 0: it was there at
+    first. What one that came later frees of older blocks it has inherited: its parent has them still.
+    """
+
+    def __init__(self, tracer: Tracer, symbolizer: Symbolizer, names: NamedStacks, since: float = 0.0) -> None:
         self.tracer, self.symbolizer = tracer, symbolizer
         self._names = names
         self._known: dict[int, int] = {}
+        self._since = since
 
     def _number(self, stack: int) -> int:
         number = self._known.get(stack)
@@ -92,14 +97,22 @@ class NamedTracer:
         """What every stack of this process had taken and given back."""
         taken = self.tracer.snapshot()
         apart = {kind: self._numbered(counts) for kind, counts in taken.apart.items()}
+        if self._since and taken.older:
+            taken = replace(taken, older=Older(), older_sizes=())
         return replace(taken, counts=self._numbered(taken.counts), apart=apart)
 
     def survivors(self, since: Snapshot) -> dict[int, Survivors]:
-        """What lives of the blocks that were taken after a snapshot."""
-        return merge_survivors({self._number(stack): found} for stack, found in self.tracer.survivors(since).items())
+        """What lives of the blocks that were taken after a snapshot: of one that came later, since it came."""
+        fresh = self._since > since.seconds
+        found = self.tracer.survivors(replace(since, seconds=self._since) if fresh else since)
+        if fresh:
+            found = {stack: replace(each, fresh_bytes=each.third_bytes) for stack, each in found.items()}
+        return merge_survivors({self._number(stack): each} for stack, each in found.items())
 
     def older(self) -> dict[int, Older]:
         """Frees of blocks from before the trace, by the function that freed them."""
+        if self._since:
+            return {}
         return merge_older(
             {self._names.number_in(self.symbolizer, (address,) if address else ()): found}
             for address, found in self.tracer.older().items()
@@ -178,4 +191,5 @@ def _survivors_sum(one: Survivors, other: Survivors) -> Survivors:
         max(one.oldest_seconds, other.oldest_seconds),
         tuple(a + b for a, b in zip(one.third_blocks, other.third_blocks, strict=True)),
         tuple(a + b for a, b in zip(one.third_bytes, other.third_bytes, strict=True)),
+        tuple(a + b for a, b in zip(one.fresh_bytes, other.fresh_bytes, strict=True)),
     )

@@ -233,6 +233,7 @@ class Roster:
 
     def _attach(self, member: Member, warn: Callable[[str], object] = lambda _: None) -> None:
         symbolizer = Symbolizer(member.process)
+        came = time.monotonic() if self._watcher.is_alive() else 0.0
         try:
             symbolizer.refresh()  # before: what is counted of one that ends soon can then be named
             tracer = Tracer(member.process, self._tracing, warn, programs=self._programs)
@@ -240,7 +241,7 @@ class Roster:
             symbolizer.close()
             raise
         tracer.set_deadline(self._deadline)
-        member.traced = NamedTracer(tracer, symbolizer, self.names)
+        member.traced = NamedTracer(tracer, symbolizer, self.names, came)
         member.attaching = False
 
     def _join(self, member: Member) -> None:

@@ -45,7 +45,8 @@ class Survivors:
     """The blocks of one stack that were taken in a window and still live.
 
     ``oldest_seconds`` is the age of the one that was born first, also where realloc has moved it since;
-    ``third_blocks`` and ``third_bytes`` tell them by the third of the window in which they were born.
+    ``third_blocks`` and ``third_bytes`` tell them by the third of the window in which they were born; of a process that
+    started within the window, by the third of its own time in it. ``fresh_bytes`` are those of such processes.
     """
 
     blocks: int
@@ -53,6 +54,7 @@ class Survivors:
     oldest_seconds: float
     third_blocks: tuple[int, ...] = (0, 0, 0)
     third_bytes: tuple[int, ...] = (0, 0, 0)
+    fresh_bytes: tuple[int, ...] = (0, 0, 0)
 
 
 def since_age(since_ns: int, now_ns: int) -> float:

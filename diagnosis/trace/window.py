@@ -69,6 +69,7 @@ class Window:
     memory_start: Memory | None = None
     memory_end: Memory | None = None
     ranges: tuple[MappedRange, ...] = ()
+    same_processes: bool = True
 
     @property
     def seconds(self) -> float:
@@ -154,6 +155,7 @@ def measure(
     program = process.program()
     look = partial(_look, tracer, program)
     symbolizer.refresh()
+    members = process.members()
     first = align(look)
     memory_start = _memory(process)
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
@@ -203,4 +205,5 @@ def measure(
         memory_start=memory_start,
         memory_end=memory_end,
         ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
+        same_processes=process.members() == members,
     )

@@ -37,6 +37,7 @@ def evidence(
     oldest: float = SECONDS,
     kept: float | None = None,
     late: int | None = None,
+    first: float = 0,
 ) -> Evidence:
     """A window in which one site is all that there is: the process's memory goes with it.
 
@@ -55,6 +56,7 @@ def evidence(
         older_frees,
         kept_bytes=math.ceil(kept),
         late_allocations=allocations // 2 if late is None else late,
+        first_bytes=math.ceil(first),
     )
     return Evidence(SECONDS, [site], live=held, memory=held)
 
@@ -212,6 +214,13 @@ def one_burst(chance: random.Random) -> Evidence:
     return evidence(series, blocks, 0, oldest=(1 - at) * SECONDS, late=blocks * (at > 1 / 2))
 
 
+def covered(chance: random.Random) -> Evidence:
+    """A leak at a site whose other blocks pass and are up to sixteen times larger, wherever the window ends in one."""
+    leak, size, often = 4 * MIB, 4 * MIB * chance.uniform(1, 16), chance.uniform(0.05, 0.95)
+    series = [leak * i / (READINGS - 1) + size * (i > 0 and chance.random() < often) for i in range(READINGS)]
+    return evidence(series, 3600, 3000, kept=leak * 2 / 3, first=leak / 3)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of window, and how many of it are tried."""
@@ -235,6 +244,7 @@ LEAKING = (
     Kind(grown_buffer, 5000, "buffers that grow by half of themselves"),
     Kind(bursts, 5000, "two bursts"),
     Kind(one_burst, 5000, "one burst"),
+    Kind(covered, 5000, "leaks beside passing blocks that are larger, up to sixteen times"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from diagnosis.target.memory import Memory, Range, Use
 from diagnosis.target.process import Resident
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.mapped import MappedRange
-from diagnosis.trace.snapshot import Snapshot
+from diagnosis.trace.snapshot import Snapshot, Survivors
 from diagnosis.trace.window import Sample, Window
 
 if TYPE_CHECKING:
@@ -89,6 +90,15 @@ def test_a_block_from_before_the_window_that_realloc_makes_larger_grows_by_the_d
     assert tuple(evidence.live) == site.outstanding
 
 
+def test_what_is_old_and_what_processes_that_came_later_hold_is_told_by_thirds() -> None:
+    found = counted()
+    survivors = {SESSION: Survivors(9, 900, 12.0, (3, 4, 2), (300, 400, 200), (200, 100, 0))}
+    evidence = gather(replace(found, window=replace(found.window, survivors=survivors)), None, ())
+    session = next(site for site in evidence.sites if site.site.function == "session_new")
+    assert (session.first_bytes, session.kept_bytes, session.fresh_bytes) == (300, 700, (200, 100, 0))
+    assert session.warmed_up == 150
+
+
 def test_mappings_and_files_are_told_from_blocks() -> None:
     takes = {site.site.function: site.takes for site in gather(counted(), None, ()).sites}
     assert takes == {"session_new": Takes.BLOCKS, "pool_map": Takes.MAPPINGS, "segment_map": Takes.FILES}
@@ -126,3 +136,26 @@ def test_who_reserved_the_addresses_of_an_unexplained_growth_is_named() -> None:
 def test_readings_that_came_late_are_taken_at_even_distances() -> None:
     assert evenly([0, 1, 2, 3, 4]) == [0, 1, 2, 3, 4]
     assert evenly([0, 0.1, 0.2, 0.3, 8]) == [0, 3, 3, 4, 4]
+
+
+def beside(bytes_freed: int = 0) -> Callable[[int], Snapshot]:
+    """Blocks of half of what the memory grows by, of which so many bytes were freed."""
+    return lambda reading: Snapshot(
+        1000.0 + reading,
+        {SESSION: Counts(reading, reading * MIB // 2 + bytes_freed * (reading > 0), 0, bytes_freed * (reading > 0))},
+        Older(),
+        (SizeClass(0, 0),) * 256,
+    )
+
+
+def test_of_several_processes_what_no_call_explains_is_known_as_far_as_nothing_was_freed() -> None:
+    (unseen,) = gather(counted(beside(), ranges=()), None, ()).unseen
+    assert unseen.bytes == (READINGS - 1) * MIB // 2
+    assert unseen.readings[-1] == unseen.bytes
+    (less,) = gather(counted(beside(2 * MIB), ranges=()), None, ()).unseen
+    assert less.bytes == unseen.bytes - 2 * MIB
+    assert not gather(counted(beside(6 * MIB), ranges=()), None, ()).unseen, "the allocator may hold it"
+
+
+def test_what_processes_brought_that_came_within_the_window_is_not_known() -> None:
+    assert not gather(counted(beside(), ranges=(), same_processes=False), None, ()).unseen

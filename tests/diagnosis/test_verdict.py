@@ -153,6 +153,33 @@ def test_a_passing_site_may_keep_less_than_a_leak_worth_a_name() -> None:
     assert answer(replace(passing, kept_bytes=bound + 1)) is Answer.LEAK
 
 
+def test_a_leak_beside_a_buffer_that_is_larger_is_growth_where_the_window_ends_in_the_buffer() -> None:
+    """4 MiB are kept, and a buffer of 16 MiB comes and goes. What only passes leaves next to nothing that is old."""
+    held = [MIB * i / 6 + 16 * MIB * (i % 3 == 0 < i) for i in range(READINGS)]
+    leak = site(*held, frees=850, first_bytes=MIB * 4 // 3, kept_bytes=MIB * 8 // 3)
+    assert doubt(leak) is Doubt.CHANCE
+    assert answer(replace(leak, first_bytes=MIB * 11 // 10)) is Answer.GROWING
+    assert answer(replace(leak, first_bytes=MIB * 9 // 10)) is Answer.NO_LEAK
+    assert doubt(site(*held[:-1], 4 * MIB, frees=850)) is Doubt.CHANCE  # it ends outside the buffer
+
+
+def test_what_every_new_worker_takes_at_first_is_no_leak() -> None:
+    """Eight workers of 3 MiB, one after the other: with each the site has more, as those that ended keep theirs."""
+    restarts = site(*(3 * MIB * (i // 3) for i in range(READINGS)))
+    assert answer(restarts) is Answer.LEAK
+    assert answer(replace(restarts, fresh_bytes=(24 * MIB, 0, 0))) is Answer.NO_LEAK
+    assert answer(replace(restarts, fresh_bytes=(22 * MIB, MIB, MIB))) is Answer.NO_LEAK  # in flight when they ended
+    assert doubt(replace(restarts, fresh_bytes=(18 * MIB, 3 * MIB, 3 * MIB))) is Doubt.FRESH
+    assert answer(replace(restarts, fresh_bytes=(8 * MIB, 8 * MIB, 8 * MIB))) is Answer.LEAK
+    # A list that grows by realloc is as old as its first element.
+    assert doubt(replace(restarts, fresh_bytes=(24 * MIB, 0, 0), frees=400)) is Doubt.FRESH
+
+
+def test_a_leak_of_workers_that_last_is_one_beside_others_that_warm_up() -> None:
+    assert answer(replace(STEADY, fresh_bytes=(11 * MIB, 0, 0))) is Answer.LEAK
+    assert doubt(replace(STEADY, fresh_bytes=(12 * MIB, 0, 0))) is Doubt.FRESH
+
+
 def test_too_few_readings_show_no_trend() -> None:
     assert answer(site(*(MIB * i for i in range(12)))) is Answer.LEAK
     assert doubt(site(*(MIB * i for i in range(11)))) is Doubt.FEW_READINGS

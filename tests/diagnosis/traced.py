@@ -62,6 +62,9 @@ class MadeProcess:
     def children(self) -> tuple[int, ...]:
         return self.started
 
+    def members(self) -> tuple[int, ...]:
+        return (self.pid,)
+
 
 @dataclass
 class MadeTracer:
