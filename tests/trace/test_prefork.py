@@ -66,5 +66,5 @@ def test_every_worker_is_followed_or_counted_as_missed(
             # What a worker frees of its parent's blocks its parent has still: it is nobody's growth.
             assert older is not None
             assert older.frees == 0
-            assert not group.older()
+            assert not any(found.frees for found in group.older().values())
             assert not any(group.lost().values())
