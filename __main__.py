@@ -23,8 +23,15 @@ with_docker = pulumi.ResourceOptions(provider=daemon)
 image = LabImage("image", LabImageArgs(config.build, config.registry, root=Path(__file__).parent), with_docker)
 
 if config.cluster:
-    # ConfigMaps change in place, and the checksum in a pod's annotation rolls the pods that mount them.
-    cluster = pulumi_kubernetes.Provider("cluster", context=config.cluster.context, enable_config_map_mutable=True)
+    # ConfigMaps change in place, and the checksum in a pod's annotation rolls the pods that mount them. Another context is
+    # another cluster: without an identifier the provider would be updated in place where KUBECONFIG is unset, and the
+    # objects of the first cluster forgotten there.
+    cluster = pulumi_kubernetes.Provider(
+        "cluster",
+        cluster_identifier=config.cluster.context,
+        context=config.cluster.context,
+        enable_config_map_mutable=True,
+    )
     declare_in_cluster(config, config.cluster, image, pulumi.ResourceOptions(provider=cluster))
     outputs = kubernetes_outputs(config, config.cluster, image)
 else:

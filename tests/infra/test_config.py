@@ -264,4 +264,5 @@ def test_nothing_is_declared_before_the_configuration_is_right(tmp_path: Path) -
 def test_the_providers_use_the_context_by_name(recorded: Record) -> None:
     (cluster,) = recorded("aks", registry="registry.example.com").of_type("pulumi:providers:kubernetes")
     assert cluster.inputs["context"] == CLUSTERS["aks"][0]
+    assert cluster.inputs["clusterIdentifier"] == CLUSTERS["aks"][0], "another context replaces the provider"
     assert re.fullmatch("true", cluster.inputs["enableConfigMapMutable"])
