@@ -61,8 +61,10 @@ class Kubectl:
         The script's first argument is the id of the leaker's container.
         """
         node, container = self._leaking(".spec.nodeName"), self._leaking(".status.containerStatuses[0].containerID")
+        # `oc debug` has neither --stdin nor --profile: its pods are interactive and privileged by themselves.
+        options = "--tty --quiet" if self.client == "oc" else "--stdin --tty --quiet --profile=sysadmin"
         return (
-            f'{self.base} debug "node/$({node})" --stdin --tty --quiet --profile=sysadmin '
+            f'{self.base} debug "node/$({node})" {options} '
             f'--image={toolbox} -- sh -c {shlex.quote(script)} sh "$({container} | cut -d/ -f3)"'
         )
 

@@ -65,6 +65,24 @@ def test_a_context_with_odd_characters_stays_one_word(recorded: Record) -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        ("kind", ["--stdin", "--tty", "--quiet", "--profile=sysadmin"]),
+        # Its pods are privileged and interactive by themselves, and it has options of its own.
+        ("openshift", ["--tty", "--quiet"]),
+    ],
+)
+def test_a_node_is_debugged_with_the_options_that_the_client_has(
+    environment: str, options: list[str], recorded: Record
+) -> None:
+    outputs = recorded(environment, registry="registry.example.com/team").outputs
+    for name in ("bpftrace_command", "bcc_command"):
+        words = shlex.split(outputs[name])
+        after = words[words.index("debug") + 1 : words.index("--")]
+        assert [word for word in after if word.startswith("--") and not word.startswith("--image=")] == options, name
+
+
+@pytest.mark.parametrize(
     ("environment", "command"),
     [
         ("kind", "kind load docker-image {image} --name lab"),
