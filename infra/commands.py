@@ -163,10 +163,21 @@ def bcc_script(*, host: str) -> str:
     ``host`` is where the node's root is mounted; empty: its kernel's files are mounted under their own names. BCC
     compiles at run time, against the headers of the running kernel or those that the kernel carries.
     """
-    headers = f"ln -sfn {host}/lib/modules /lib/modules && ln -sfn {host}/usr/src /usr/src && " if host else ""
+    headers = f"{link_kernel_files(host)} && " if host else ""
     return (
         f"{_packages('bpfcc-tools')} && {headers}{_tracefs()} && {_FIND} && "
         f'memleak-bpfcc -p "$pid" -O "/proc/$pid/root$lib" --top 5 {TRACE_SECONDS} 1'
+    )
+
+
+def link_kernel_files(host: str, root: str = "") -> str:
+    """Give the node's modules and headers, under ``host``, their own names under ``root``.
+
+    The images of Debian have a folder /usr/src: a link to a folder in the place of one ends up within it.
+    """
+    return (
+        f"ln -sfn {host}/lib/modules {root}/lib/modules && "
+        f"mkdir -p {root}/usr/src && ln -sfn {host}/usr/src/* {root}/usr/src/"
     )
 
 

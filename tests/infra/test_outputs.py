@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra import versions
+from infra import commands, versions
 from tests.infra.cases import ALL
 from tests.infra.conftest import CLUSTERS
 
@@ -109,6 +109,19 @@ def test_commands_choose_the_pod_that_leaks_and_none_of_its_peers(gadget: str, r
             assert selector.items() >= {**leaking}.items()
             assert not selector.items() <= peers.items(), name
     assert "deployment/leaker " in recording.outputs["verify_command"]
+
+
+@pytest.mark.parametrize("there", ["usr/src", "usr"])
+def test_the_nodes_kernel_files_have_their_own_names_in_the_pod(there: str, recorded: Record, tmp_path: Path) -> None:
+    host, root = tmp_path / "host", tmp_path / "root"
+    for folder in (host / "lib/modules/6.1", host / "usr/src/headers-6.1", root / "lib", root / there):
+        folder.mkdir(parents=True)
+    for _ in range(2):
+        subprocess.run(["sh", "-c", commands.link_kernel_files(str(host), str(root))], check=True)
+    assert (root / "lib/modules/6.1").is_dir()
+    assert [path.name for path in (root / "usr/src").iterdir()] == ["headers-6.1"]
+    assert (root / "usr/src/headers-6.1").is_dir()
+    assert commands.link_kernel_files("/host") in recorded("kind").outputs["bcc_command"]
 
 
 def test_forwarded_ports_are_those_of_the_urls_and_differ(recorded: Record) -> None:
