@@ -66,11 +66,9 @@ def kubernetes_outputs(config: LabConfig, cluster: Cluster, image: LabImage) -> 
     kubectl = commands.Kubectl(environment.client, cluster.context, config.namespace)
     toolbox = config.image(versions.TOOLBOX_IMAGE)
     declared = config.gadget.kind is not GadgetKind.NONE
-    forwards = {
-        "leaker": kubectl.forward("service/leaker", HTTP_PORT, HTTP_PORT),
-        "metrics": kubectl.forward("service/leaker", METRICS_PORT, METRICS_PORT),
-        "ledger": kubectl.forward("deployment/leaker", LEDGER_PORT, LEDGER_PORT),
-    }
+    # The Deployment, for behind the Service are its peers as well.
+    leaking = (("leaker", HTTP_PORT), ("metrics", METRICS_PORT), ("ledger", LEDGER_PORT))
+    forwards = {name: kubectl.forward("deployment/leaker", port, port) for name, port in leaking}
     if config.prometheus:
         forwards["prometheus"] = kubectl.forward("service/prometheus", PROMETHEUS_HOST_PORT, prometheus.PORT)
     if config.grafana:

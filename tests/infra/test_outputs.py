@@ -109,6 +109,8 @@ def test_commands_choose_the_pod_that_leaks_and_none_of_its_peers(gadget: str, r
             assert selector.items() >= {**leaking}.items()
             assert not selector.items() <= peers.items(), name
     assert "deployment/leaker " in recording.outputs["verify_command"]
+    for name in ("leaker", "metrics", "ledger"):
+        assert " port-forward deployment/leaker " in recording.outputs["port_forward_commands"][name]
 
 
 @pytest.mark.parametrize("there", ["usr/src", "usr"])
