@@ -81,16 +81,20 @@ class Kubectl:
 
     def verify(self) -> str:
         """Hold ANSWER, a report file or a function's name, against the leaker's ledger."""
-        forward = self.forward("deployment/leaker", LEDGER_PORT, LEDGER_PORT)
-        return f'{forward} >/dev/null & sleep 2; memleak-lab verify "${{ANSWER:-report.json}}"; kill $!'
+        return self._while_forwarded((LEDGER_PORT,), 'memleak-lab verify "${ANSWER:-report.json}"')
 
     def learn(self) -> str:
         """The learner's tasks on the leaker's pod, whose node this machine is or, as with kind, runs."""
-        ports = " ".join(f"{port}:{port}" for port in (HTTP_PORT, METRICS_PORT, LEDGER_PORT))
-        pod = self._leaking(".metadata.name")
+        pod = f"{self.namespace}/$({self._leaking('.metadata.name')})/leaker"
+        return self._while_forwarded((HTTP_PORT, METRICS_PORT, LEDGER_PORT), f'{_TOOL} learn --pod "{pod}"')
+
+    def _while_forwarded(self, ports: tuple[int, ...], command: str) -> str:
+        """Run a command while the leaker's ports are here. The exit status is the command's."""
+        pairs = " ".join(f"{port}:{port}" for port in ports)
+        # zsh lets nobody set a variable named status.
         return (
-            f"{self.inside} port-forward deployment/leaker {ports} >/dev/null & sleep 2; "
-            f'{_TOOL} learn --pod "{self.namespace}/$({pod})/leaker"; kill $!'
+            f"{self.inside} port-forward deployment/leaker {pairs} >/dev/null & sleep 2; "
+            f"{command}; code=$?; kill $!; (exit $code)"
         )
 
     def _leaking(self, field: str) -> str:

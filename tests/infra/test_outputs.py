@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from tests.infra.conftest import CLUSTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.infra.cases import Case
     from tests.infra.conftest import Record
@@ -124,6 +124,28 @@ def test_the_nodes_kernel_files_have_their_own_names_in_the_pod(there: str, reco
     assert [path.name for path in (root / "usr/src").iterdir()] == ["headers-6.1"]
     assert (root / "usr/src/headers-6.1").is_dir()
     assert commands.link_kernel_files("/host") in recorded("kind").outputs["bcc_command"]
+
+
+@pytest.mark.parametrize("name", ["verify_command", "learn_command"])
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_command_beside_a_port_forward_ends_it_and_has_its_own_exit_status(
+    name: str, status: int, recorded: Record, tmp_path: Path
+) -> None:
+    scripts = {
+        "kubectl": f"case $* in *port-forward*) echo $$ >{tmp_path}/forward; exec /bin/sleep 60;; esac; echo the-pod",
+        "memleak-lab": f'echo "$@" >{tmp_path}/asked; exit {status}',
+        "sudo": 'exec "$@"',
+        "sleep": f"while ! [ -s {tmp_path}/forward ]; do :; done",
+    }
+    for program, script in scripts.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / program).chmod(0o755)
+    line = recorded("kind").outputs[name] + "; code=$?; wait; exit $code"
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert subprocess.run(["sh", "-c", line], env=environ, check=False, timeout=30).returncode == status
+    asked = "verify report.json" if name == "verify_command" else "learn --pod memleak-demo/the-pod/leaker"
+    assert (tmp_path / "asked").read_text() == f"{asked}\n"
+    assert not Path("/proc", (tmp_path / "forward").read_text().strip()).exists()
 
 
 def test_forwarded_ports_are_those_of_the_urls_and_differ(recorded: Record) -> None:
