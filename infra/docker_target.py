@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 PROMETHEUS_HOST_PORT = 9092
 MIB = 2**20
+# More than the longest health check takes to give up: Grafana's, at its first start.
+WAIT_SECONDS = 150
 # This machine, as a container calls it.
 HOST = "host.docker.internal"
 _ASK_HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{HTTP_PORT}/health', timeout=2)"
@@ -153,7 +155,7 @@ class DockerLab(pulumi.ComponentResource):
             restart="unless-stopped",
             healthcheck=part.healthcheck,
             wait=part.healthcheck is not None,
-            wait_timeout=60,
+            wait_timeout=WAIT_SECONDS,
             destroy_grace_seconds=10,
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(part.after), delete_before_replace=True),
         )
