@@ -277,6 +277,8 @@ def _grafana(args: DockerLabArgs, image: pulumi.Input[str]) -> _Part:
             grafana.DASHBOARDS_FOLDER: args.monitoring.dashboards,
         },
         writable=[grafana.DATA_FOLDER, "/tmp"],  # noqa: S108 - the container's own
+        # A Prometheus of one's own may well run on this machine.
+        sees_host=bool(args.prometheus_url),
         healthcheck=_healthcheck(
             *("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{grafana.PORT}/api/health"),
             interval="5s",

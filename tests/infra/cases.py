@@ -53,6 +53,7 @@ IN_DOCKER = [
     Case("kind", {"target": "docker"}),
     Case("kind", {"target": "docker", "grafana": False}),
     Case("kind", {"target": "docker", "truth": True}),
+    Case("kind", {"target": "docker", "prometheus": False, "prometheusUrl": "http://host.docker.internal:9091"}),
     Case("kind", {"target": "docker", "grafanaAdminPassword": PASSWORD, "mirror": MIRROR}),
 ]
 ALL = IN_CLUSTER + IN_DOCKER

@@ -91,6 +91,16 @@ def test_with_truth_prometheus_asks_the_tracer_on_the_host_that_the_output_start
     assert recording.outputs["tracer_command"].endswith(':9435"')
 
 
+def test_grafana_reaches_a_prometheus_of_ones_own_on_this_machine(recorded: Record) -> None:
+    url = "http://host.docker.internal:9090"
+    containers = _containers(recorded("kind", target="docker", prometheus=False, prometheusUrl=url))
+    assert containers["grafana"]["hosts"] == [{"host": "host.docker.internal", "ip": "host-gateway"}]
+    assert not any(one.get("hosts") for name, one in containers.items() if name != "grafana")
+    folders = {mount["target"]: Path(mount["source"]) for mount in containers["grafana"]["mounts"]}
+    datasources = yaml.safe_load((folders["/etc/grafana/provisioning"] / "datasources/prometheus.yaml").read_text())
+    assert datasources["datasources"][0]["url"] == url
+
+
 def test_without_truth_no_container_knows_the_host(recorded: Record) -> None:
     recording = recorded("kind", target="docker")
     assert not any(one.get("hosts") for one in _containers(recording).values())
