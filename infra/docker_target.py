@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 PROMETHEUS_HOST_PORT = 9092
 MIB = 2**20
-# More than the longest health check takes to give up: Grafana's, at its first start.
-WAIT_SECONDS = 150
+# More than the longest health check takes to give up: Grafana's, at its first start. An interval begins when the check
+# before it has ended.
+WAIT_SECONDS = 200
 # This machine, as a container calls it.
 HOST = "host.docker.internal"
 _ASK_HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{HTTP_PORT}/health', timeout=2)"
