@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from infra.environments import BY_NAME, CHOICES, recognise
 from infra.gadgets import read_gadget
@@ -116,6 +117,7 @@ class LabConfig:
         mirror = settings.text("mirror", REGISTRY, "mirror.example.com")
         third_party = ThirdParty(mirror, digests=settings.flag("digests"))
         registry = read_registry(settings, environment)
+        prometheus, grafana = settings.flag("prometheus"), settings.flag("grafana")
         config = cls(
             cluster=cluster,
             namespace=_read_namespace(settings),
@@ -124,9 +126,9 @@ class LabConfig:
             third_party=third_party,
             leak=_read_leak(settings),
             replicas=settings.integer("replicas", 1, 100, "pods"),
-            prometheus=settings.flag("prometheus"),
-            prometheus_url=settings.text("prometheusUrl", _URL, "http://prometheus.monitoring:9090"),
-            grafana=settings.flag("grafana"),
+            prometheus=prometheus,
+            prometheus_url=_read_prometheus_url(settings, prometheus=prometheus, grafana=grafana),
+            grafana=grafana,
             grafana_admin_password=settings.secret("grafanaAdminPassword"),
             gadget=read_gadget(settings, registry, third_party, in_cluster=cluster is not None),
             truth=settings.flag("truth"),
@@ -229,19 +231,39 @@ def _read_leak(settings: Settings) -> Leak:
     return Leak(speed, chunk * KIB, cap * MIB, (limit or least) * MIB)
 
 
-def _require_companions(settings: Settings, config: LabConfig) -> None:
-    if config.prometheus and config.prometheus_url:
+def _read_prometheus_url(settings: Settings, *, prometheus: bool, grafana: bool) -> str:
+    url, set_url = settings.text("prometheusUrl"), "pulumi config set prometheusUrl http://HOST:9090"
+    if url and not _is_address(url):
+        # Grafana's configuration is a ConfigMap. What may be a login is not repeated.
+        wrong = "has a login, which would be there for all to read" if "@" in url else f"is {url!r}"
+        form = "it must have the form of http://HOST:PORT, with a port from 1 to 65535"
+        settings.add_error(f"prometheusUrl {wrong}: {form}:", set_url)
+        return ""
+    if prometheus and url:
         settings.add_error(
             "prometheusUrl names a Prometheus while the lab declares its own:",
             "pulumi config set prometheus false",
             "pulumi config rm prometheusUrl    # or keep the lab's",
         )
-    if config.grafana and not config.prometheus and not config.prometheus_url:
+    if grafana and not prometheus and not url:
         settings.add_error(
             "prometheus is false, and Grafana has nothing to ask:",
-            "pulumi config set prometheusUrl http://HOST:9090",
+            set_url,
             "pulumi config set grafana false    # or leave Grafana out as well",
         )
+    return url
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is a URL of HTTP without a login, whose port is one if it has any."""
+    try:
+        parts = urlsplit(url)
+        return bool(_URL.fullmatch(url) and parts.hostname and parts.port != 0 and "@" not in parts.netloc)
+    except ValueError:
+        return False
+
+
+def _require_companions(settings: Settings, config: LabConfig) -> None:
     if config.replicas > 1 and not config.cluster:
         settings.add_error(
             f"replicas is {config.replicas} and target is docker: without a cluster there is one leaker:",

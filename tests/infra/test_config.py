@@ -137,10 +137,17 @@ WRONG = [
     ({"prometheus": "yes"}, "prometheus is 'yes'", "pulumi config set prometheus true"),
     ({"prometheus": "false"}, "Grafana has nothing to ask", "pulumi config set prometheusUrl http://HOST:9090"),
     ({"prometheusUrl": "http://p:9090"}, "while the lab declares its own", "pulumi config set prometheus false"),
-    (
-        {"prometheusUrl": "p:9090", "prometheus": "false"},
-        "prometheusUrl is 'p:9090'",
-        "pulumi config set prometheusUrl",
+    *(
+        (
+            {"prometheusUrl": url, "prometheus": "false"},
+            f"prometheusUrl is '{url}': it must have the form of http://HOST:PORT, with a port from 1 to 65535:",
+            "pulumi config set prometheusUrl http://HOST:9090",
+        )
+        for url in ("p:9090", "http://", "http://:9090", "http://p:http", "http://p:99999", "http://p:0", "http://[::1")
+    ),
+    *(
+        ({"prometheusUrl": url, "prometheus": "false"}, "prometheusUrl has a login", "set prometheusUrl http://HOST:9090")
+        for url in ("http://user:hunter2@p:9090", "http://user:hun/ter2@p", "user:hunter2@p", "http://hunter2@[::1")
     ),
     ({"gadget": "memlek"}, "gadget is 'memlek'", "pulumi config set gadget memleak"),
     (
@@ -170,7 +177,13 @@ def test_a_wrong_setting_is_named_with_the_line_that_mends_it(
         _read(settings)
     assert error in str(raised.value)
     assert command in str(raised.value)
-    assert len(str(raised.value)) < 500, "one setting, one error"
+    assert str(raised.value).count("\n\n") == 1, "one setting, one error"
+    assert "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://p:9090", "https://p", "http://[::1]:9090/path", "http://p:65535/a@b"])
+def test_an_address_of_ones_own_prometheus_is_taken(url: str) -> None:
+    assert _read({"prometheusUrl": url, "prometheus": "false"}).prometheus_url == url
 
 
 def test_every_complaint_comes_at_once() -> None:
