@@ -143,7 +143,7 @@ class LabConfig:
 
 
 def _read_cluster(settings: Settings, kubeconfig: Kubeconfig, target: Target) -> Cluster | None:
-    written = settings.choice("environment", (*CHOICES, *(kind.name for kind in BY_NAME.values() if kind.refusal)))
+    written = settings.choice("environment", CHOICES, [kind.name for kind in BY_NAME.values() if kind.refusal])
     asked = settings.text("context")
     nodes = _read_networks(settings)
     if target is Target.DOCKER:
@@ -193,7 +193,7 @@ def _read_namespace(settings: Settings) -> str:
 
 
 def _read_build(settings: Settings, environment: Environment | None, third_party: ThirdParty, machine: str) -> Build:
-    chosen = settings.text("platform", re.compile(r"linux/(?:amd64|arm64)"), "linux/amd64")
+    chosen = settings.choice("platform", ("linux/amd64", "linux/arm64")) if settings.text("platform") else ""
     usual = environment.platform if environment else ""
     # Always said: without it Docker's provider warns at each update that the image may be for another processor.
     here = _PLATFORMS.get(machine.lower(), "")

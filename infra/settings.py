@@ -115,14 +115,16 @@ class Settings:
         """The text, which matches ``pattern`` as a whole; empty where it is unset and has no default."""
         value = self._values.get(key, DEFAULTS[key])
         if value and pattern and not pattern.fullmatch(value):
-            self.add_error(f"{key} is {value!r}, which cannot be one:", f"pulumi config set {key} {example}")
+            self.add_error(
+                f"{key} is {value!r}: it must have the form of {example}:", f"pulumi config set {key} {example}"
+            )
             return DEFAULTS[key]
         return value
 
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        """One of ``choices``."""
+    def choice(self, key: str, choices: Sequence[str], refused: Sequence[str] = ()) -> str:
+        """One of ``choices``, or of ``refused``, which are recognised for an error of their own and never proposed."""
         value = self._values.get(key, DEFAULTS[key])
-        if value in choices:
+        if value in choices or value in refused:
             return value
         near = difflib.get_close_matches(value, choices, n=1)
         self.add_error(
@@ -137,6 +139,17 @@ class Settings:
 
     def number(self, key: str, low: float, high: float, unit: str) -> float:
         """A number from ``low`` to ``high``."""
+        return self._number(key, low, high, f"a number from {low:g} to {high:g} {unit}")
+
+    def integer(self, key: str, low: int, high: int, unit: str) -> int:
+        """A whole number from ``low`` to ``high``."""
+        allowed = f"a whole number from {low} to {high} {unit}"
+        value = self._number(key, low, high, allowed)
+        if not value.is_integer():
+            self.add_error(f"{key} is {value:g}: it must be {allowed}:", f"pulumi config set {key} {round(value)}")
+        return int(value)
+
+    def _number(self, key: str, low: float, high: float, allowed: str) -> float:
         written = self._values.get(key, DEFAULTS[key])
         try:
             value = float(written)
@@ -144,18 +157,8 @@ class Settings:
             value = math.nan
         if low <= value <= high:
             return value
-        self.add_error(
-            f"{key} is {written!r}: it must be a number from {low:g} to {high:g} {unit}:",
-            f"pulumi config set {key} {DEFAULTS[key]}",
-        )
+        self.add_error(f"{key} is {written!r}: it must be {allowed}:", f"pulumi config set {key} {DEFAULTS[key]}")
         return float(DEFAULTS[key])
-
-    def integer(self, key: str, low: int, high: int, unit: str) -> int:
-        """A whole number from ``low`` to ``high``."""
-        value = self.number(key, low, high, unit)
-        if not value.is_integer():
-            self.add_error(f"{key} is {value:g}: it must be a whole number:", f"pulumi config set {key} {round(value)}")
-        return int(value)
 
     def secret(self, key: str) -> Secret | None:
         """The secret, or None where it is unset. One written in plain text is refused."""

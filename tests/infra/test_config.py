@@ -73,7 +73,7 @@ def test_the_leak_of_the_stack_has_the_ranges_of_the_leak_itself(key: str, optio
         leak = _read({key: f"{end / unit:g}"}).leak
         assert getattr(ServiceConfig.from_environ(leaker_variables(leak)), option) == end
     for outside in (low / unit - 0.01, high / unit + 1):
-        with pytest.raises(ConfigError, match=f"{key} is '{outside}': it must be a number from "):
+        with pytest.raises(ConfigError, match=f"{key} is '{outside}': it must be a (whole )?number from "):
             _read({key: f"{outside}"})
 
 
@@ -96,35 +96,57 @@ def test_a_machine_of_neither_platform_needs_a_choice() -> None:
 
 WRONG = [
     ({"target": "dockr"}, "target is 'dockr'", "pulumi config set target docker"),
-    ({"environment": "minkube"}, "environment is 'minkube'", "pulumi config set environment minikube"),
+    (
+        {"environment": "minkube"},
+        "environment is 'minkube': it must be one of auto, kind, minikube, docker-desktop, aks, eks, gke, openshift, "
+        "generic:",
+        "pulumi config set environment minikube",
+    ),
+    ({"environment": "gke-autopilo"}, "environment is 'gke-autopilo'", "pulumi config set environment auto"),
     ({"context": "kind-labs"}, "context is 'kind-labs'", "pulumi config set context CONTEXT"),
     (
         {"nodeNetworks": "192.0.2.10/24"},
         "nodeNetworks has '192.0.2.10/24', which is no network: 192.0.2.10/24 has host bits set",
         "pulumi config set nodeNetworks ",
     ),
-    ({"namespace": "Memleak_Demo"}, "namespace is 'Memleak_Demo'", "pulumi config set namespace memleak-demo"),
+    (
+        {"namespace": "Memleak_Demo"},
+        "'Memleak_Demo': it must have the form of memleak-demo:",
+        "pulumi config set namespace memleak-demo",
+    ),
     ({"namespace": "kube-system"}, "namespace is 'kube-system'", "pulumi config set namespace memleak-demo"),
     ({"registry": "dockrhub"}, "registry is 'dockrhub'", "pulumi config set registry dockerhub"),
     ({"registry": "dockerhub"}, "registry is dockerhub", "pulumi config set dockerhubUser ACCOUNT"),
     (
         {"localRegistry": "local host"},
-        "localRegistry is 'local host'",
+        "localRegistry is 'local host': it must have the form of localhost:5001:",
         "pulumi config set localRegistry localhost:5001",
     ),
     ({"pullRegistry": "http://reg:5000"}, "pullRegistry", "pulumi config set pullRegistry registry.example.com"),
     ({"imageName": "memleak:1"}, "imageName is 'memleak:1'", "pulumi config set imageName memleak-demo"),
     ({"baseImage": "-x"}, "baseImage is '-x'", "pulumi config set baseImage python:3.13-slim-trixie"),
     ({"buildNetwork": "host net"}, "buildNetwork", "pulumi config set buildNetwork host"),
-    ({"platform": "amd64"}, "platform is 'amd64'", "pulumi config set platform linux/amd64"),
+    (
+        {"platform": "amd64"},
+        "'amd64': it must be one of linux/amd64, linux/arm64:",
+        "pulumi config set platform linux/amd64",
+    ),
     ({"mirror": "mirror"}, "mirror is 'mirror'", "pulumi config set mirror mirror.example.com"),
     ({"speed": "0"}, "speed is '0': it must be a number from 0.1 to 1000", "pulumi config set speed 1"),
     ({"speed": "nan"}, "speed is 'nan'", "pulumi config set speed 1"),
     ({"speed": "fast"}, "speed is 'fast'", "pulumi config set speed 1"),
     ({"chunkKiB": "3"}, "chunkKiB is '3'", "pulumi config set chunkKiB 64"),
     ({"chunkKiB": "48"}, "chunkKiB is 48: blocks must divide 1024", "pulumi config set chunkKiB 32"),
-    ({"chunkKiB": "64.5"}, "whole number", "pulumi config set chunkKiB 64"),
-    ({"capMiB": "65537"}, "capMiB is '65537': it must be a number from 0 to 65536", "pulumi config set capMiB 2000"),
+    (
+        {"chunkKiB": "64.5"},
+        "chunkKiB is 64.5: it must be a whole number from 4 to 1024 KiB:",
+        "pulumi config set chunkKiB 64",
+    ),
+    (
+        {"capMiB": "65537"},
+        "capMiB is '65537': it must be a whole number from 0 to 65536 MiB:",
+        "pulumi config set capMiB 2000",
+    ),
     ({"capMiB": "-1"}, "capMiB is '-1'", "pulumi config set capMiB 2000"),
     (
         {"memoryLimitMiB": "2511"},
@@ -132,7 +154,7 @@ WRONG = [
         "pulumi config set memoryLimitMiB 2512",
     ),
     ({"memoryLimitMiB": "600", "capMiB": "300"}, "memoryLimitMiB is 600", "pulumi config set capMiB 88 "),
-    ({"replicas": "0"}, "replicas is '0': it must be a number from 1 to 100", "pulumi config set replicas 1"),
+    ({"replicas": "0"}, "replicas is '0': it must be a whole number from 1 to 100", "pulumi config set replicas 1"),
     ({"replicas": "10", "target": "docker"}, "replicas is 10 and target is docker", "pulumi config rm replicas"),
     ({"prometheus": "yes"}, "prometheus is 'yes'", "pulumi config set prometheus true"),
     ({"prometheus": "false"}, "Grafana has nothing to ask", "pulumi config set prometheusUrl http://HOST:9090"),
@@ -146,7 +168,11 @@ WRONG = [
         for url in ("p:9090", "http://", "http://:9090", "http://p:http", "http://p:99999", "http://p:0", "http://[::1")
     ),
     *(
-        ({"prometheusUrl": url, "prometheus": "false"}, "prometheusUrl has a login", "set prometheusUrl http://HOST:9090")
+        (
+            {"prometheusUrl": url, "prometheus": "false"},
+            "prometheusUrl has a login",
+            "set prometheusUrl http://HOST:9090",
+        )
         for url in ("http://user:hunter2@p:9090", "http://user:hun/ter2@p", "user:hunter2@p", "http://hunter2@[::1")
     ),
     ({"gadget": "memlek"}, "gadget is 'memlek'", "pulumi config set gadget memleak"),
