@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 import yaml
 
+from infra.config import LabConfig
+from infra.kubeconfig import Kubeconfig
+from infra.settings import SECRETS, Settings
 from tests.support.recording import record
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ CLUSTERS = {
     "gke-autopilot": ("gke_project_europe-west1_autopilot-cluster-1", "https://203.0.113.8"),
     "eks-fargate": ("me@lab-fargate.eu-west-1.eksctl.io", "https://0A1C.gr7.eu-west-1.eks.amazonaws.com"),
 }
+KIND = Kubeconfig("kind-lab", {"kind-lab": "https://127.0.0.1:1", "prod": "https://192.0.2.1:6443"})
+SECRET_KEYS = frozenset(SECRETS)
 
 
 class Record(Protocol):
@@ -45,6 +50,13 @@ def write_kubeconfig(path: Path, context: str, server: str) -> Path:
     }
     path.write_text(yaml.safe_dump(document))
     return path
+
+
+def read_config(
+    settings: dict[str, str], kubeconfig: Kubeconfig = KIND, secrets: frozenset[str] = SECRET_KEYS
+) -> LabConfig:
+    """The configuration of these settings, over the defaults; ``secrets`` are the keys that were set as such."""
+    return LabConfig.read(Settings(settings, secrets), kubeconfig)
 
 
 @pytest.fixture(scope="session")
