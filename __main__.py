@@ -23,9 +23,9 @@ with_docker = pulumi.ResourceOptions(provider=daemon)
 image = LabImage("image", LabImageArgs(config.build, config.registry, root=Path(__file__).parent), with_docker)
 
 if config.cluster:
-    # ConfigMaps change in place, and the checksum in a pod's annotation rolls the pods that mount them. Another context is
-    # another cluster: without an identifier the provider would be updated in place where KUBECONFIG is unset, and the
-    # objects of the first cluster forgotten there.
+    # ConfigMaps change in place, and the checksum in a pod's annotation rolls the pods that mount them. Another context
+    # is another cluster: without an identifier the provider would be updated in place where KUBECONFIG is unset, and
+    # the first cluster's objects forgotten.
     cluster = pulumi_kubernetes.Provider(
         "cluster",
         cluster_identifier=config.cluster.context,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The daemon finds its own ConfigMaps by this name: the chart's gadgetNamespace.
 NAMESPACE = "gadget"
+LOGIN_NAME = "memleak-registry"
 HTTP, HTTPS, REGISTRY = 80, 443, 5000
 
 
@@ -31,7 +32,8 @@ class InspektorGadgetArgs:
 
     ``watched`` is the lab's namespace. ``insecure_registry`` is a registry without TLS that the daemon may pull from;
     empty: there is none. ``nodes`` are the networks of the nodes and the API server; empty: not known.
-    ``scraped_from_outside``: a Prometheus of another namespace than the lab's reads the metrics.
+    ``scraped_from_outside``: a Prometheus of another namespace than the lab's reads the metrics. ``login`` is what the
+    daemon pulls its gadget with, as Docker keeps it; None: nothing.
     """
 
     gadget: Gadget
@@ -41,6 +43,7 @@ class InspektorGadgetArgs:
     environment: Environment
     nodes: tuple[str, ...]
     scraped_from_outside: bool
+    login: pulumi.Output[str] | None
 
 
 class InspektorGadget(pulumi.ComponentResource):
@@ -67,6 +70,9 @@ class InspektorGadget(pulumi.ComponentResource):
             spec=_policy(args),
             opts=pulumi.ResourceOptions(parent=self, deleted_with=space),
         )
+        before: list[pulumi.Resource] = [policy]
+        if args.login is not None:
+            before.append(self._secret(space, args.login))
         chart = args.gadget.chart
         # Not deleted with the namespace: its cluster role would stay behind.
         release = helm.v3.Release(
@@ -78,7 +84,7 @@ class InspektorGadget(pulumi.ComponentResource):
             values=_values(args),
             atomic=True,
             timeout=300,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
         self.scope = NamespaceScope(space.metadata.name, space, release, ())
         parameters = _parameters(args)
@@ -103,6 +109,18 @@ class InspektorGadget(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({"namespace": space.metadata.name})
+
+    def _secret(self, space: core.v1.Namespace, login: pulumi.Output[str]) -> core.v1.Secret:
+        """The login. The daemon reads it by name at each pull, so a changed password is no change to the chart."""
+        return core.v1.Secret(
+            "gadget-registry",
+            metadata=meta.v1.ObjectMetaArgs(
+                name=LOGIN_NAME, namespace=space.metadata.name, labels={"app.kubernetes.io/part-of": PART_OF}
+            ),
+            type="kubernetes.io/dockerconfigjson",
+            string_data={".dockerconfigjson": login},
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=space, delete_before_replace=True),
+        )
 
 
 def _policy(args: InspektorGadgetArgs) -> networking.v1.NetworkPolicySpecArgs:
@@ -139,6 +157,8 @@ def _values(args: InspektorGadgetArgs) -> dict[str, object]:
     oci: dict[str, object] = {}
     if args.insecure_registry:
         oci["insecure-registries"] = [args.insecure_registry]
+    if args.login is not None:
+        oci["pull-secret"] = LOGIN_NAME
     if args.gadget.kind is GadgetKind.MEMLEAK:
         if args.gadget.public_key:
             oci["public-keys"] = [versions.GADGET_PUBLIC_KEY, args.gadget.public_key]

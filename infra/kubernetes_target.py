@@ -10,9 +10,9 @@ from infra.gadgets import GadgetKind
 from infra.grafana import Dashboards, DashboardsArgs, Grafana, GrafanaArgs
 from infra.leaker import Leaker, LeakerArgs
 from infra.monitoring import monitoring
-from infra.namespace import LabNamespace, LabNamespaceArgs
+from infra.namespace import LabNamespace, LabNamespaceArgs, docker_config
 from infra.prometheus import Prometheus, PrometheusArgs
-from infra.references import insecure
+from infra.references import insecure, split_host
 from infra.visitors import Visitors, VisitorsArgs
 
 if TYPE_CHECKING:
@@ -95,6 +95,16 @@ def _declare_gadget(
             cluster.environment,
             cluster.nodes,
             scraped_from_outside=not config.prometheus,
+            login=_gadget_login(config) if own else None,
         ),
         provider_options,
     )
+
+
+def _gadget_login(config: LabConfig) -> pulumi.Output[str] | None:
+    """What Inspektor Gadget's daemon, which pulls by itself, logs in with: the registry's login, and there only."""
+    registry, place = config.registry, split_host(config.gadget.image)[0]
+    known = {name.partition("/")[0] for name in (registry.push, registry.pull, registry.pods)}
+    if registry.password is None or place not in known:
+        return None
+    return docker_config(place, registry.username, registry.password)

@@ -58,7 +58,7 @@ class LabNamespace(pulumi.ComponentResource):
     """The namespace, with Pod Security "restricted" enforced and no traffic but what the parts' policies allow.
 
     Attributes:
-        inside: where the parts go.
+        scope: where the parts go.
     """
 
     scope: NamespaceScope
@@ -90,7 +90,7 @@ class LabNamespace(pulumi.ComponentResource):
         )
         pull_secrets: tuple[core.v1.LocalObjectReferenceArgs, ...] = ()
         if args.registry.password:
-            login = _docker_config(args.registry, args.registry.password)
+            login = docker_config(args.registry.pull, args.registry.username, args.registry.password)
             # It has no fixed name: a changed login makes a new Secret before the old one goes.
             secret = core.v1.Secret(
                 "pull-secret",
@@ -106,13 +106,17 @@ class LabNamespace(pulumi.ComponentResource):
         self.register_outputs({"name": checked})
 
 
-def _docker_config(registry: Registry, password: Secret) -> pulumi.Output[str]:
-    host = registry.pull.partition("/")[0]
+def docker_config(place: str, username: str, password: Secret) -> pulumi.Output[str]:
+    """A login as Docker keeps it, for a Secret of type kubernetes.io/dockerconfigjson.
+
+    ``place`` is ``host[:port][/path]``, by the name that whoever pulls knows the registry by.
+    """
+    host = place.partition("/")[0]
     # Docker Hub's login is kept under its old address.
     server = "https://index.docker.io/v1/" if host == "docker.io" else host
 
     def document(plain: str) -> str:
-        auth = base64.b64encode(f"{registry.username}:{plain}".encode()).decode()
-        return json.dumps({"auths": {server: {"username": registry.username, "password": plain, "auth": auth}}})
+        auth = base64.b64encode(f"{username}:{plain}".encode()).decode()
+        return json.dumps({"auths": {server: {"username": username, "password": plain, "auth": auth}}})
 
     return password.output().apply(document)

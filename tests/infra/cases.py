@@ -46,6 +46,7 @@ VARIANTS = [
     Case("kind", {"grafanaAdminPassword": PASSWORD}),
     Case("kind", {"mirror": MIRROR}),
     Case("openshift", {**REGISTRIES["host"], "registryUsername": "robot", "registryPassword": PASSWORD}),
+    Case("eks", {**REGISTRIES["dockerhub"], "registryPassword": PASSWORD, "gadget": "memleak"}),
     Case("gke", {**REGISTRIES["dockerhub"], "registryPassword": PASSWORD, "platform": "linux/arm64"}),
 ]
 IN_CLUSTER = CLUSTERS_AND_REGISTRIES + VARIANTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from infra import commands, versions
 from tests.infra.cases import ALL
 from tests.infra.conftest import CLUSTERS
+from tests.support.recording import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.infra.conftest import Record
     from tests.support.recording import Recording
 
+RELEASE = "kubernetes:helm.sh/v3:Release"
 NAMES = {
     "image",
     "namespace",
@@ -177,7 +180,7 @@ def test_the_labs_own_gadget_comes_from_where_pods_can_pull(
 ) -> None:
     recording = recorded(environment, gadget="memleak", **settings)
     assert f" gadget run {image} " in recording.outputs["gadget_command"]
-    (release,) = recording.of_type("kubernetes:helm.sh/v3:Release")
+    (release,) = recording.of_type(RELEASE)
     oci = release.inputs["values"]["config"]["operator"]["oci"]
     assert oci["verify-image"] is False
     assert oci["allowed-gadgets"] == [image], "what nobody signed is this one, and nothing that is named alike"
@@ -186,19 +189,60 @@ def test_the_labs_own_gadget_comes_from_where_pods_can_pull(
     assert oci.get("insecure-registries") == insecure
 
 
+@pytest.mark.parametrize(
+    ("environment", "settings", "server"),
+    [
+        ("eks", {"registry": "registry.example.com/team"}, "registry.example.com"),
+        ("eks", {"registry": "dockerhub", "dockerhubUser": "me"}, "https://index.docker.io/v1/"),
+        ("kind", {}, "kind-registry:5000"),
+    ],
+)
+def test_the_labs_own_gadget_is_pulled_with_the_registrys_login(
+    environment: str, settings: dict[str, object], server: str, recorded: Record
+) -> None:
+    login = {"registryUsername": "robot", "registryPassword": "token"}
+    recording = recorded(environment, gadget="memleak", **settings, **login)
+    (release,) = recording.of_type(RELEASE)
+    secret = recording.the("Secret", release.inputs["values"]["config"]["operator"]["oci"]["pull-secret"])
+    assert (secret.namespace, secret.inputs["type"]) == ("gadget", "kubernetes.io/dockerconfigjson")
+    auths = json.loads(secret.inputs["stringData"][".dockerconfigjson"])["auths"]
+    assert auths.keys() == {server}
+    assert (auths[server]["username"], auths[server]["password"]) == ("robot", "token")
+    assert secret.urn in release.depends_on
+    assert "token" not in text_of(release.inputs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gadget": "trace_malloc", "registryUsername": "robot", "registryPassword": "token"},
+        {"gadget": "memleak"},
+        {
+            "gadget": "memleak",
+            "registryUsername": "robot",
+            "registryPassword": "token",
+            "gadgetImage": "elsewhere.example.com/memleak:v1",
+        },
+    ],
+)
+def test_no_other_gadget_and_no_other_registry_gets_the_login(settings: dict[str, object], recorded: Record) -> None:
+    recording = recorded("eks", registry="registry.example.com/team", **settings)
+    assert not [secret for secret in recording.of_kind("Secret") if secret.namespace == "gadget"]
+    (release,) = recording.of_type(RELEASE)
+    assert "pull-secret" not in release.inputs["values"]["config"]["operator"]["oci"]
+
+
 def test_a_public_key_has_every_gadget_verified_the_stock_ones_by_their_own(recorded: Record, tmp_path: Path) -> None:
     subprocess.run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-out", tmp_path / "key"], check=True)
     made = subprocess.run(
         ["openssl", "ec", "-in", tmp_path / "key", "-pubout"], capture_output=True, text=True, check=True
     )
-    (release,) = recorded("kind", gadget="memleak", gadgetPublicKey=made.stdout).of_type(
-        "kubernetes:helm.sh/v3:Release"
-    )
+    (release,) = recorded("kind", gadget="memleak", gadgetPublicKey=made.stdout).of_type(RELEASE)
     oci = release.inputs["values"]["config"]["operator"]["oci"]
     assert oci["public-keys"] == [versions.GADGET_PUBLIC_KEY, made.stdout]
     assert not oci.keys() & {"verify-image", "allowed-gadgets"}, "the chart verifies unless it is told not to"
 
 
 def test_stock_gadgets_stay_verified(recorded: Record) -> None:
-    (release,) = recorded("kind").of_type("kubernetes:helm.sh/v3:Release")
+    (release,) = recorded("kind").of_type(RELEASE)
     assert release.inputs["values"]["config"]["operator"]["oci"] == {}
