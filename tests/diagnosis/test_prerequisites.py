@@ -70,6 +70,11 @@ def test_a_machine_that_has_everything_lacks_nothing(machine: Machine) -> None:
         ({"kubectl_get": (1, "Unable to connect to the server")}, "cluster", "kubectl config use-context"),
         ({"kubectl_get": (0, json.dumps({"items": [node(kernel="5.10.0-28")]}))}, "nodes' kernels", "5.15 or newer"),
         ({"kubectl_get": (0, json.dumps({"items": [node(memory="2048Mi")]}))}, "largest node", "capMiB 500"),
+        (
+            {"kubectl_get": (0, json.dumps({"items": [node(memory="2048Mi")]}))},
+            "largest node",
+            "need 3 GiB, twice that while a changed setting rolls the leaker:",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_its_remedy(
