@@ -110,6 +110,12 @@ def test_a_block_is_shell_and_its_commands_exist(block: str) -> None:
         RULES[words[0]](words)
 
 
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "pulumi stack rm" in str(block.values[0])])
+def test_a_block_that_removes_the_stack_of_this_repository_keeps_its_file(block: str) -> None:
+    # Pulumi.dev.yaml is tracked; the stack of another name has a file of its own, which goes with it.
+    assert "pulumi stack select" in block or "pulumi stack rm --preserve-config" in block
+
+
 def test_the_oldest_kernel_is_the_same_everywhere() -> None:
     oldest = ".".join(map(str, OLDEST_KERNEL))
     named = {
