@@ -24,13 +24,19 @@ ABOUT = {
     "namespace": "where everything but Inspektor Gadget is; on plain Docker, what the containers' names begin with",
     "gadget_command": "runs the gadget on the leaking pod or container, with the symbols of its shared object",
     "gadget_install_command": "puts `kubectl gadget`, or `ig` on plain Docker, on the PATH",
-    "bpftrace_command": "thirty seconds of bpftrace on the leaker, from a pod or container on its machine",
+    "bpftrace_command": (
+        "thirty seconds of bpftrace on the leaker, from a pod or container on its machine; `kubectl debug` leaves the "
+        "finished pod `node-debugger-...` in the context's namespace: delete it"
+    ),
     "bcc_command": "the same with BCC's memleak",
     "port_forward_commands": "by part: brings its port to this machine; empty on plain Docker, which publishes them",
     "urls": "by part: where it answers, once its port is forwarded",
     "learn_command": "the learner's tasks on this stack's leaker, from the machine that runs it",
     "verify_command": "compares an answer (`ANSWER=FUNCTION`, or `report.json`) with the leaker's ledger",
-    "import_command": "only with registry `none`: copies the image into the cluster's nodes",
+    "import_command": (
+        "only with registry `none`: copies the image into the cluster's nodes; with environment `generic`, NODE stands "
+        "for the name of each node"
+    ),
     "tracer_command": "only on plain Docker with `truth`: feeds *What the kernel knows*",
 }
 
