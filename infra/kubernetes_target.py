@@ -91,7 +91,8 @@ def _declare_gadget(
             config.gadget,
             config.image(versions.GADGET_IMAGE),
             config.namespace,
-            insecure(config.gadget.image) if own else "",
+            # This project's registry, or the mirror that the stock gadget comes from.
+            insecure(config.gadget.image),
             cluster.environment,
             cluster.nodes,
             scraped_from_outside=not config.prometheus,

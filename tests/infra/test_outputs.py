@@ -243,6 +243,14 @@ def test_a_public_key_has_every_gadget_verified_the_stock_ones_by_their_own(reco
     assert not oci.keys() & {"verify-image", "allowed-gadgets"}, "the chart verifies unless it is told not to"
 
 
+@pytest.mark.parametrize(("mirror", "named"), [("mirror:5000/lab", ["mirror:5000"]), ("mirror.example.com/lab", None)])
+def test_a_mirror_without_tls_serves_the_stock_gadget_too(
+    mirror: str, named: list[str] | None, recorded: Record
+) -> None:
+    (release,) = recorded("kind", mirror=mirror).of_type(RELEASE)
+    assert release.inputs["values"]["config"]["operator"]["oci"].get("insecure-registries") == named
+
+
 def test_stock_gadgets_stay_verified(recorded: Record) -> None:
     (release,) = recorded("kind").of_type(RELEASE)
     assert release.inputs["values"]["config"]["operator"]["oci"] == {}
