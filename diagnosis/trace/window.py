@@ -32,6 +32,9 @@ ALIGNED_SECONDS = 3.0
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
 
+# Between two looks at whether the process still runs: in a window of days, samples are hours apart.
+LOOK_SECONDS = 1.0
+
 
 class Ending(enum.Enum):
     """How a window came to its end."""
@@ -108,6 +111,16 @@ def _broken_off(tracer: Measured, program: tuple[str, ...]) -> Ending | None:
     return Ending.DETACHED if tracer.detached else None
 
 
+def _wait(until: float, pause: Callable[[float], bool], over: Callable[[], Ending | None]) -> bool:
+    """Wait for a time of the monotonic clock, or for the window's end before it; False where `pause` says to stop."""
+    while (left := until - time.monotonic()) > LOOK_SECONDS:
+        if not pause(LOOK_SECONDS):
+            return False
+        if over():
+            return True
+    return pause(max(0.0, left))
+
+
 def _other_program(process: MeasuredProcess) -> LabError:
     return LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
 
@@ -153,7 +166,7 @@ def measure(
     """
     process = tracer.process
     program = process.program()
-    look = partial(_look, tracer, program)
+    look, over = partial(_look, tracer, program), partial(_broken_off, tracer, program)
     symbolizer.refresh()
     members = process.members()
     first = align(look)
@@ -166,8 +179,8 @@ def measure(
         tracer.set_deadline(end)
     while True:
         due = samples[-1].snapshot.seconds + sampler.interval
-        going_on = pause(max(0.0, min(due, end or due) - time.monotonic()))
-        if broken_off := _broken_off(tracer, program):
+        going_on = _wait(min(due, end or due), pause, over)
+        if broken_off := over():
             ending = broken_off
             if ending is not Ending.EXECED:  # the maps in the kernel outlive it, its resident memory does not
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
