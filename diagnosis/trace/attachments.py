@@ -115,6 +115,8 @@ class Attachments:
                 self.look()
             except TraceClosedError:
                 return
+            except OSError:
+                continue  # no descriptor is free: what came is attached at a later look
             pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def look(self) -> None:

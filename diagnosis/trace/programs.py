@@ -141,7 +141,7 @@ class Programs:
         if program and program.tables:
             try:
                 program.tables.follow(process)
-            except (LabError, TraceError):
+            except (LabError, OSError):
                 program.trace.close()
                 raise
         return program
@@ -155,7 +155,7 @@ class Programs:
     def _load_spare(self, process: Process, python: PythonFrames) -> None:
         try:
             program = load(process, self.tracing, python)
-        except (LabError, TraceError):
+        except (LabError, OSError):
             return  # whoever needs one loads it, and meets the same error where it can be handled
         with self._lock:
             self._idle.append(program)
