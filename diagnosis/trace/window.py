@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -132,6 +132,10 @@ def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
     return sample
 
 
+def _sharing(sample: Sample, earlier: Sample) -> Sample:
+    return replace(sample, snapshot=sample.snapshot.sharing(earlier.snapshot))
+
+
 def _memory(process: MeasuredProcess) -> Memory | None:
     """What its memory is made of now; None where that cannot be read, it has ended, or it is several processes."""
     if not isinstance(process, Process):
@@ -195,7 +199,7 @@ def measure(
                 samples.append(align(look))
                 memory_end = _memory(process)
                 break
-            samples.append(look())
+            samples.append(_sharing(look(), samples[-1]))
         except LabError:
             if process.program() == program:
                 raise
