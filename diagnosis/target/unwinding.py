@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from heap_trace.unwind import Capacity, Ending, Module
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.mapped_code import SeenCode
 from diagnosis.target.objects import file_state, open_regular, shared_parser
 from diagnosis.target.parser.answers import unwind_rows_of
 from diagnosis.target.parser.client import Budget, ParserError
@@ -111,7 +112,8 @@ class ProcessTables:
         self._unused = False  # rows lie in the trace's tables that nothing leads to any more
         self._no_room = False  # for a file, while others that are not mapped any more hold some
         self._mappings = self._executable()
-        self._seen = set(self._mappings)
+        self._seen = SeenCode()
+        self._seen.add(self._mappings)
         for mapping in self._mappings:
             self._layout(mapping)
         self.seconds = time.perf_counter() - began
@@ -175,7 +177,8 @@ class ProcessTables:
         self._process = process
         self._mappings = self._executable()
         self._forget_replaced(self._mappings)
-        self._seen = set(self._mappings)
+        self._seen = SeenCode()
+        self._seen.add(self._mappings)
         self._look_at = 0.0
         self._set_modules()
 
@@ -207,15 +210,16 @@ class ProcessTables:
         self._look_at = now + (now - began) / LOOKING_SHARE
         if mappings == self._mappings and not (self._no_room and now >= self._anew_at):
             return False
-        self._forget_replaced(set(mappings).difference(self._mappings))
+        new = set(mappings).difference(self._mappings)
+        self._forget_replaced(new)
         self._mappings = mappings
-        self._seen.update(mappings)
+        self._seen.add(new)
         self._set_modules()
         return True
 
     def was_code(self, address: int) -> bool:
         """True where code is or was mapped, as far as was seen: a walk that has come to another address went astray."""
-        return any(mapping.start <= address < mapping.end for mapping in tuple(self._seen))
+        return self._seen.holds(address)
 
     @property
     def objects(self) -> int:
