@@ -133,7 +133,7 @@ class Tracer(Closing):
     @property
     def notes(self) -> tuple[str, ...]:
         """What else a reader of the counts has to know: of the probes, and of how stacks are taken."""
-        return (*self._notes, *self._attachments.notes)
+        return (*self._notes, *self._python.limits, *self._attachments.notes)
 
     def look_for_allocators(self) -> None:
         """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
