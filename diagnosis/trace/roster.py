@@ -134,6 +134,8 @@ class Roster:
                 notes.append(f"{self._joined} of them started meanwhile: each is counted from {late}.")
             if missed := self._missed + self._arrivals.untold():
                 notes.append(f"{missed} more ended before they could be traced.")
+            if untold := self.names.untold:
+                notes.append(f"{untold} more call stacks are counted as one without a name: no more are kept apart.")
             if len(self._present) >= MAX_PROCESSES:
                 notes.append(f"No more than {MAX_PROCESSES} processes are traced at a time: there may be others.")
             return [*notes, *self._refusals.notes()]
