@@ -134,10 +134,16 @@ class Programs:
             program.trace.close()
 
     def _ready(self, process: Process, python: PythonFrames) -> Program | None:
+        useless = None
         with self._lock:
             program = next((each for each in self._idle if each.python == python), None)
             if program:
                 self._idle.remove(program)
+            elif len(self._idle) >= MAX_IDLE:
+                # Its interpreter may be where none comes any more: each exec has it somewhere else.
+                useless = self._idle.pop(0)
+        if useless:
+            useless.trace.close()
         if program and program.tables:
             try:
                 program.tables.follow(process)
