@@ -109,7 +109,11 @@ class HeapTrace(KernelHandle):
         return int(attachment[0])
 
     def detach_file(self, attachment: int) -> None:
-        """Detach the probes of one file, which the process has unmapped: the kernel keeps them, and the file, else."""
+        """Detach the probes of one file.
+
+        For one that the process has unmapped, or by whose thread its memory is not found any more: the kernel keeps
+        them, and the file, else.
+        """
         with self._using() as trace:
             lib.heap_trace_detach_file(trace, attachment)
 
