@@ -33,7 +33,7 @@ class HeapTrace(KernelHandle):
 
     Args:
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
-        max_stacks: different call stacks, about 110 bytes each in use, and 8 bytes a frame in this process.
+        max_stacks: different call stacks, about 110 bytes each in use, and in this process about 45 bytes a frame.
         min_bytes: heap blocks below this size are left out.
         count_nothing: True for probes that fire and do nothing, to measure what they cost.
         count_calls: True for `calls`, at a few ns a call.
