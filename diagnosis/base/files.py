@@ -1,8 +1,13 @@
-"""Files that others may have written: what is read of them has a limit, and what is no file is not waited for."""
+"""Files that others may have written: what is read of them has a limit, and what is no file is not waited for.
+
+And how many files may be open at a time.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import stat
 from typing import TYPE_CHECKING
 
@@ -11,7 +16,7 @@ from diagnosis.base.units import format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["read_regular"]
+__all__ = ["allow_descriptors", "read_regular"]
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -36,3 +41,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise ValueError(f"it is larger than {format_size(limit)}")
     return data
+
+
+def allow_descriptors() -> None:
+    """Let this process, and what it starts from now on, open as many files as the hard limit says.
+
+    Each process of a traced group takes some 35 descriptors: the 1,024 of a shell are enough for fewer than thirty.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below the hard limit meanwhile
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

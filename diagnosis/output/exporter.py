@@ -70,7 +70,8 @@ class TraceCollector(Collector):
         )
         allocations = CounterMetricFamily("memleak_allocations", "Blocks allocated.", labels=LABELS)
         frees = CounterMetricFamily("memleak_frees", "Blocks freed that were allocated under the trace.", labels=LABELS)
-        for site, counts in self._by_site().items():
+        now = self._tracer.snapshot()
+        for site, counts in self._by_site(now).items():
             labels = (self._command, *site)
             outstanding.add_metric(labels, counts.outstanding_bytes)
             allocations.add_metric(labels, counts.allocations)
@@ -82,12 +83,12 @@ class TraceCollector(Collector):
             lost.add_metric((self._command, kind.name.lower()), count)
         lost.add_metric((self._command, NAMES), len(self._symbolizer.lost_names()))
         yield from (outstanding, allocations, frees, lost)
-        yield from self._older()
+        yield from self._older(now)
         yield from self._memory()
 
-    def _older(self) -> Iterable[Metric]:
+    def _older(self, now: Snapshot) -> Iterable[Metric]:
         """Frees of blocks from before the trace: less these, what is outstanding is the growth of the live heap."""
-        older, first = self._tracer.snapshot().older, self._first.older
+        older, first = now.older, self._first.older
         if older is None or first is None:
             return
         frees = CounterMetricFamily(
@@ -124,9 +125,9 @@ class TraceCollector(Collector):
             kinds.add_metric((self._command, kind), size)
         yield from (resident, kinds)
 
-    def _by_site(self) -> dict[tuple[str, str, str], Counts]:
+    def _by_site(self, now: Snapshot) -> dict[tuple[str, str, str], Counts]:
         totals: defaultdict[tuple[str, str, str], Counts] = defaultdict(Counts)
-        changes = self._tracer.snapshot().since(self._first)
+        changes = now.since(self._first)
         # The largest first, so that they have the labels while there are some to give; a site keeps its own.
         for stack, counts in sorted(changes.items(), key=lambda item: -item[1].outstanding_bytes):
             site = self._site(stack)

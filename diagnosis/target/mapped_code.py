@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from diagnosis.target.mapping import Mapping
     from diagnosis.target.process import Process
 
@@ -19,6 +21,36 @@ MAX_UNMAPPED = 4096
 # after that: of 100,000 mappings one reading takes a tenth of a second, and an astray stack has an address a frame.
 FREE_SECONDS = 1.0
 SHARE = 0.1
+
+
+class SeenCode:
+    """Where code is or was mapped, as ranges of addresses. One thread adds to it; any may ask."""
+
+    def __init__(self) -> None:
+        # Replaced as a whole: who asks meanwhile has the ranges from before.
+        self._ranges: tuple[list[int], list[int]] = [], []
+
+    def __len__(self) -> int:
+        return len(self._ranges[0])
+
+    def add(self, mappings: Iterable[Mapping]) -> None:
+        """Add what is mapped. Ranges that touch are one: a compiler at run time maps its code anew all the time."""
+        starts: list[int] = []
+        ends: list[int] = []
+        added = [(mapping.start, mapping.end) for mapping in mappings]
+        for start, end in sorted((*zip(*self._ranges, strict=True), *added)):
+            if ends and start <= ends[-1]:
+                ends[-1] = max(ends[-1], end)
+            else:
+                starts.append(start)
+                ends.append(end)
+        self._ranges = starts, ends
+
+    def holds(self, address: int) -> bool:
+        """True where code is or was mapped at an address."""
+        starts, ends = self._ranges
+        at = bisect.bisect_right(starts, address) - 1
+        return at >= 0 and address < ends[at]
 
 
 class MappedCode:

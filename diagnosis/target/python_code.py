@@ -80,6 +80,8 @@ class _Code:
 class CodeReader:
     """Names the Python functions of one process. To be asked soon: a code object can be freed, and its place reused.
 
+    ``full``: a limit was reached, and a function has no name for it, or a place in one no line.
+
     Raises:
         LabError: the process's memory cannot be opened.
     """
@@ -90,6 +92,7 @@ class CodeReader:
         self._size = max(layout.qualname, layout.filename, layout.linetable, layout.first_line) + 8
         self._codes: dict[tuple[int, _Head], _Code] = {}
         self._places = self._characters = self._decoded = 0
+        self.full = False
 
     def close(self) -> None:
         """Close the process's memory. What was named stays so."""
@@ -124,9 +127,12 @@ class CodeReader:
         code = self._codes[call.code, head]
         signed = call.offset - (1 << 32) if call.offset >> 31 else call.offset
         unit = (signed - self._layout.instructions) // UNIT
-        if unit not in code.lines and self._places < MAX_PLACES:
-            self._places += 1
-            code.lines[unit] = self._line(head, unit)
+        if unit not in code.lines:
+            if self._places < MAX_PLACES:
+                self._places += 1
+                code.lines[unit] = self._line(head, unit)
+            else:
+                self.full = True
         return PythonFrame(code.function, code.file, code.lines.get(unit, 0), call.called_by_c)
 
     def _line(self, head: _Head, unit: int) -> int:
@@ -134,6 +140,7 @@ class CodeReader:
         if unit < 0:
             return max(0, head.first_line)  # a function that is about to begin
         if self._decoded >= MAX_DECODED:
+            self.full = True
             return 0
         try:
             table = self._bytes(head.linetable)
@@ -148,6 +155,7 @@ class CodeReader:
             head = self._head(address)
             if (address, head) not in self._codes:
                 if self._places >= MAX_PLACES or self._characters >= MAX_CHARACTERS:
+                    self.full = True
                     return None
                 code = self._codes[address, head] = self._read_code(head)
                 self._places += 1

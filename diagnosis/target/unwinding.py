@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from heap_trace.unwind import Capacity, Ending, Module
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.mapped_code import SeenCode
 from diagnosis.target.objects import file_state, open_regular, shared_parser
 from diagnosis.target.parser.answers import unwind_rows_of
 from diagnosis.target.parser.client import Budget, ParserError
@@ -43,7 +44,7 @@ SPARE = Capacity(rows=1 << 20, chunks=1 << 16, rules=1 << 13)
 # New rules that one object brings: those of most objects are nearly all known from others.
 RULES_OF_AN_OBJECT = 64
 
-# At most this share of a processor goes into reading what is mapped.
+# At most this share of a processor goes into reading what is mapped, and into reading its files anew.
 LOOKING_SHARE = 0.01
 
 
@@ -107,9 +108,12 @@ class ProcessTables:
         self._loaded: dict[tuple[str, int], Table | None] = {}
         self._states: dict[tuple[str, int], FileState] = {}
         self._tables: UnwindTables | None = None
-        self._look_at = 0.0
+        self._look_at = self._anew_at = 0.0
+        self._unused = False  # rows lie in the trace's tables that nothing leads to any more
+        self._no_room = False  # for a file, while others that are not mapped any more hold some
         self._mappings = self._executable()
-        self._seen = set(self._mappings)
+        self._seen = SeenCode()
+        self._seen.add(self._mappings)
         for mapping in self._mappings:
             self._layout(mapping)
         self.seconds = time.perf_counter() - began
@@ -142,6 +146,7 @@ class ProcessTables:
                 continue
             with contextlib.suppress(OSError, LabError):
                 if file_state(self._process.open_path(mapping)) != self._states[file]:
+                    self._unused |= self._loaded.get(file) is not None
                     for known in (self._states, self._layouts, self._rows, self._loaded):
                         known.pop(file, None)
 
@@ -172,7 +177,8 @@ class ProcessTables:
         self._process = process
         self._mappings = self._executable()
         self._forget_replaced(self._mappings)
-        self._seen = set(self._mappings)
+        self._seen = SeenCode()
+        self._seen.add(self._mappings)
         self._look_at = 0.0
         self._set_modules()
 
@@ -202,17 +208,18 @@ class ProcessTables:
         mappings = self._executable()
         now = time.perf_counter()
         self._look_at = now + (now - began) / LOOKING_SHARE
-        if mappings == self._mappings:
+        if mappings == self._mappings and not (self._no_room and now >= self._anew_at):
             return False
-        self._forget_replaced(set(mappings).difference(self._mappings))
+        new = set(mappings).difference(self._mappings)
+        self._forget_replaced(new)
         self._mappings = mappings
-        self._seen.update(mappings)
+        self._seen.add(new)
         self._set_modules()
         return True
 
     def was_code(self, address: int) -> bool:
         """True where code is or was mapped, as far as was seen: a walk that has come to another address went astray."""
-        return any(mapping.start <= address < mapping.end for mapping in tuple(self._seen))
+        return self._seen.holds(address)
 
     @property
     def objects(self) -> int:
@@ -220,8 +227,34 @@ class ProcessTables:
         return sum(layout is not None for layout in self._layouts.values())
 
     def _set_modules(self) -> None:
-        if self._tables is not None:
-            self._tables.set_modules([self._module(mapping) for mapping in self._walked()])
+        if self._tables is None:
+            return
+        modules = [self._module(mapping) for mapping in self._walked()]
+        mapped = {mapping.file for mapping in self._mappings}
+        unused = self._unused or any(table for file, table in self._loaded.items() if file not in mapped)
+        self._no_room = unused and any(self._loaded.get(file, True) is None for file in mapped)
+        if self._no_room and time.perf_counter() >= self._anew_at and self._read_anew(mapped):
+            self._no_room = self._unused = False
+            self._tables.clear()
+            modules = [self._module(mapping) for mapping in self._walked()]
+        self._tables.set_modules(modules)
+
+    def _read_anew(self, mapped: set[tuple[str, int]]) -> bool:
+        """Forget all files, and read those that are mapped: tables have room for these, and give back none by itself.
+
+        False where one of them cannot be read any more, and all stays as it is. Meanwhile walks go by the old tables.
+        """
+        began = time.perf_counter()
+        known = self._layouts, self._rows, self._states
+        self._layouts, self._rows, self._states = {}, {}, {}
+        for mapping in self._mappings:
+            self._layout(mapping)
+        self._anew_at = time.perf_counter() + (time.perf_counter() - began) / LOOKING_SHARE
+        if any(known[0].get(file) and not self._layouts.get(file) for file in mapped):
+            self._layouts, self._rows, self._states = known
+            return False
+        self._loaded.clear()
+        return True
 
     def _walked(self) -> Sequence[Mapping]:
         """What there is room for: of more mappings, those of the files that have the fewest.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.25
 _MOST_OF_THE_TIME = 0.02
 
+# Of what happens again and again in days, the last ones are told.
+MAX_NOTES = 8
+
 
 class Attachments:
     """Where the probes of one trace are. Close it before the trace.
@@ -92,8 +95,8 @@ class Attachments:
             self._attach(trace, allocator)
         self._sharers.look(trace, self.allocators, at_once=True)
 
-    def _attach(self, trace: HeapTrace, allocator: Allocator, *, again: bool = False) -> None:
-        number = attach_allocator(trace, self._process, allocator, thread=self._thread, again=again)
+    def _attach(self, trace: HeapTrace, allocator: Allocator) -> None:
+        number = attach_allocator(trace, self._process, allocator, thread=self._thread)
         if number is not None:
             self._attached[allocator.file].append(number)
 
@@ -115,6 +118,8 @@ class Attachments:
                 self.look()
             except TraceClosedError:
                 return
+            except OSError:
+                continue  # no descriptor is free: what came is attached at a later look
             pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def look(self) -> None:
@@ -184,11 +189,18 @@ class Attachments:
         try:
             # Anew: the paths led through that thread.
             found = find_allocators(self._process, self._custom, at_entry=self._at_entry, surveys=self._surveys)
+            for number in [number for numbers in self._attached.values() for number in numbers]:
+                self._trace.detach_file(number)  # they see no call any more, and the kernel keeps them
+            self._attached.clear()
             for allocator in found:
-                self._attach(self._trace, allocator, again=True)
+                self._attach(self._trace, allocator)
         except TraceError as error:
-            self._notes = (*self._notes, f"{note}: from then on calls are not counted ({error}).")
+            self._note(f"{note}: from then on calls are not counted ({error}).")
             return
         seconds = time.monotonic() - began + LOOK_SECONDS
-        note = f"{note}: up to {seconds:.1f}s of calls are not counted, until the probes were attached by another one."
-        self._notes = (*self._notes, note)
+        self._note(
+            f"{note}: up to {seconds:.1f}s of calls are not counted, until the probes were attached by another one."
+        )
+
+    def _note(self, note: str) -> None:
+        self._notes = (*self._notes, note)[-MAX_NOTES:]

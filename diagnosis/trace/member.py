@@ -32,5 +32,5 @@ class Member:
         """Read its resident memory. That of one that has ended stays as it was last seen."""
         try:
             self.last = self.process.resident()
-        except LabError:
+        except (LabError, OSError):  # it has ended, or no descriptor is free
             return

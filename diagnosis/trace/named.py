@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import Ending, Older, SizeClass
 
+from diagnosis.target.stack import SymbolizedStack
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.snapshot import Snapshot, Survivors
 
@@ -18,23 +19,36 @@ if TYPE_CHECKING:
     from heap_trace import Lost, MappingKind
 
     from diagnosis.target.python_code import PythonStack
-    from diagnosis.target.symbols import SymbolizedStack, Symbolizer
+    from diagnosis.target.symbols import Symbolizer
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.tracer import Tracer
 
 
+# Different stacks that have names of their own: as many as are counted apart in one process. Code that was compiled at
+# run time is called otherwise in each worker, and a server can recycle those for days.
+MAX_NAMED = 1 << 18
+NAMELESS = SymbolizedStack((), broken=True, depth=0)
+
+
 class NamedStacks:
-    """Gives each different stack a number, which stands for it in every process."""
+    """Gives each different stack a number, which stands for it in every process.
+
+    ``untold`` stacks came when there were `MAX_NAMED`: they have the number of one without a name.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[SymbolizedStack, int] = {}
         self._stacks: list[SymbolizedStack] = []
         self._located: dict[tuple[object, Ending, PythonStack | None], int] = {}
-        self._lock = Lock()  # of the first two
+        self.untold = 0
+        self._lock = Lock()  # of the first two, and of the number
 
     def number(self, stack: SymbolizedStack) -> int:
         """A stack's number, from 1 on."""
         with self._lock:
+            if len(self._stacks) >= MAX_NAMED and stack not in self._numbers:
+                self.untold += stack != NAMELESS
+                stack = NAMELESS
             if stack not in self._numbers:
                 self._stacks.append(stack)
                 self._numbers[stack] = len(self._stacks)
@@ -53,7 +67,7 @@ class NamedStacks:
         number = self._located.get(key) if places else None
         if number is None:
             number = self.number(symbolizer.symbolize(addresses, ending, python))
-            if places:
+            if places and len(self._located) < MAX_NAMED:
                 self._located[key] = number
         return number
 

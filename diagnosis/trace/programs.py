@@ -134,14 +134,20 @@ class Programs:
             program.trace.close()
 
     def _ready(self, process: Process, python: PythonFrames) -> Program | None:
+        useless = None
         with self._lock:
             program = next((each for each in self._idle if each.python == python), None)
             if program:
                 self._idle.remove(program)
+            elif len(self._idle) >= MAX_IDLE:
+                # Its interpreter may be where none comes any more: each exec has it somewhere else.
+                useless = self._idle.pop(0)
+        if useless:
+            useless.trace.close()
         if program and program.tables:
             try:
                 program.tables.follow(process)
-            except (LabError, TraceError):
+            except (LabError, OSError):
                 program.trace.close()
                 raise
         return program
@@ -155,7 +161,7 @@ class Programs:
     def _load_spare(self, process: Process, python: PythonFrames) -> None:
         try:
             program = load(process, self.tracing, python)
-        except (LabError, TraceError):
+        except (LabError, OSError):
             return  # whoever needs one loads it, and meets the same error where it can be handled
         with self._lock:
             self._idle.append(program)

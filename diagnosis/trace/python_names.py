@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from diagnosis.target.python_code import PythonStack
 
 
+_LATE = "Python functions that came late have no name or no line: no more of one process are read."
+
+
 class PythonNames:
     """Names what the program hands over. For a process that is no Python it does nothing.
 
@@ -33,6 +36,11 @@ class PythonNames:
             self.notes = (f"Python functions are not named: {found.reason}.",)
         self._reader = CodeReader(process, found.interpreter.code) if found.interpreter else None
         self._named: dict[int, PythonStack] = {}
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What a reader of the names has to know, once there were too many of them."""
+        return (_LATE,) if self._reader and self._reader.full else ()
 
     def add(self, stacks: Mapping[int, Stack]) -> None:
         """Name those stacks that are new, by their hashes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING
 
-from heap_trace import TraceClosedError, TraceError
+from heap_trace import TraceClosedError
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.process import Process
@@ -134,6 +134,8 @@ class Roster:
                 notes.append(f"{self._joined} of them started meanwhile: each is counted from {late}.")
             if missed := self._missed + self._arrivals.untold():
                 notes.append(f"{missed} more ended before they could be traced.")
+            if untold := self.names.untold:
+                notes.append(f"{untold} more call stacks are counted as one without a name: no more are kept apart.")
             if len(self._present) >= MAX_PROCESSES:
                 notes.append(f"No more than {MAX_PROCESSES} processes are traced at a time: there may be others.")
             return [*notes, *self._refusals.notes()]
@@ -142,11 +144,14 @@ class Roster:
         """Attach to those that came, and keep what those did that have ended or become other programs."""
         self._welcome(self._members())
         for member in self.present():
-            if member.process.program() == member.program:
+            program = member.process.program()
+            if program == member.program:
                 member.look()
             elif not member.attaching and not member.leaving:
                 member.leaving = True
-                self._leaving.submit(self._leave, member)
+                # A fork of the main process, which runs its program: code and stack begin where the main one's do.
+                worker = not program and member.program == self._program
+                self._leaving.submit(self._leave, member, worker=worker)
 
     def set_deadline(self, seconds: float) -> None:
         """Have the probes of all, also of those that come, detached soon after a time of the monotonic clock."""
@@ -190,9 +195,13 @@ class Roster:
     def _watch(self) -> None:
         pause = LOOK_SECONDS
         while not self._closing.is_set():
-            self._arrivals.wait(pause, self._closing, self._welcome)
-            began = time.thread_time()  # of work: what it waits for others takes nothing from anybody
-            self.look()
+            try:
+                self._arrivals.wait(pause, self._closing, self._welcome)
+                began = time.thread_time()  # of work: what it waits for others takes nothing from anybody
+                self.look()
+            except OSError:  # no descriptor is free: one may be at the next look
+                self._closing.wait(LOOK_SECONDS)
+                continue
             pause = max(LOOK_SECONDS, (time.thread_time() - began) / _MOST_OF_THE_TIME)
 
     def _see(self, process: Process) -> Member:
@@ -221,6 +230,8 @@ class Roster:
             except LabError:
                 if pid in told:  # others have been seen, and wait for their parents to be told
                     self._missed += 1
+            except OSError:  # no descriptor is free
+                self._wait_for_room(pid)
             else:
                 self._arrivals.follow(pid)
         return found
@@ -247,7 +258,7 @@ class Roster:
     def _join(self, member: Member) -> None:
         try:
             self._attach(member)
-        except LabError as error:
+        except (LabError, OSError) as error:
             with self.lock:
                 member.attaching = False
                 if member.process.alive():
@@ -259,16 +270,14 @@ class Roster:
             self._joined += 1
             self._latest_join = max(self._latest_join, time.clock_gettime(time.CLOCK_BOOTTIME) - member.started)
 
-    def _leave(self, member: Member) -> None:
+    def _leave(self, member: Member, *, worker: bool) -> None:
         """Keep what it did. What it has become, if it runs, is seen at the next look as a process that came."""
-        # A fork of the main process, which runs its program: code and stack begin where the main one's do.
-        worker = not member.process.program() and member.program == self._program
         legacy = None
         if member.traced:
             member.traced.tracer.detach()  # another program's calls are not its own
             try:
                 legacy = Legacy.of(member.traced, self.since, worker=worker)
-            except (TraceError, TraceClosedError) as error:
+            except (OSError, TraceClosedError) as error:
                 self._refusals.add(f"what pid {member.process.pid} did before it ended is not known: {error}")
         with self.lock:
             if legacy:

@@ -133,7 +133,7 @@ class Tracer(Closing):
     @property
     def notes(self) -> tuple[str, ...]:
         """What else a reader of the counts has to know: of the probes, and of how stacks are taken."""
-        return (*self._notes, *self._attachments.notes)
+        return (*self._notes, *self._python.limits, *self._attachments.notes)
 
     def look_for_allocators(self) -> None:
         """Attach to what has been mapped since the last look. It also happens by itself, a few times a second."""
@@ -153,10 +153,10 @@ class Tracer(Closing):
                     changed |= self._tables is not None and self._tables.refresh()
                 if changed:
                     changed_at = now
-            except LabError:
-                continue  # the process has ended: what it had mapped is known
             except (TraceError, TraceClosedError):
                 return  # the next snapshot meets the same error, and raises it where it can be handled
+            except (LabError, OSError):
+                continue  # it has ended, and what it had mapped is known; or no descriptor is free for now
 
     def _pause(self, changed_at: float) -> float:
         follows = self._tables is not None and time.monotonic() - changed_at < LOOK_FOR_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,9 @@ ALIGNED_SECONDS = 3.0
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
 OPEN_INTERVAL_SECONDS = 0.1
+
+# Between two looks at whether the process still runs: in a window of days, samples are hours apart.
+LOOK_SECONDS = 1.0
 
 
 class Ending(enum.Enum):
@@ -108,6 +111,16 @@ def _broken_off(tracer: Measured, program: tuple[str, ...]) -> Ending | None:
     return Ending.DETACHED if tracer.detached else None
 
 
+def _wait(until: float, pause: Callable[[float], bool], over: Callable[[], Ending | None]) -> bool:
+    """Wait for a time of the monotonic clock, or for the window's end before it; False where `pause` says to stop."""
+    while (left := until - time.monotonic()) > LOOK_SECONDS:
+        if not pause(LOOK_SECONDS):
+            return False
+        if over():
+            return True
+    return pause(max(0.0, left))
+
+
 def _other_program(process: MeasuredProcess) -> LabError:
     return LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
 
@@ -117,6 +130,10 @@ def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
     if tracer.process.program() not in (program, ()):
         raise _other_program(tracer.process)  # the sample can be of either
     return sample
+
+
+def _sharing(sample: Sample, earlier: Sample) -> Sample:
+    return replace(sample, snapshot=sample.snapshot.sharing(earlier.snapshot))
 
 
 def _memory(process: MeasuredProcess) -> Memory | None:
@@ -153,7 +170,7 @@ def measure(
     """
     process = tracer.process
     program = process.program()
-    look = partial(_look, tracer, program)
+    look, over = partial(_look, tracer, program), partial(_broken_off, tracer, program)
     symbolizer.refresh()
     members = process.members()
     first = align(look)
@@ -166,8 +183,8 @@ def measure(
         tracer.set_deadline(end)
     while True:
         due = samples[-1].snapshot.seconds + sampler.interval
-        going_on = pause(max(0.0, min(due, end or due) - time.monotonic()))
-        if broken_off := _broken_off(tracer, program):
+        going_on = _wait(min(due, end or due), pause, over)
+        if broken_off := over():
             ending = broken_off
             if ending is not Ending.EXECED:  # the maps in the kernel outlive it, its resident memory does not
                 samples.append(Sample(tracer.snapshot(), samples[-1].resident))
@@ -182,7 +199,7 @@ def measure(
                 samples.append(align(look))
                 memory_end = _memory(process)
                 break
-            samples.append(look())
+            samples.append(_sharing(look(), samples[-1]))
         except LabError:
             if process.program() == program:
                 raise

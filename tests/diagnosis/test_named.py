@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from diagnosis.trace.named import NamedStacks, NamedTracer, merge_survivors
+from diagnosis.trace.named import NAMELESS, NamedStacks, NamedTracer, merge_survivors
 from diagnosis.trace.snapshot import Snapshot, Survivors
 
 BEGAN = Snapshot(100.0, {})
@@ -45,6 +45,18 @@ def test_what_one_that_came_later_holds_is_told_by_thirds_of_its_own_time(
 ) -> None:
     (found,) = named(since).survivors(BEGAN).values()
     assert (found.bytes, found.fresh_bytes) == (blocks, fresh)
+
+
+def test_stacks_beyond_the_limit_are_one_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagnosis.trace.named.MAX_NAMED", 3)
+    symbolizer: Any = Symbolizer()
+    names = NamedStacks()
+    numbers = [names.number_in(symbolizer, (address,)) for address in range(1, 9)]
+    assert numbers == [1, 2, 3, 4, 4, 4, 4, 4]
+    assert names.stack(4) == NAMELESS
+    assert names.untold == 5
+    assert names.number_in(symbolizer, (2,)) == 2, "those before keep their names"
+    assert len(names._located) == 3
 
 
 def test_fresh_bytes_of_several_add_up() -> None:

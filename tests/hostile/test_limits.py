@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -15,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.programs import CHURN, LEAKER, MANY_MAPPINGS, deep_inlining
-from tests.hostile.running import GENEROUS_SECONDS, MEMLEAK_LAB, assemble, functions, hostile, memleak_lab, report
+from tests.hostile.running import (
+    GENEROUS_SECONDS,
+    MEMLEAK_LAB,
+    Result,
+    assemble,
+    functions,
+    hostile,
+    memleak_lab,
+    report,
+)
 from tests.support.programs import compile_c
 
 pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(300)]
@@ -25,13 +33,10 @@ pytestmark = [pytest.mark.ebpf, pytest.mark.timeout(300)]
 def test_many_mappings_of_code_are_traced_with_few_descriptors(count: int, folder: Path) -> None:
     program = compile_c(MANY_MAPPINGS, folder / "many")
     with hostile(program, str(count)) as pid:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        try:
-            found = report(pid)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert functions(found)[0] == "leak"
+        few = ["sh", "-c", 'ulimit -n 256; exec "$0" "$@"', str(MEMLEAK_LAB)]
+        result = Result([*few, "trace", "--pid", str(pid), "--duration", "1s", "--format", "json"])
+    result.check()
+    assert functions(json.loads(result.out))[0] == "leak"
 
 
 def test_a_program_that_maps_code_all_the_time_is_traced_with_few_descriptors(folder: Path) -> None:

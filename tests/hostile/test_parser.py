@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,12 @@ def test_a_target_whose_files_take_long_again_and_again_is_not_read_any_more(lib
             for _ in range(10_000):
                 parser.ask("cfi", {"patterns": []}, files=[file.fileno()], budget=budget)
         assert ask(parser, library, "cfi", patterns=[]).payload
+
+
+def test_a_target_that_is_traced_for_days_may_take_a_share_of_that_time() -> None:
+    """A JIT compiler's map is read anew whenever it has grown."""
+    assert Budget(answered=-100.0).spent
+    assert not Budget(answered=-100.0, began=time.monotonic() - 3600.0).spent
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(parser: Parser, library: Path, tmp_path: Path) -> None:

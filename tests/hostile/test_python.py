@@ -77,6 +77,7 @@ def test_tables_of_lines_are_not_kept(reader: CodeReader) -> None:
         assert frame.function.isprintable()
         assert frame.file.isprintable()
         assert frame.line >= 0
+    assert not reader.full
     assert resident() - before < 32 * MIB
 
 
@@ -92,6 +93,7 @@ def test_what_one_process_has_decoded_is_limited(reader: CodeReader, monkeypatch
     stacks = {unit: stack(CODES_AT, LAYOUT.instructions + 2 * unit) for unit in range(2 * MAX_DECODED // MAX_LINES)}
     reader.named(stacks)
     assert len(tables) == MAX_DECODED // MAX_LINES
+    assert reader.full
 
 
 def test_functions_beyond_the_limit_have_no_name_and_those_before_it_keep_theirs(
@@ -100,6 +102,7 @@ def test_functions_beyond_the_limit_have_no_name_and_those_before_it_keep_theirs
     monkeypatch.setattr("diagnosis.target.python_code.MAX_CHARACTERS", 5 * MAX_TEXT)
     found = reader.named({number: stack(CODES_AT + number * STEP, 0) for number in range(CODES)})
     functions = [each.frames[0].function for each in found.values()]
+    assert reader.full
     assert functions[0] != UNKNOWN
     assert functions[-1] == UNKNOWN
     again = reader.named({1: stack(CODES_AT, 0), 2: stack(CODES_AT + (CODES - 1) * STEP, 0)})

@@ -28,10 +28,12 @@ class FakeTracer:
     def __init__(self) -> None:
         self.counts: dict[int, Counts] = {}
         self.alive = True
+        self.snapshots = 0
         self.older: Older | None = Older(7, 700)
         self.process = SimpleNamespace(command="/usr/bin/python3 -m service", resident=self.resident)
 
     def snapshot(self) -> Snapshot:
+        self.snapshots += 1
         return Snapshot(0.0, {stack: counts + Counts() for stack, counts in self.counts.items()}, self.older)
 
     def frames(self, stack: int) -> tuple[int, ...]:
@@ -82,6 +84,13 @@ def make(tracer: FakeTracer) -> TraceCollector:
     fake: Any = tracer
     symbolizer: Any = FakeSymbolizer()
     return TraceCollector(fake, symbolizer)
+
+
+def test_a_scrape_reads_the_counts_once(tracer: FakeTracer) -> None:
+    collector = make(tracer)
+    before = tracer.snapshots
+    assert samples(tracer, collector)
+    assert tracer.snapshots == before + 1
 
 
 def start(tracer: FakeTracer, address: str) -> Callable[[], None]:

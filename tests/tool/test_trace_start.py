@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -90,6 +91,11 @@ def test_its_exit_status_is_a_line(early: Path) -> None:
 def test_it_reads_and_writes_what_the_command_line_gives_it(early: Path) -> None:
     done = trace("--format", "folded", "--", early, "--own-option", given="x")
     assert done.stdout.startswith("--own-option\n")
+
+
+def test_it_may_open_as_many_files_as_without_the_trace() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert trace("--", "sh", "-c", "ulimit -n").stdout.splitlines()[0] == str(soft)
 
 
 @pytest.mark.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from diagnosis.target.members import family_of
 from diagnosis.target.process import Process
+from diagnosis.trace import roster
 from diagnosis.trace.group import Group
 from diagnosis.trace.tracer import Tracing
 from tests.support.programs import answer, running
@@ -114,6 +116,22 @@ def test_what_a_recycled_worker_held_stays_outstanding(server: Server) -> None:
         assert (held.blocks, held.bytes) == (20, 60_000)
         assert group.process.alive()
         assert group.process.resident().total_bytes >= server.process.resident().total_bytes
+
+
+def test_a_worker_for_which_no_descriptor_is_free_is_said_and_keeps_no_place(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_free(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with traced(server) as group:
+        monkeypatch.setattr(roster, "Tracer", none_free)
+        pid = server.tell("f")
+        wait_until(lambda: f"pid {pid} is not traced: [Errno 24]" in " ".join(group.notes), "it is said")
+        present = group._roster.present
+        assert [member.process.pid for member in present() if member.attaching] == []
+        server.tell("e")
+        wait_until(lambda: [member.process.pid for member in present()] == [server.process.pid], "it has left")
 
 
 def test_what_a_worker_held_before_an_exec_is_given_back(server: Server) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.trace.tracing import Row, Target, count
+from tests.trace.tracing import Row, Target, count, probes_held
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 
@@ -18,15 +18,6 @@ pytestmark = pytest.mark.ebpf
 
 # More than there is room for ranges of code (64); of two programs, to detach takes a tenth of a second.
 TIMES = {True: 70, False: 3}
-
-
-def probes_held() -> int:
-    """The descriptors that keep probes. Others come and go: threads read /proc meanwhile."""
-    held = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            held += str(descriptor.readlink()).startswith(("anon_inode:bpf", "anon_inode:[perf_event]"))
-    return held
 
 
 def test_what_was_unloaded_is_detached(build: Build, closing: Closing, tmp_path: Path, allow_session: bool) -> None:

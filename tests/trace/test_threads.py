@@ -9,7 +9,7 @@ from heap_trace import MAX_FRAMES
 
 from diagnosis.target.process import Process
 from tests.support.waiting import wait_until
-from tests.trace.tracing import Row, Target, count
+from tests.trace.tracing import Row, Target, count, probes_held
 
 if TYPE_CHECKING:
     from tests.trace.conftest import Build, Trace
@@ -91,11 +91,13 @@ def test_the_thread_that_the_kernel_finds_a_process_by_ends_under_the_trace(
         if ending == "other":
             wait_until(lambda: Process(target.pid).thread != target.pid, "the first thread has ended")
         with closing.tracing(target, allow_session=allow_session) as tracer:
+            held = probes_held()
             assert target.go() == "ended"
             if ending == "other" or not allow_session:
                 wait_until(lambda: bool(tracer.notes), "the probes are attached anew")
             assert target.go() == "done"
             counted = count(tracer)
+            assert probes_held() <= held, "those by way of the thread that has ended are detached"
             assert len(tracer.notes) == (ending == "other" or not allow_session)
     assert counted.own == LEADER
     assert counted.lost == {}

@@ -287,6 +287,14 @@ def test_a_table_without_room_is_left_out_and_changes_nothing() -> None:
     assert tables.find(0x101000) == Rule(RuleKind.SP, cfa=8, ra=-8)
 
 
+def test_the_room_of_tables_can_be_given_back() -> None:
+    tables = UnwindTables.private(Capacity(rows=6, chunks=64, rules=16))
+    for _ in range(2):
+        tables.set_modules([Module(0x100000, 0x110000, 0x100000, tables.add(ObjectRows(PUSHES)))])
+        tables.clear()
+        assert (tables.used, tables.find(0x101000)) == (Capacity(0, 0, 0), None)
+
+
 def test_modules_that_overlap_are_refused() -> None:
     with pytest.raises(OSError, match="not in order"):
         UnwindTables.private(ROOM).set_modules([Module(0x1000, 0x3000), Module(0x2000, 0x4000)])

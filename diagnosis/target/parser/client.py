@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,9 @@ LOOK_SECONDS = 0.25
 # emulated machine, requests may take as many times longer: what a target chose has no part in the start.
 ORDINARY_START_SECONDS = 0.25
 SLOWEST_PACE = 20.0
+# Of the time for which a target is traced, the share that its files may take the parser beside `Budget.answered`: a JIT
+# compiler's map is read anew for days.
+ANSWERED_SHARE = 0.05
 _EXITS = {3: "ran out of memory"}
 # What libraries without exceptions do where there is no memory.
 _SIGNALS = {signal.SIGABRT: "gave up: mostly it is for want of memory"}
@@ -60,17 +63,20 @@ class Budget:
     """How often, and for how many seconds, one target may stop the parser before no more of its files are given to it.
 
     Raised against a target that maps a thousand files, each of which takes the parser its whole time. ``answered`` is
-    against one whose files take nearly that, and a parser that a file has taken over and that answers late on purpose.
+    against one whose files take nearly that, and a parser that a file has taken over and that answers late on purpose;
+    it grows by a share of the time since the budget began.
     """
 
     deaths: int = 12
     seconds: float = 10.0
     answered: float = 120.0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def spent(self) -> bool:
         """True where it is used up."""
-        return self.deaths <= 0 or self.seconds <= 0 or self.answered <= 0
+        allowance = ANSWERED_SHARE * (time.monotonic() - self.began)
+        return self.deaths <= 0 or self.seconds <= 0 or self.answered + allowance <= 0
 
     def charge(self, seconds: float) -> None:
         """Count one death that came after so many seconds."""

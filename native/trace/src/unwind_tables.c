@@ -192,6 +192,14 @@ int unwind_tables_set_modules(struct unwind_tables *tables, const struct unwind_
 	return 0;
 }
 
+void unwind_tables_clear(struct unwind_tables *tables)
+{
+	/* Twice: a walk that is under way takes it that what it reads may have been written over. */
+	for (int i = 0; i < 2; i++)
+		unwind_tables_set_modules(tables, NULL, 0);
+	tables->used = (struct unwind_capacity){0};
+}
+
 int unwind_tables_take_missing(struct unwind_tables *tables)
 {
 	return (int)__atomic_exchange_n(&tables->control->missing, 0, __ATOMIC_ACQ_REL);

@@ -81,6 +81,9 @@ int unwind_tables_add(struct unwind_tables *tables, const struct unwind_rows *ro
 /* The modules from now on, by rising address and without overlaps, all at once. */
 int unwind_tables_set_modules(struct unwind_tables *tables, const struct unwind_module *modules, size_t count);
 
+/* Without modules, and with all of the room free. What `unwind_tables_add` has said before holds no longer. */
+void unwind_tables_clear(struct unwind_tables *tables);
+
 /* 1 once after the program met code that is in no module. */
 int unwind_tables_take_missing(struct unwind_tables *tables);
 

@@ -33,7 +33,7 @@ class HeapTrace(KernelHandle):
 
     Args:
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
-        max_stacks: different call stacks, about 110 bytes each in use, and 8 bytes a frame in this process.
+        max_stacks: different call stacks, about 110 bytes each in use, and in this process about 45 bytes a frame.
         min_bytes: heap blocks below this size are left out.
         count_nothing: True for probes that fire and do nothing, to measure what they cost.
         count_calls: True for `calls`, at a few ns a call.
@@ -109,7 +109,11 @@ class HeapTrace(KernelHandle):
         return int(attachment[0])
 
     def detach_file(self, attachment: int) -> None:
-        """Detach the probes of one file, which the process has unmapped: the kernel keeps them, and the file, else."""
+        """Detach the probes of one file.
+
+        For one that the process has unmapped, or by whose thread its memory is not found any more: the kernel keeps
+        them, and the file, else.
+        """
         with self._using() as trace:
             lib.heap_trace_detach_file(trace, attachment)
 

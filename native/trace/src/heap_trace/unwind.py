@@ -273,6 +273,10 @@ class UnwindTables:
         )
         check(lib.unwind_tables_set_modules(self._native, native, len(modules)))
 
+    def clear(self) -> None:
+        """Without modules, and with all of the room free: every `Table` that was given out stands for nothing now."""
+        lib.unwind_tables_clear(self._native)
+
     def take_missing(self) -> bool:
         """True once after a walk met code that is in no module: the mappings have changed."""
         return bool(lib.unwind_tables_take_missing(self._native))
