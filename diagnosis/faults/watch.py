@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,25 +94,24 @@ def watch(
         own = GrowingStacks(shown, proc)
         stack.callback(own.close)
         before = _resident(pids(), proc)
-        left = seconds
-        while left > 0:
-            step = min(left, LOOK_SECONDS)
-            pause(step)
-            left -= step
+        began = time.monotonic()
+        while (left := began + seconds - time.monotonic()) > 0:
+            pause(min(left, LOOK_SECONDS))
             growing = _most(before, _resident(pids(), proc), shown, proc)
             if look:
                 look(growing)
-            if left > 0:
+            if left > LOOK_SECONDS:
                 own.look(each.pid for each in growing if each.growth_bytes >= SMALLEST_GROWTH_BYTES)
         window = sampler.read()
         own.read(window)
         after = _resident(pids(), proc)
+        took = time.monotonic() - began  # to read a process's tables takes a while
     grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
     most = sorted(
         (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES), key=lambda pid: -grown[pid]
     )
     growers = [_grower(pid, after[pid], grown[pid], own, proc) for pid in most[:shown]]
-    return Watch(seconds, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
+    return Watch(took, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
 
 
 def _resident(pids: Iterable[int], proc: Path) -> dict[int, int]:

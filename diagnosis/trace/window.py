@@ -106,8 +106,9 @@ def _take(take: Callable[[], Sample]) -> Sample:
 
 def _broken_off(tracer: Measured, program: tuple[str, ...]) -> Ending | None:
     """How the window has come to its end before its time, if it has."""
-    if tracer.process.program() != program:
-        return Ending.EXECED if tracer.process.alive() else Ending.EXITED
+    now = tracer.process.program()
+    if now != program:
+        return Ending.EXECED if now else Ending.EXITED  # one on its way to its end still counts as alive
     return Ending.DETACHED if tracer.detached else None
 
 

@@ -114,6 +114,15 @@ def test_a_process_that_becomes_another_program_ends_the_window_before_it(
     assert window.samples[-1].snapshot.counts[1].allocations == 4, "the fifth sample can be of either program"
 
 
+def test_a_process_that_has_given_up_its_memory_and_is_not_gone_yet_has_ended(tracer: MadeTracer) -> None:
+    class Leaving(MadeProcess):
+        def alive(self) -> bool:
+            return True
+
+    tracer.process = Leaving(programs=lambda looks: ("first",) if looks < 5 else ())
+    assert watch(tracer, 3600.0).ending is Ending.EXITED
+
+
 def test_a_process_that_becomes_another_program_at_once_has_no_window(
     tracer: MadeTracer,
 ) -> None:
