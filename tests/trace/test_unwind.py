@@ -170,6 +170,20 @@ def test_v8s_builtins_are_walked_by_frame_pointers_and_a_program_ends_at_its_ent
     assert stack.ending is Ending.START
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its code is x86-64's")
+def test_v8s_builtins_are_walked_where_their_names_are_stripped(
+    build: Build, closing: Closing, mode: UnwindMode
+) -> None:
+    program = build("entered.c", *NO_FRAME_POINTERS, "-nostartfiles", "-rdynamic", "-Wl,--strip-all", name="stripped")
+    with Target([program]) as target, unwinding(target, closing, mode=mode) as unwinder:
+        target.go()
+        stack = one(unwinder.named(), "addon")
+
+    assert stack.names[3:5] == ("runs_script", "main")
+    assert stack.names[-1] == "_start"
+    assert stack.ending is Ending.START
+
+
 # --- what is mapped later ---
 
 

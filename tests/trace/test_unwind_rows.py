@@ -162,11 +162,11 @@ def test_code_that_fills_a_gap_leaves_rows_alone() -> None:
     assert rows.find(0x1000) == Rule(RuleKind.SP, cfa=8, ra=-8)
 
 
-def test_code_that_keeps_frame_pointers_fills_a_gap() -> None:
-    rows = ObjectRows(PUSHES, [Code(0x900, 0x1010, RuleKind.FP, fills_gap=True)])
-
-    assert rows.find(0x900) == rows.find(0xFFF) == Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)
-    assert rows.find(0x1000) == Rule(RuleKind.SP, cfa=8, ra=-8)
+def test_code_that_keeps_frame_pointers_fills_every_gap() -> None:
+    two = PUSHES + b"\n" + text("INIT 2000 10 .cfa: $rsp 24 + .ra: .cfa -8 + ^")
+    rows = ObjectRows(two, [Code(0x900, 0x3000, RuleKind.FP, fills_gap=True)])
+    assert {rows.find(at) for at in (0x900, 0xFFF, 0x1800, 0x2FFF)} == {Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)}
+    assert [rows.find(at).cfa for at in (0x8FF, 0x1000, 0x2000, 0x3000)] == [0, 8, 24, 0]
 
 
 @pytest.mark.parametrize(("entry", "ends"), [(0x401000, 0x1040), (0x402000, 0x2000 + ENTRY_BYTES)])

@@ -196,6 +196,17 @@ def span_of(descriptor: int, prefix: str) -> tuple[int, int] | None:
     return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
 
 
+def names(descriptor: int, symbol: str, table: str) -> bool:
+    """Whether a symbol table has a symbol of this name, defined or not.
+
+    Raises:
+        ELFError: the file is no ELF file, or its symbols are not all in it.
+    """
+    stream, elf = open_elf(descriptor)
+    found = _symbol_table(read_sections(stream, elf), table)
+    return found is not None and b"\0" + symbol.encode() + b"\0" in stream.exactly(found[1].offset, found[1].size)
+
+
 def _symbol_table(sections: list[Section], name: str) -> tuple[Section, Section] | None:
     """A symbol table and the section of its names."""
     for section in sections:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 
-from diagnosis.target.parser.elf import PF_X, open_elf, span_of
+from diagnosis.target.parser.elf import PF_X, names, open_elf, span_of
 from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ MAX_FOUND = 64
 # V8's built-in functions, which Node and others have in their own file: they lie together, call frame information says
 # nothing of them, and all that call anything keep the frame pointer, as the code does that V8 makes at run time.
 V8_BUILTINS = "Builtins_"
+# Where a distribution has stripped these names, what else V8 exports tells that they are there, though not where.
+V8_CODE = "_ZNK2v88internal7Isolate18embedded_blob_codeEv"
 
 
 def read_unwind_facts(descriptor: int) -> UnwindFacts:
@@ -55,15 +57,18 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
         if executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
-    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor))
+    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor, segments))
 
 
-def _framed(descriptor: int) -> tuple[Framed, ...]:
+def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
     try:
-        span = span_of(descriptor, V8_BUILTINS)
+        if span := span_of(descriptor, V8_BUILTINS):
+            return (Framed(*span),)
+        if names(descriptor, V8_CODE, ".dynsym"):
+            return tuple(Framed(each.address, each.address + each.size) for each in segments if each.executable)
     except ELFError:
-        return ()  # too many symbols, or broken ones: the call frame information can be sound
-    return (Framed(*span),) if span else ()
+        pass  # too many symbols, or broken ones: the call frame information can be sound
+    return ()
 
 
 def _find(stream: BoundedFile, segment: Segment, patterns: tuple[tuple[bytes, bool], ...]) -> Iterator[ReturnedTo]:

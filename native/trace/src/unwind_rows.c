@@ -73,6 +73,35 @@ static size_t find(const struct unwind_rows *rows, uint64_t address)
 	return low;
 }
 
+/* Gives a rule to all of a range that has no row. */
+static int fill_gaps(struct unwind_rows *rows, const struct unwind_range *range, uint32_t number)
+{
+	/* Only the first and the last gap can be cut. */
+	struct unwind_row *made = reallocarray(NULL, rows->n_rows + 2, sizeof(*made));
+
+	if (!made)
+		return -ENOMEM;
+	struct unwind_rows result = {.rows = made};
+	for (size_t i = 0; i < rows->n_rows; i++) {
+		const struct unwind_row *row = &rows->rows[i];
+		uint64_t next = i + 1 < rows->n_rows ? row[1].address : UINT64_MAX;
+
+		if (row->rule || next <= range->start || row->address >= range->end) {
+			put(&result, row->address, row->rule);
+			continue;
+		}
+		if (row->address < range->start)
+			put(&result, row->address, 0);
+		put(&result, row->address < range->start ? (uint32_t)range->start : row->address, number);
+		if (next > range->end)
+			put(&result, (uint32_t)range->end, 0);
+	}
+	free(rows->rows);
+	rows->rows = result.rows;
+	rows->n_rows = result.n_rows;
+	return 0;
+}
+
 static int apply_range(struct unwind_parser *parser, const struct unwind_range *range)
 {
 	struct unwind_rows *rows = parser->rows;
@@ -88,7 +117,8 @@ static int apply_range(struct unwind_parser *parser, const struct unwind_range *
 	if (range->start >= end || end > UINT32_MAX)
 		return 0;
 	size_t from = find(rows, range->start);
-	if (range->fills_gap) {
+	/* One function, which has to have none: an entry point. */
+	if (range->fills_gap && rule.kind != UNWIND_FP) {
 		if (rows->rows[from].rule)
 			return 0;
 		if (from + 1 < rows->n_rows && rows->rows[from + 1].address < end)
@@ -97,6 +127,8 @@ static int apply_range(struct unwind_parser *parser, const struct unwind_range *
 	int error = unwind_rule_number(parser, &rule, &number);
 	if (error)
 		return error;
+	if (range->fills_gap && rule.kind == UNWIND_FP)
+		return fill_gaps(rows, range, number);
 	size_t to = find(rows, end);
 	uint32_t after = rows->rows[to].rule;
 	struct unwind_row *made = reallocarray(NULL, rows->n_rows + 2, sizeof(*made));

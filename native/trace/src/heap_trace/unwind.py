@@ -79,7 +79,8 @@ class Rule(NamedTuple):
 class Code:
     """A range of an object's code of which its call frame information says nothing, or nothing right.
 
-    With ``fills_gap`` it holds only where there is no row. Of kind FP, every function there keeps the frame pointer.
+    With ``fills_gap`` it holds only where there is no row, of kind FP in all such gaps and else in the first one, where
+    the range begins. Of kind FP, every function there keeps the frame pointer.
     """
 
     start: int
