@@ -36,6 +36,8 @@ TREE = "stock-kernels"
 TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "trial", "unwind")
 # What depends on the kernel by nothing else than these, and takes minutes: on the oldest one.
 ON_THE_OLDEST = ("libraries", "processes")
+# Kernels whose programs are those of an older one: what is counted is told there.
+AS_ON_THE_OLDEST = {"6.12": ("calls", "mappings", "trial", "unwind")}
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
@@ -47,7 +49,7 @@ pytestmark = [
 
 
 def _tests(kernel: str) -> str:
-    names = (*TRACE, *(ON_THE_OLDEST if kernel == KERNELS[0] else ()))
+    names = (*TRACE, *ON_THE_OLDEST) if kernel == KERNELS[0] else AS_ON_THE_OLDEST.get(kernel, TRACE)
     files = " ".join([*(f"tests/trace/test_{name}.py" for name in names), "tests/tool/test_light_stacks.py"])
     return f"""
 uname -r
