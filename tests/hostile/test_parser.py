@@ -15,7 +15,15 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.target.objects import defines, open_regular, read_object
 from diagnosis.target.parser.answers import object_of
-from diagnosis.target.parser.client import ORDINARY_START_SECONDS, SLOWEST_PACE, Budget, Parser, ParserError, pace_of
+from diagnosis.target.parser.client import (
+    ANSWERED_SHARE,
+    ORDINARY_START_SECONDS,
+    SLOWEST_PACE,
+    Budget,
+    Parser,
+    ParserError,
+    pace_of,
+)
 from diagnosis.target.parser.confine import Limits
 from tests.hostile.elf_files import FILES, huge_note
 from tests.support.programs import compile_c
@@ -186,8 +194,16 @@ def test_a_target_whose_files_take_long_again_and_again_is_not_read_any_more(lib
 
 def test_a_target_that_is_traced_for_days_may_take_a_share_of_that_time() -> None:
     """A JIT compiler's map is read anew whenever it has grown."""
-    assert Budget(answered=-100.0).spent
-    assert not Budget(answered=-100.0, began=time.monotonic() - 3600.0).spent
+    now = time.monotonic()
+    budget = Budget(answered=100.0, refilled=now)
+    budget.answered -= 200.0
+    assert budget.spent
+    budget.refilled = now - 3600.0
+    assert not budget.spent
+    assert budget.answered == pytest.approx(ANSWERED_SHARE * 3600.0 - 100.0, abs=1.0)
+    budget.refilled = now - 86_400.0
+    assert not budget.spent
+    assert budget.answered == 100.0, "no more than at first: it cannot be saved up for days"
 
 
 def test_a_file_that_is_cut_short_while_it_is_open_is_an_error(parser: Parser, library: Path, tmp_path: Path) -> None:

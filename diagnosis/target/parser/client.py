@@ -64,19 +64,24 @@ class Budget:
 
     Raised against a target that maps a thousand files, each of which takes the parser its whole time. ``answered`` is
     against one whose files take nearly that, and a parser that a file has taken over and that answers late on purpose;
-    it grows by a share of the time since the budget began.
+    a share of the time that goes by is given back, up to what there was at first.
     """
 
     deaths: int = 12
     seconds: float = 10.0
     answered: float = 120.0
-    began: float = field(default_factory=time.monotonic)
+    refilled: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._most = self.answered
 
     @property
     def spent(self) -> bool:
         """True where it is used up."""
-        allowance = ANSWERED_SHARE * (time.monotonic() - self.began)
-        return self.deaths <= 0 or self.seconds <= 0 or self.answered + allowance <= 0
+        now = time.monotonic()
+        self.answered = min(self._most, self.answered + ANSWERED_SHARE * (now - self.refilled))
+        self.refilled = now
+        return self.deaths <= 0 or self.seconds <= 0 or self.answered <= 0
 
     def charge(self, seconds: float) -> None:
         """Count one death that came after so many seconds."""
