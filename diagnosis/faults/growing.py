@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from diagnosis.trace.measured import Names
 
 
+# Each takes the kernel some megabytes for its tables, and the parser up to a second for its files.
+MAX_FOLLOWED = 8
+
+
 class GrowingStacks:
     """Samples processes by their unwind tables, each from when it is followed. Close it.
 
     Args:
-        most: how many processes are followed at most.
+        most: how many processes are followed at most, and no more than `MAX_FOLLOWED`.
         proc: where procfs is mounted.
     """
 
     def __init__(self, most: int, proc: Path) -> None:
-        self._most, self._proc = most, proc
+        self._most, self._proc = min(most, MAX_FOLLOWED), proc
         self._followed: dict[int, tuple[GrowthSampler, ProcessTables] | None] = {}
         self._windows: dict[int, FaultWindow] = {}
         self._everything: FaultWindow | None = None
