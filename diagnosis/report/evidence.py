@@ -180,8 +180,8 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             ),
             older_frees=sum(counted.older_of(stack).frees - changes[stack].replaced for stack in stacks),
             takes=Takes.MAPPINGS if maps else Takes.BLOCKS,
-            kept_bytes=sum(kept(stacks, lambda each: each.third_bytes)[:2]),
-            first_bytes=kept(stacks, lambda each: each.third_bytes)[0],
+            kept_bytes=sum((thirds := kept(stacks, lambda each: each.third_bytes))[:2]),
+            first_bytes=thirds[0],
             fresh_bytes=kept(stacks, lambda each: each.fresh_bytes),
             late_allocations=sum(
                 counts.get(stack, Counts()).allocations - halfway.get(stack, Counts()).allocations for stack in stacks

@@ -110,7 +110,7 @@ def _allocator(
     libc = is_libc(mapping.path)
     try:
         path = process.open_path(mapping)
-        state = _state(path)
+        state = file_state(path, str(path))
         found = (surveys or {}).get(state) or survey(path, mapping.path, custom, at_entry=at_entry)
     except LabError:
         if libc:
@@ -123,13 +123,6 @@ def _allocator(
     if not found.probes and not found.blind_spots:
         return None
     return Allocator(mapping.label, path, found.probes, found.blind_spots, found.families, mapping.file)
-
-
-def _state(path: Path) -> FileState:
-    try:
-        return file_state(path)
-    except OSError as error:
-        raise LabError(f"{path} cannot be read: {error.strerror}", "run this command as root") from error
 
 
 def _check_libc(process: Process, mapping: MappedFile, found: Survey) -> None:

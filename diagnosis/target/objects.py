@@ -52,13 +52,16 @@ def shared_parser() -> Parser:
     return _parser
 
 
-def file_state(path: Path) -> FileState:
+def file_state(path: Path, label: str) -> FileState:
     """Which file this is, and how it is now: one that is removed gives its number to the next one.
 
     Raises:
-        OSError: it is not there.
+        LabError: it cannot be read.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LabError(f"{label} cannot be read: {error.strerror}", "run this command as root") from error
     return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 

@@ -117,10 +117,7 @@ class _File:
 
 def _read_file(path: Path, label: str, parser: Parser) -> _File | None:
     """The interpreter in a file, read once: workers of a server have the same. None where it exports none."""
-    try:
-        key = file_state(path)
-    except OSError as error:
-        raise LabError(f"{label} cannot be read: {error.strerror}", "run this command as root") from error
+    key = file_state(path, label)
     if key in _files:
         return _files[key]
     symbols = find_symbols(path, (), (RUNTIME, VERSION), parser).variables

@@ -129,7 +129,7 @@ class ProcessTables:
             table = None
             with contextlib.suppress(OSError, LabError, ParserError):
                 path = self._process.open_path(mapping)
-                self._states[mapping.file] = file_state(path)
+                self._states[mapping.file] = file_state(path, mapping.label)
                 table = read_table(path, self._parser, self._budget)
             self._layouts[mapping.file] = table.layout if table else None
             if table:
@@ -144,8 +144,8 @@ class ProcessTables:
         for file, mapping in {mapping.file: mapping for mapping in new}.items():
             if file not in self._states:
                 continue
-            with contextlib.suppress(OSError, LabError):
-                if file_state(self._process.open_path(mapping)) != self._states[file]:
+            with contextlib.suppress(LabError):
+                if file_state(self._process.open_path(mapping), mapping.label) != self._states[file]:
                     self._unused |= self._loaded.get(file) is not None
                     for known in (self._states, self._layouts, self._rows, self._loaded):
                         known.pop(file, None)
