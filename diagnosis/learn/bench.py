@@ -136,13 +136,21 @@ class CatalogBench(Held):
         if self._elsewhere:
             return False
         try:
-            reading = self.service.ledger.read()
-            if not self.service.ended() and reading.bytes_live < CAP_SHARE * reading.cap_bytes:
+            if not self.service.ended() and not self.is_spent():
                 return False
         except LabError:
             pass
         self.restart()
         return True
+
+    def is_spent(self) -> bool:
+        """Whether the service has leaked all that it may: it grows no more, and no trace will call it a leak.
+
+        Raises:
+            LabError: it does not answer.
+        """
+        reading = self.service.ledger.read()
+        return reading.bytes_live >= CAP_SHARE * reading.cap_bytes
 
     def _started(self) -> CatalogService | Elsewhere:
         service = self._elsewhere or CatalogService(

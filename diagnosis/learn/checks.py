@@ -115,7 +115,8 @@ def check_trace(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         return capture
     report = capture.report
     if report.verdict.answer is not Answer.LEAK:
-        return no("no_leak", verdict=report.verdict, seconds=f"{bench.trace_seconds:g}")
+        why = "spent" if bench.is_spent() else "no_leak"
+        return no(why, verdict=report.verdict, seconds=f"{bench.trace_seconds:g}")
     true = bench.state.speed * _bytes_a_minute()
     kept = kept_by(report, LEAKING_FUNCTION)
     if abs(kept / true - 1) > RATE_TOLERANCE:

@@ -36,7 +36,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory, base_image: str) -> dic
     settings = {
         "digests": False,
         "target": "docker",
-        "speed": 60,
+        "speed": 30,
         "baseImage": base_image,
         "namespace": NAME,
         "grafana": False,

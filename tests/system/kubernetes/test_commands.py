@@ -61,7 +61,7 @@ def toolbox(base_image: str) -> None:
 
 @pytest.fixture(scope="module")
 def lab(declare: Declare) -> Iterator[Lab]:
-    with deployed(declare(NAMESPACE, replicas=3, capMiB=400, prometheus=False, mirror=REGISTRY)) as lab:
+    with deployed(declare(NAMESPACE, replicas=3, speed=20, capMiB=1000, prometheus=False, mirror=REGISTRY)) as lab:
         yield lab
 
 
@@ -122,7 +122,7 @@ def test_bcc_traces_the_pod_that_leaks(lab: Lab) -> None:
 
 
 def test_the_ledger_is_the_leaking_pods(lab: Lab) -> None:
-    assert lab.ledger(wanted=lambda ledger: ledger["bytes_live"] > 0)["cap_bytes"] == 400 << 20
+    assert lab.ledger(wanted=lambda ledger: ledger["bytes_live"] > 0)["cap_bytes"] == 1000 << 20
 
 
 @pytest.mark.ebpf

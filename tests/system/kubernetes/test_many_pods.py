@@ -30,7 +30,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def lab(declare: Declare) -> Iterator[Lab]:
-    with deployed(declare(NAMESPACE, replicas=REPLICAS, truth=True)) as lab:
+    with deployed(declare(NAMESPACE, replicas=REPLICAS, capMiB=4000, truth=True)) as lab:
         yield lab
 
 
