@@ -31,13 +31,12 @@ LIMIT_SECONDS = 1500
 AT_ONCE = 2
 TREE = "stock-kernels"
 
-# Exact counts of every function, of losses, of other stacks and of older blocks; whole stacks, also of the sampler; and
-# the trial.
-TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "trial", "unwind")
-# What depends on the kernel by nothing else than these, and takes minutes: on the oldest one.
-ON_THE_OLDEST = ("libraries", "processes")
-# Kernels whose programs are those of an older one: what is counted is told there.
-AS_ON_THE_OLDEST = {"6.12": ("calls", "mappings", "trial", "unwind")}
+# What depends on the kernel: exact counts of every function, of losses, of older blocks and on other stacks. The oldest
+# kernel, with the strictest verifier and the smallest stack, runs more: whole stacks, libraries, children, the trial.
+TRACE = ("calls", "mappings", "lost", "older", "other_stacks")
+ON_THE_OLDEST = (*TRACE, "libraries", "processes", "trial", "unwind")
+# Losses are counted by the same two programs as on the oldest one.
+AS_ON_THE_OLDEST = {"6.12": ("calls", "mappings", "older", "other_stacks")}
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
@@ -49,7 +48,7 @@ pytestmark = [
 
 
 def _tests(kernel: str) -> str:
-    names = (*TRACE, *ON_THE_OLDEST) if kernel == KERNELS[0] else AS_ON_THE_OLDEST.get(kernel, TRACE)
+    names = ON_THE_OLDEST if kernel == KERNELS[0] else AS_ON_THE_OLDEST.get(kernel, TRACE)
     files = " ".join([*(f"tests/trace/test_{name}.py" for name in names), "tests/tool/test_light_stacks.py"])
     return f"""
 uname -r
