@@ -87,7 +87,7 @@ struct heap_scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, HEAP_ROOMS);
 	__type(key, __u32);
 	__type(value, struct heap_scratch);
 } scratch SEC(".maps");
@@ -154,20 +154,25 @@ static __always_inline void lose(__u32 kind)
 }
 
 /*
- * This processor's scratch, until release_scratch; 0 where another thread has it. That is possible only where preemption
- * cannot be forbidden: a thread that was preempted goes on with it later, and what came in between must not touch it.
+ * A room of this processor's, until release_scratch; 0 where other threads have them all. Only where preemption cannot be
+ * forbidden is there more than one: a thread that was preempted goes on in its room later, and what came in between must
+ * not touch it. That so many threads are preempted within a walk at once, on one processor, was not seen.
  */
 static __always_inline struct heap_scratch *claim_scratch(void)
 {
-	const __u32 zero = 0;
-	struct heap_scratch *own = bpf_map_lookup_elem(&scratch, &zero);
+	for (__u32 room = 0; room < HEAP_ROOMS; room++) {
+		const __u32 key = room;
+		struct heap_scratch *own = bpf_map_lookup_elem(&scratch, &key);
 
-	if (!own || settings.preempt_control)
-		return own;
-	__sync_fetch_and_add(&own->users, 1);
-	if (*(volatile __u64 *)&own->users == 1)
-		return own;
-	__sync_fetch_and_add(&own->users, -1);
+		if (!own || settings.preempt_control)
+			return own;
+		__sync_fetch_and_add(&own->users, 1);
+		if (*(volatile __u64 *)&own->users == 1) {
+			own->frames.room = room;
+			return own;
+		}
+		__sync_fetch_and_add(&own->users, -1);
+	}
 	return 0;
 }
 

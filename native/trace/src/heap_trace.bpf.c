@@ -33,7 +33,7 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 /*
  * uprobe programs can be preempted, and then the per-CPU scratch, and the kernel's own per-CPU buffer behind
  * bpf_get_stack, can be wanted by another thread before they are read. Newer kernels let a program rule that out. On older
- * ones that were booted with preempt=full the second thread's stack is lost, and said to be: see claim_scratch.
+ * ones that were booted with preempt=full each such thread has a room of its own: see claim_scratch.
  */
 #define UNDISTURBED(call)                          \
 	({                                         \

@@ -15,6 +15,9 @@
 #define HEAP_MAX_PYTHON 256
 #endif
 
+/* So many threads at a time can be in a walk on one processor, where the kernel preempts one for the other. */
+#define HEAP_ROOMS 4
+
 /* What bpf_get_stack gives at most: the kernel's default limit. */
 #define HEAP_KERNEL_FRAMES 127
 
@@ -125,6 +128,7 @@ struct heap_frames {
 	unsigned int python;        /* frames of Python functions */
 	unsigned int python_ending; /* enum heap_python_ending */
 	unsigned long long frames[HEAP_MAX_FRAMES + 2 * HEAP_MAX_PYTHON];
+	unsigned int room;          /* which of the processor's the walk is done in: see claim_scratch */
 };
 
 /* Frees of blocks that are older than the trace, under the address that the freeing call returns to. */

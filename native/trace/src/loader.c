@@ -93,6 +93,7 @@ static int set_python(struct bpf_object *object, const struct python_settings *p
 
 static int load(struct heap_trace *trace, const void *bytes, size_t size, const struct heap_trace_options *options)
 {
+	static const char *const by_room[] = {"scratch", "unwind_walks", "python_walks"};
 	LIBBPF_OPTS(bpf_object_open_opts, open_options, .object_name = "heap_trace");
 	struct btf *kernel = kernel_types();
 	int preempt_control = can_forbid_preemption(kernel);
@@ -122,6 +123,8 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 	error = unwind_set_options(trace->object, &options->unwind);
 	if (error)
 		return error;
+	for (size_t i = 0; i < sizeof(by_room) / sizeof(*by_room) && preempt_control; i++)
+		bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, by_room[i]), 1);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "counters"), options->max_stacks + 1);
 	error = bpf_object__load(trace->object);

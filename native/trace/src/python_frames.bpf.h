@@ -68,7 +68,7 @@ struct python_walk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, HEAP_ROOMS);
 	__type(key, __u32);
 	__type(value, struct python_walk);
 } python_walks SEC(".maps");
@@ -266,8 +266,8 @@ static int python_one(__u32 i, void *context)
 /* Adds the frames of Python functions to a stack. A global function: verified once, and by itself. */
 __noinline int python_frames(struct heap_frames *out)
 {
-	__u32 zero = 0;
-	struct python_walk *walk = bpf_map_lookup_elem(&python_walks, &zero);
+	__u32 room = out ? out->room : 0;
+	struct python_walk *walk = bpf_map_lookup_elem(&python_walks, &room);
 
 	if (!walk || !out)
 		return 0;

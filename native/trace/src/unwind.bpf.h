@@ -37,8 +37,8 @@ static __always_inline __u64 unwind_hash(const struct heap_frames *out)
  */
 __noinline int unwind_registers(struct heap_frames *out)
 {
-	__u32 zero = 0;
-	struct unwind_walk *walk = bpf_map_lookup_elem(&unwind_walks, &zero);
+	__u32 zero = 0, room = out ? out->room : 0;
+	struct unwind_walk *walk = bpf_map_lookup_elem(&unwind_walks, &room);
 	struct unwind_control *control = bpf_map_lookup_elem(&unwind_control, &zero);
 
 	if (!walk || !control || !out)
@@ -101,8 +101,8 @@ __noinline int unwind_registers(struct heap_frames *out)
  */
 static __always_inline __u32 unwind_stack(struct pt_regs *ctx, struct heap_frames *out, int at_exit)
 {
-	__u32 zero = 0;
-	struct unwind_walk *walk = bpf_map_lookup_elem(&unwind_walks, &zero);
+	__u32 room = out->room;
+	struct unwind_walk *walk = bpf_map_lookup_elem(&unwind_walks, &room);
 
 	if (!walk)
 		return 0;

@@ -73,7 +73,7 @@ struct {
 	__type(value, __u64);
 } unwind_counts SEC(".maps");
 
-/* One walk: this processor's. */
+/* One walk: this processor's, in the room that its heap_frames name. */
 struct unwind_walk {
 	__u64 pc, sp, fp;
 	__u64 pc_at; /* where pc was read from */
@@ -101,7 +101,7 @@ struct unwind_walk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, HEAP_ROOMS);
 	__type(key, __u32);
 	__type(value, struct unwind_walk);
 } unwind_walks SEC(".maps");
