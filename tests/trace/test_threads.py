@@ -93,11 +93,12 @@ def test_the_thread_that_the_kernel_finds_a_process_by_ends_under_the_trace(
         with closing.tracing(target, allow_session=allow_session) as tracer:
             held = probes_held()
             assert target.go() == "ended"
-            if ending == "other" or not allow_session:
+            moves = ending == "other" or not tracer._trace.uses_session
+            if moves:
                 wait_until(lambda: bool(tracer.notes), "the probes are attached anew")
             assert target.go() == "done"
             counted = count(tracer)
             assert probes_held() <= held, "those by way of the thread that has ended are detached"
-            assert len(tracer.notes) == (ending == "other" or not allow_session)
+            assert len(tracer.notes) == moves
     assert counted.own == LEADER
     assert counted.lost == {}
