@@ -108,7 +108,7 @@ def learn_command(
     with ExitStack() as stack:
         elsewhere = None
         if is_elsewhere:
-            elsewhere = stack.enter_context(Elsewhere(target.find(), Addresses(http, metrics, ledger)))
+            elsewhere = stack.enter_context(Elsewhere(target.find(), Addresses(http, metrics, ledger), target.words))
             speed = elsewhere.speed
         if solving and folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
@@ -116,11 +116,11 @@ def learn_command(
             apart = scenario if scenario == RANDOM or scenario in SCENARIOS.keys() - {CATALOG_CACHE} else ""
             place = _folder(folder or default_folder(os.environ, user, apart))
         if resume:
-            state = read_state(place, len(TASKS))
+            state = _resumed(place, elsewhere)
         else:
             chosen = _choice(scenario, seed, difficulty)
             own = SOLVER_SPEED if solving else LEARNER_SPEED
-            begun = State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0))
+            begun = State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0), elsewhere=is_elsewhere)
             state = _begin(place, begun, messages, new=new)
         case = _scenario_of(state.scenario)
         console = learner_console()
@@ -155,6 +155,23 @@ def _choice(scenario: str, seed: int | None, difficulty: int | None) -> str:
         return scenario
     drawn = secrets.randbelow(SEEDS) if seed is None else seed
     return f"{RANDOM}:{drawn}:{difficulty or 0}"
+
+
+def _resumed(folder: Path, elsewhere: Elsewhere | None) -> State:
+    """How far one has come, on the same kind of service: one that runs already is never started in its place."""
+    state = read_state(folder, len(TASKS))
+    if elsewhere is None and state.elsewhere:
+        raise LabError(
+            f"what is in {folder} was begun on a service that ran already",
+            "name it again: --pid, --container or --pod, with its --http, --metrics and --ledger; or begin anew: --new",
+        )
+    if elsewhere and (state.scenario != CATALOG_CACHE or state.fixed_from is not None):
+        raise LabError(
+            f"what is in {folder} was begun on a service that learn starts", "leave --pid, --container and --pod out"
+        )
+    if elsewhere:
+        state.elsewhere, state.speed = True, elsewhere.speed
+    return state
 
 
 def _scenario_of(kept: str) -> Scenario:

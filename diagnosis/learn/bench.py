@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import join
 from typing import TYPE_CHECKING
 
 from catalog_cache import Options
@@ -67,6 +68,11 @@ class CatalogBench(Held):
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
         return copy_source(self.folder)
+
+    @property
+    def going_on(self) -> str:
+        """The line that goes on with these files, and with the same service where that is not started here."""
+        return f"{super().going_on} {join(self._elsewhere.options)}" if self._elsewhere else super().going_on
 
     @property
     def trace_seconds(self) -> float:
@@ -161,7 +167,7 @@ class CatalogBench(Held):
         return service
 
     def close(self) -> None:
-        """Stop the service; the files stay."""
+        """Stop the service, but for one that ran already; the files stay."""
         self.service.close()
         if self._build:
             self._build.close()

@@ -25,13 +25,18 @@ class Elsewhere(Closing):
     Args:
         process: the leaker, as this machine numbers it.
         at: where it answers from here: a stack's ``port_forward_commands`` bring its ports to 127.0.0.1.
+        named: the options that named the process.
+
+    Attributes:
+        options: of `learn`, that lead to it again.
 
     Raises:
         LabError: one of the addresses does not answer as the service, or the process is another program.
     """
 
-    def __init__(self, process: Process, at: Addresses) -> None:
+    def __init__(self, process: Process, at: Addresses, named: tuple[str, ...]) -> None:
         self.process, self.at = process, at
+        self.options = (*named, "--http", at.http, "--metrics", at.metrics, "--ledger", at.ledger)
         self.claims = ClaimsClient(at.http, at.metrics)
         self.ledger = LedgerClient(at.ledger)
         try:

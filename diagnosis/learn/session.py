@@ -139,8 +139,8 @@ class Session(Generic[B]):
         self._part()
 
     def _part(self) -> None:
-        self.say("prompt.bye")
-        self.command(f"{self.bench.cli} learn --resume --folder {quote(str(self.bench.folder))}")
+        self.say("prompt.bye_elsewhere" if self._state.elsewhere else "prompt.bye")
+        self.command(self.bench.going_on)
 
     def do(self, line: str) -> None:
         """Do what one line says."""

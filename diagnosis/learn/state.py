@@ -44,6 +44,7 @@ class State:
         hints: how many were asked for, by task.
         pids: the service's, in the order of its starts: a capture must be of one of them.
         fixed_from: the first of ``pids``, by its number, that ran the learner's own build; None before that.
+        elsewhere: whether the service ran already, and is not started by `learn`.
     """
 
     scenario: str
@@ -54,6 +55,7 @@ class State:
     hints: dict[str, int] = field(default_factory=dict)
     pids: list[int] = field(default_factory=list)
     fixed_from: int | None = None
+    elsewhere: bool = False
 
 
 def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -> Path:
@@ -132,6 +134,7 @@ def _check(schema: object, state: State, tasks: int) -> None:
         and all(isinstance(number, int) for number in [*state.pids, *state.hints.values()])
         and all(0 <= number <= MAX_HINTS for number in state.hints.values())
         and (state.fixed_from is None or isinstance(state.fixed_from, int))
+        and isinstance(state.elsewhere, bool)
     )
     if not fine:
         raise ValueError("a value is of the wrong kind")

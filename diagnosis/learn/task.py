@@ -41,6 +41,10 @@ class Bench(Protocol):
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
 
+    @property
+    def going_on(self) -> str:
+        """The line that goes on with these files."""
+
     def values(self) -> dict[str, object]:
         """What texts name: addresses, files, commands."""
 

@@ -28,13 +28,13 @@ def test_another_program_beside_the_service_s_addresses_is_refused(service: Cata
     with subprocess.Popen(["sleep", "600"]) as other:
         try:
             with pytest.raises(LabError, match=rf"pid {other.pid} is not the catalog service: it is sleep 600: pgrep "):
-                Elsewhere(Process(other.pid), service.at)
+                Elsewhere(Process(other.pid), service.at, ())
         finally:
             other.kill()
 
 
 def test_the_service_is_known_by_what_it_has_mapped(service: CatalogService) -> None:
-    with Elsewhere(service.process, service.at) as found:
+    with Elsewhere(service.process, service.at, ()) as found:
         assert (found.pid, found.speed) == (service.pid, 10.0)
     listed = subprocess.run(["pgrep", "-f", r"python.* -m service$"], capture_output=True, text=True, check=False)
     assert str(service.pid) in listed.stdout.split(), "the line of the error finds it"

@@ -143,6 +143,28 @@ def test_a_service_that_runs_already_is_found_out_and_left_as_it_is(tmp_path: Pa
     assert state(tmp_path)["pids"] == [service.pid]
 
 
+@pytest.mark.ebpf
+def test_a_path_on_a_service_that_runs_already_goes_on_with_that_one_only(tmp_path: Path) -> None:
+    with CatalogService(60.0, choose_user(os.environ, os.geteuid()), visitors=False) as service:
+        at = ("--http", service.at.http, "--metrics", service.at.metrics, "--ledger", service.at.ledger)
+        named = ("--pid", str(service.pid), *at)
+        again = ("learn", "--resume", "--folder", str(tmp_path))
+        status, out = learn("learn", *named, "--folder", str(tmp_path), "--lang", "en", lines=["skip", "quit"])
+        assert status == 0, out
+        assert "The service runs on." in out
+        assert f"memleak-lab {' '.join((*again, *named))}\n" in out
+
+        status, out = learn(*again, "--any-port")
+        assert (status, "was begun on a service that ran already: name it again: --pid" in out) == (2, True), out
+
+        status, out = learn(*again, *named, "--lang", "en", lines=["tasks"])
+        assert (status, "[>] 2." in out) == (0, True), out
+
+        write_state(tmp_path, State(CATALOG_CACHE, 60.0, len(TASKS) - 1, pids=[1], fixed_from=1))
+        status, out = learn(*again, *named)
+        assert (status, "was begun on a service that learn starts: leave --pid" in out) == (2, True), out
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -19,10 +19,15 @@ TASKS = 8
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    state = State("catalog-cache", 10.0, 3, ["claims"], ["kernel"], {"claims": 2}, [71, 72], 1)
+    state = State("catalog-cache", 10.0, 3, ["claims"], ["kernel"], {"claims": 2}, [71, 72], 1, elsewhere=True)
     write_state(tmp_path, state)
     assert read_state(tmp_path, TASKS) == state
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "pids": [7]}')
+    assert read_state(tmp_path, TASKS) == State("a", 1, pids=[7])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": "fast"}', "is damaged"),
         ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "passed": 7}', "is damaged"),
         ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "more": 7}', "is damaged"),
+        ('{"schema": "memleak-lab/learn/1", "scenario": "a", "speed": 1, "elsewhere": 7}', "is damaged"),
     ],
 )
 def test_a_damaged_state_is_an_error_with_the_line_that_begins_anew(tmp_path: Path, text: str, what: str) -> None:
