@@ -40,6 +40,10 @@ def grades(given: Given) -> dict[str, bool]:
         (Given("malloc"), {"function": False}),
         (Given(FUNCTION, CALLER, PLACE), {"function": True, "caller": True, "line": True}),
         (Given(FUNCTION, "main", PLACE), {"function": True, "caller": False, "line": True}),
+        (Given(CALLER, "catalog_cache_worker"), {"function": True, "caller": True}),
+        (Given(CALLER, CALLER), {"function": True, "caller": False}),
+        (Given(FUNCTION, "catalog_cache_worker"), {"function": True, "caller": False}),
+        (Given("malloc", FUNCTION), {"function": False, "caller": False}),
         (Given(FUNCTION, CALLER, "catalog_cache.c:1"), {"function": True, "caller": True, "line": False}),
         (Given(FUNCTION, CALLER, "other.c:82"), {"function": True, "caller": True, "line": False}),
         (Given(FUNCTION, CALLER, "line 82"), {"function": True, "caller": True, "line": False}),
@@ -54,7 +58,7 @@ def test_each_part_has_a_grade_of_its_own(given: Given, expected: dict[str, bool
 
 def with_places(found: Report) -> Report:
     frames = tuple(Frame(name, "lib.so", "./src/catalog_cache.c", leaking_line(), 0) for name in (FUNCTION, CALLER))
-    stacks = tuple(replace(each, frames=frames, bytes_per_minute=100.0 * MIB) for each in found.stacks[:1])
+    stacks = tuple(replace(each, frames=frames) for each in found.stacks[:1])
     return replace(found, stacks=stacks, verdict=replace(found.verdict, function=FUNCTION, caller=CALLER))
 
 
