@@ -129,7 +129,7 @@ class Session(Generic[B]):
         self.welcome()
         try:
             while (line := read(PROMPT)) is not None:
-                if line.strip() in {"quit", "exit"}:
+                if line.strip().lower() in {"quit", "exit"}:
                     break
                 self.do(line.strip())
         except KeyboardInterrupt:

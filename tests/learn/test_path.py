@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -66,6 +67,20 @@ def test_nothing_gives_the_answer_away_before_it_is_revealed(sealed: tuple[Path,
     status, opened = learn("learn", "--resume", "--any-port", "--folder", str(folder), lines=["reveal"])
     assert status == 0, opened
     assert re.search(r"catalog_cache_insert, called from catalog_cache_refresh, at\s+catalog_cache.c:82", opened)
+
+
+@pytest.mark.ebpf
+def test_to_quit_can_be_said_in_capitals(tmp_path: Path) -> None:
+    status, out = learn(*AT_A_PROMPT, "--folder", str(tmp_path), lines=["QUIT", "tasks"])
+    assert (status, "learn> QUIT\nThe service stops." in out) == (0, True), out
+
+
+@pytest.mark.ebpf
+def test_a_closed_standard_input_is_one_at_its_end(tmp_path: Path) -> None:
+    line = shlex.join([str(MEMLEAK_LAB), *AT_A_PROMPT, "--folder", str(tmp_path)])
+    done = subprocess.run(["sh", "-c", f"{line} <&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The service stops." in done.stdout
 
 
 @pytest.mark.ebpf
