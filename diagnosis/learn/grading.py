@@ -126,7 +126,10 @@ def _fix(before: Path, after: Path) -> Grade:
 
 
 def grades_as_json(parts: list[Graded], reading: Reading) -> str:
-    """The grades as one document, with a line end. ``right`` is null for a part that has no grade."""
+    """The grades as one document, with a line end.
+
+    ``right`` is null for a part that has no grade. That of the document is true where no part is wrong.
+    """
 
     def right(grade: Grade) -> bool | None:
         return grade.right if grade.available else None

@@ -117,7 +117,7 @@ def read_state(folder: Path, tasks: int) -> State:
         state = State(**document)
         _check(schema, state, tasks)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise LabError(f"{path} is damaged: {type(error).__name__}: {error}", anew) from error
+        raise LabError(f"{path} is damaged: its values are not those that learn writes", anew) from error
     return state
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.lab.ledger import Reading
+from diagnosis.learn import grading
 from diagnosis.learn.catalog import leaking_line
 from diagnosis.learn.grading import Given, answer_of_report, grade_answer, grades_as_json
 from diagnosis.output.document import Capture, report_as_json
@@ -95,6 +96,12 @@ def test_the_grades_are_one_document_for_a_teacher_s_list() -> None:
     assert document["right"] is False
     assert [(part["part"], part["right"]) for part in document["parts"]] == [("function", True), ("caller", False)]
     assert document["ledger"]["insert_bytes"] == 1000 * MIB
+
+
+def test_a_part_without_a_grade_makes_the_document_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "SOURCE", Path("/none/catalog_cache.c"))
+    document = json.loads(grades_as_json(grade_answer(Given(FUNCTION, line=PLACE), READING), READING))
+    assert (document["right"], [part["right"] for part in document["parts"]]) == (True, [True, None])
 
 
 def test_a_fix_of_a_function_s_name_cannot_be_graded(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def test_a_damaged_state_is_an_error_with_the_line_that_begins_anew(tmp_path: Pa
         read_state(tmp_path, TASKS)
 
 
+def test_damage_is_told_in_plain_words(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"schema": "memleak-lab/learn/1"}')
+    with pytest.raises(LabError, match=r"learn.json is damaged: its values are not those that learn writes: begin"):
+        read_state(tmp_path, TASKS)
+
+
 def test_nothing_to_resume_is_an_error_with_the_line_that_begins(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=f"nothing was begun .* memleak-lab learn --folder {re.escape(str(tmp_path))}"):
         read_state(tmp_path, TASKS)
