@@ -30,7 +30,7 @@ from diagnosis.learn.owner import as_owner
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session
 from diagnosis.learn.solve import solve_case, solve_catalog
-from diagnosis.learn.state import FILE, State, default_folder, read_state
+from diagnosis.learn.state import FILE, UNFINISHED, State, default_folder, read_state
 from diagnosis.learn.task import B
 from diagnosis.learn.tasks import FINDING, TASKS
 from diagnosis.learn.terminal import learner_console
@@ -207,12 +207,13 @@ def _begin(folder: Path, state: State, messages: Messages, *, new: bool) -> Stat
     """A new state; what an earlier one left is removed only where that was asked for."""
     with as_owner(folder):
         left = [folder / name for name in FILES if os.path.lexists(folder / name)]
+        unfinished = [folder / f"{name}{UNFINISHED}" for name in FILES]
         if left and not new:
             raise LabError(
                 messages("error.earlier", path=left[0]),
                 messages("error.earlier_remedy", cli=own_command(), folder=quote(str(folder))),
             )
-        for path in left:
+        for path in [*left, *filter(os.path.lexists, unfinished)]:
             try:
                 if not path.is_symlink() and path.is_dir():
                     shutil.rmtree(path)

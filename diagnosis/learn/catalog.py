@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +27,7 @@ from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.compiling import compile_in, hand_over
 from diagnosis.learn.owner import as_owner, read_own
 from diagnosis.learn.patching import run_patch
+from diagnosis.learn.state import write_new
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -46,10 +47,16 @@ SHOWN_LINES = 12
 
 
 def copy_source(folder: Path) -> Path:
-    """Put the C file into a folder, to be edited there; one that is there already stays."""
-    copy, text = folder / SOURCE.name, SOURCE.read_text()
-    with as_owner(folder), suppress(FileExistsError), copy.open("x") as file:
-        file.write(text)
+    """Put the C file into a folder, to be edited there; one that is there already stays.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    copy = folder / SOURCE.name
+    with as_owner(folder):
+        is_there = os.path.lexists(copy)
+    if not is_there:
+        write_new(copy, SOURCE.read_text())
     return copy
 
 

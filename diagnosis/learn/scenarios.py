@@ -154,10 +154,10 @@ def write_sources(sources: Mapping[str, str], folder: Path) -> None:
     try:
         with as_owner(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        for name, text in sources.items():
-            write_new(folder / name, text)
     except OSError as error:
         raise LabError(f"{folder} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
+    for name, text in sources.items():
+        write_new(folder / name, text)
 
 
 def apply_fix(scenario: Scenario, sources: Path) -> None:
@@ -253,7 +253,8 @@ def _is_module(scenario: Scenario) -> bool:
 
 
 def _needed(scenario: Scenario) -> tuple[str, ...]:
-    return (scenario.source, *_COMMON, *([SCRIPT] if _is_module(scenario) else []))
+    # The file to fix comes last: where it is there, all are.
+    return (*_COMMON, *([SCRIPT] if _is_module(scenario) else []), scenario.source)
 
 
 def _own(scenario: Scenario) -> None:

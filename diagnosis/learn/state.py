@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.unprivileged import User
 
-__all__ = ["FILE", "State", "default_folder", "read_state", "write_new", "write_state"]
+__all__ = ["FILE", "UNFINISHED", "State", "default_folder", "read_state", "write_new", "write_state"]
 
 SCHEMA = "memleak-lab/learn/1"
 FILE = "learn.json"
+# What a file is named as well until it is whole.
+UNFINISHED = ".new"
 
 # What a file that was written here stays below; another one is damaged.
 MAX_BYTES = MIB
@@ -71,11 +73,24 @@ def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is the learner's, in place of what has its name: never through a link that lies there."""
-    with as_owner(path.parent):
-        path.unlink(missing_ok=True)
-        with path.open("x") as file:
-            file.write(text)
+    """Write a file that is the learner's, in place of what has its name: never through a link that lies there.
+
+    Raises:
+        LabError: it cannot be written. It is as it was then, and nothing is left beside it.
+    """
+    new = path.with_name(path.name + UNFINISHED)
+    try:
+        with as_owner(path.parent):
+            new.unlink(missing_ok=True)
+            try:
+                with new.open("x") as file:
+                    file.write(text)
+                new.replace(path)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -84,13 +99,7 @@ def write_state(folder: Path, state: State) -> None:
     Raises:
         LabError: the file cannot be written.
     """
-    path, new = folder / FILE, folder / f"{FILE}.new"
-    try:
-        write_new(new, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
-        with as_owner(folder):
-            new.replace(path)
-    except OSError as error:
-        raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
+    write_new(folder / FILE, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
 
 
 def read_state(folder: Path, tasks: int) -> State:
