@@ -12,6 +12,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from catalog_cache import Options
@@ -26,7 +27,7 @@ from diagnosis.lab.service_env import service_environ, visitors_environ
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.compiling import compile_in, hand_over
 from diagnosis.learn.owner import as_owner, read_own
-from diagnosis.learn.patching import run_patch
+from diagnosis.learn.patching import is_applied, run_patch
 from diagnosis.learn.state import write_new
 from diagnosis.target.process import Process
 
@@ -64,12 +65,14 @@ def apply_patch(source: Path, patch: Path = PATCH) -> None:
     """Apply a patch to a source.
 
     Raises:
-        LabError: it does not fit what was edited: nothing is changed then.
+        LabError: it is applied already, or does not fit what was edited: nothing is changed then.
     """
-    if run_patch(source.parent, patch, str(source)).returncode:
-        raise LabError(
-            f"the patch does not fit {source}: it was edited", f"begin with the file as it was: cp {SOURCE} ."
-        )
+    if not run_patch(source.parent, patch, str(source)).returncode:
+        return
+    if is_applied(source.parent, patch, str(source)):
+        raise LabError(f"the patch is applied to {source} already", "type check")
+    again = f"cp {quote(str(SOURCE))} {quote(str(source))}"
+    raise LabError(f"the patch does not fit {source}: it was edited", f"begin with the file as it was: {again}")
 
 
 def leaking_line(source: Path = SOURCE) -> int:
