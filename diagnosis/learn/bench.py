@@ -132,6 +132,14 @@ class CatalogBench(Held):
             old.close()
         return trial
 
+    def unfix(self) -> None:
+        """Start the service without the learner's build; the file stays as it is edited."""
+        old, self._build = self._build, None
+        self.state.fixed_from = None
+        self.restart()
+        if old:
+            old.close()
+
     def restart(self) -> None:
         """Start the service anew, as its platform would."""
         self.service.close()

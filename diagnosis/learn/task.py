@@ -30,6 +30,10 @@ class Bench(Protocol):
         """The learner's files."""
 
     @property
+    def before(self) -> Path:
+        """Where the capture of the service as it came is kept."""
+
+    @property
     def cli(self) -> str:
         """How this program is called in another terminal."""
 
@@ -50,6 +54,9 @@ class Bench(Protocol):
 
     def ensure(self) -> bool:
         """Start what has ended anew; True where that was so."""
+
+    def unfix(self) -> None:
+        """Start the service without the learner's fix; the files stay as they are edited."""
 
     def apply_fix(self) -> None:
         """Apply the shipped patch to the learner's copy.

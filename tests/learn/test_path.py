@@ -145,6 +145,31 @@ def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp
 
 
 @pytest.mark.ebpf
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (AT_A_PROMPT, [task.name for task in TASKS].index("fix")),
+        (("learn", "--scenario", "error-path", "--lang", "en"), 2),
+    ],
+    ids=["the catalog", "a scenario"],
+)
+def test_a_fix_without_a_trace_before_it_can_be_taken_back(tmp_path: Path, options: tuple[str, ...], fix: int) -> None:
+    """GIVEN all tasks up to the fix skipped THEN what is missing is said before the fix, and after it a way back."""
+    lines = ["unfix", *["skip"] * fix, "fix", "check", "next", "check", "unfix", "check"]
+    status, out = learn(*options, "--folder", str(tmp_path), lines=lines)
+    said = " ".join(out.split())
+    assert status == 0, out
+    assert "There is nothing to fix before you know where" in said
+    assert f"There is no {tmp_path}/before.json yet, and without it the fix cannot be proven." in said
+    assert re.search(rf"^    .* trace --pid \d+ .* --save {tmp_path}/before.json$", out, re.MULTILINE)
+    assert f"There is no whole report of the service before your fix in {tmp_path}/before.json" in said
+    kept = state(tmp_path)
+    assert (len(kept["pids"]), kept["fixed_from"]) == (3, None)
+    assert f"The service runs without your fix again: pid {kept['pids'][-1]}." in said
+    assert "The service does not run what is in your file" in said
+
+
+@pytest.mark.ebpf
 def test_a_service_that_runs_already_is_found_out_and_left_as_it_is(tmp_path: Path) -> None:
     """GIVEN the service of another command THEN the tasks up to the fix are done on it, and it runs on."""
     with CatalogService(60.0, choose_user(os.environ, os.geteuid())) as service:
