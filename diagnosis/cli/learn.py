@@ -30,7 +30,7 @@ from diagnosis.learn.owner import as_owner
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose
 from diagnosis.learn.session import Session
 from diagnosis.learn.solve import solve_case, solve_catalog
-from diagnosis.learn.state import FILE, State, default_folder, read_state
+from diagnosis.learn.state import FILE, UNFINISHED, State, default_folder, read_state
 from diagnosis.learn.task import B
 from diagnosis.learn.tasks import FINDING, TASKS
 from diagnosis.learn.terminal import learner_console
@@ -108,7 +108,7 @@ def learn_command(
     with ExitStack() as stack:
         elsewhere = None
         if is_elsewhere:
-            elsewhere = stack.enter_context(Elsewhere(target.find(), Addresses(http, metrics, ledger)))
+            elsewhere = stack.enter_context(Elsewhere(target.find(), Addresses(http, metrics, ledger), target.words))
             speed = elsewhere.speed
         if solving and folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="memleak-lab-learn-")))
@@ -116,11 +116,11 @@ def learn_command(
             apart = scenario if scenario == RANDOM or scenario in SCENARIOS.keys() - {CATALOG_CACHE} else ""
             place = _folder(folder or default_folder(os.environ, user, apart))
         if resume:
-            state = read_state(place, len(TASKS))
+            state = _resumed(place, elsewhere)
         else:
             chosen = _choice(scenario, seed, difficulty)
             own = SOLVER_SPEED if solving else LEARNER_SPEED
-            begun = State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0))
+            begun = State(chosen, speed or (own if chosen == CATALOG_CACHE else 1.0), elsewhere=is_elsewhere)
             state = _begin(place, begun, messages, new=new)
         case = _scenario_of(state.scenario)
         console = learner_console()
@@ -157,6 +157,23 @@ def _choice(scenario: str, seed: int | None, difficulty: int | None) -> str:
     return f"{RANDOM}:{drawn}:{difficulty or 0}"
 
 
+def _resumed(folder: Path, elsewhere: Elsewhere | None) -> State:
+    """How far one has come, on the same kind of service: one that runs already is never started in its place."""
+    state = read_state(folder, len(TASKS))
+    if elsewhere is None and state.elsewhere:
+        raise LabError(
+            f"what is in {folder} was begun on a service that ran already",
+            "name it again: --pid, --container or --pod, with its --http, --metrics and --ledger; or begin anew: --new",
+        )
+    if elsewhere and (state.scenario != CATALOG_CACHE or state.fixed_from is not None):
+        raise LabError(
+            f"what is in {folder} was begun on a service that learn starts", "leave --pid, --container and --pod out"
+        )
+    if elsewhere:
+        state.elsewhere, state.speed = True, elsewhere.speed
+    return state
+
+
 def _scenario_of(kept: str) -> Scenario:
     """The scenario that a state is of."""
     first, *drawn = kept.split(":")
@@ -190,12 +207,13 @@ def _begin(folder: Path, state: State, messages: Messages, *, new: bool) -> Stat
     """A new state; what an earlier one left is removed only where that was asked for."""
     with as_owner(folder):
         left = [folder / name for name in FILES if os.path.lexists(folder / name)]
+        unfinished = [folder / f"{name}{UNFINISHED}" for name in FILES]
         if left and not new:
             raise LabError(
                 messages("error.earlier", path=left[0]),
                 messages("error.earlier_remedy", cli=own_command(), folder=quote(str(folder))),
             )
-        for path in left:
+        for path in [*left, *filter(os.path.lexists, unfinished)]:
             try:
                 if not path.is_symlink() and path.is_dir():
                     shutil.rmtree(path)

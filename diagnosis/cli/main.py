@@ -89,6 +89,15 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _broken_output() -> str:
+    """What standard output is called where it is that which cannot be written; "" where that is not known."""
+    try:
+        sys.stdout.flush()  # what could not be written is in it still
+    except (OSError, ValueError):
+        return "standard output"
+    return ""
+
+
 def _fail(what: str) -> NoReturn:
     """End with one line."""
     with contextlib.suppress(OSError):
@@ -116,7 +125,8 @@ def main() -> None:
     except typer.TyperException as error:
         _fail(error.format_message())
     except OSError as error:  # a disk that is full
-        _fail(f"standard output: {error.strerror}")
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else _broken_output()
+        _fail(f"{place}: {error.strerror}" if place else str(error.strerror))
     except (KeyboardInterrupt, typer.Abort):
         status = EXIT_INTERRUPTED
     if status == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt

@@ -59,6 +59,12 @@ class Target:
             if given and self.command:
                 raise LabError(f"{option} looks at a process that runs already", f"start it, then: {option} --pid P")
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The option that names what runs already, as it is typed; empty for a command."""
+        named = {"--pid": self.pid, "--container": self.container, "--pod": self.pod}
+        return tuple(word for name, value in named.items() if value is not None for word in (name, str(value)))
+
     def find(self) -> Process:
         """The process, where no command is to be started."""
         if self.container is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # The answer: native/leak/src/catalog_cache.c allocates here, and its caller drops the pointer.
 LEAKING_FUNCTION = "catalog_cache_insert"
 DROPPING_FUNCTION = "catalog_cache_refresh"
+CALLERS = {LEAKING_FUNCTION: DROPPING_FUNCTION, DROPPING_FUNCTION: "catalog_cache_worker"}
 
 # A rate read off a dashboard or out of another tool's window is right within this share of the ledger's.
 RATE_TOLERANCE = 0.2
@@ -81,7 +82,7 @@ def grade_function(name: str, reading: Reading) -> Grade:
             right=True,
             text=f"RIGHT: {DROPPING_FUNCTION} forgets what {LEAKING_FUNCTION}, which it calls, took: {leaked}",
         )
-    return Grade(right=False, text=f"WRONG: {name} did not leak {leaked}")
+    return Grade(right=False, text=f"WRONG: {name} is not the function that leaked {leaked}")
 
 
 def grade_rate(name: str, bytes_per_minute: float, reading: Reading) -> Grade:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import join
 from typing import TYPE_CHECKING
 
 from catalog_cache import Options
@@ -69,6 +70,11 @@ class CatalogBench(Held):
         return copy_source(self.folder)
 
     @property
+    def going_on(self) -> str:
+        """The line that goes on with these files, and with the same service where that is not started here."""
+        return f"{super().going_on} {join(self._elsewhere.options)}" if self._elsewhere else super().going_on
+
+    @property
     def trace_seconds(self) -> float:
         """How long a trace has to be to see the leak at this speed."""
         return max(SHORTEST_TRACE_SECONDS, round(STEPS_OF_A_TRACE * Options().period_seconds / self.state.speed))
@@ -126,6 +132,14 @@ class CatalogBench(Held):
             old.close()
         return trial
 
+    def unfix(self) -> None:
+        """Start the service without the learner's build; the file stays as it is edited."""
+        old, self._build = self._build, None
+        self.state.fixed_from = None
+        self.restart()
+        if old:
+            old.close()
+
     def restart(self) -> None:
         """Start the service anew, as its platform would."""
         self.service.close()
@@ -161,7 +175,7 @@ class CatalogBench(Held):
         return service
 
     def close(self) -> None:
-        """Stop the service; the files stay."""
+        """Stop the service, but for one that ran already; the files stay."""
         self.service.close()
         if self._build:
             self._build.close()

@@ -51,9 +51,9 @@ def both_captures(held: Held, service: int) -> tuple[Capture, Capture] | Outcome
     """
     fixed = held.state.fixed_from or 0
     before = capture_of(held.before, held.state.pids[:fixed], service, held.trace_seconds)
+    if isinstance(before, Outcome):  # what runs now has no leak to trace: whatever is wrong, the fix has to go first
+        return no("no_before", path=held.before)
     after = capture_of(held.after, held.state.pids[fixed:], service, held.trace_seconds)
-    if isinstance(before, Outcome):
-        return before
     if isinstance(after, Outcome):
         return after
     return before, after

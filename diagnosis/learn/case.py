@@ -148,9 +148,17 @@ class CaseBench(Held):
                 return False
         except LabError:
             pass
+        self._restart()
+        return True
+
+    def unfix(self) -> None:
+        """Start the service as it came; the learner's files stay as they are edited."""
+        self.state.fixed_from = None
+        self._restart()
+
+    def _restart(self) -> None:
         self.running.stop()
         self.running = self._started()
-        return True
 
     def _started(self) -> Running:
         work = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))

@@ -9,9 +9,10 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from catalog_cache import Options
@@ -26,7 +27,8 @@ from diagnosis.lab.service_env import service_environ, visitors_environ
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.compiling import compile_in, hand_over
 from diagnosis.learn.owner import as_owner, read_own
-from diagnosis.learn.patching import run_patch
+from diagnosis.learn.patching import is_applied, run_patch
+from diagnosis.learn.state import write_new
 from diagnosis.target.process import Process
 
 if TYPE_CHECKING:
@@ -46,10 +48,16 @@ SHOWN_LINES = 12
 
 
 def copy_source(folder: Path) -> Path:
-    """Put the C file into a folder, to be edited there; one that is there already stays."""
-    copy, text = folder / SOURCE.name, SOURCE.read_text()
-    with as_owner(folder), suppress(FileExistsError), copy.open("x") as file:
-        file.write(text)
+    """Put the C file into a folder, to be edited there; one that is there already stays.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    copy = folder / SOURCE.name
+    with as_owner(folder):
+        is_there = os.path.lexists(copy)
+    if not is_there:
+        write_new(copy, SOURCE.read_text())
     return copy
 
 
@@ -57,12 +65,14 @@ def apply_patch(source: Path, patch: Path = PATCH) -> None:
     """Apply a patch to a source.
 
     Raises:
-        LabError: it does not fit what was edited: nothing is changed then.
+        LabError: it is applied already, or does not fit what was edited: nothing is changed then.
     """
-    if run_patch(source.parent, patch, str(source)).returncode:
-        raise LabError(
-            f"the patch does not fit {source}: it was edited", f"begin with the file as it was: cp {SOURCE} ."
-        )
+    if not run_patch(source.parent, patch, str(source)).returncode:
+        return
+    if is_applied(source.parent, patch, str(source)):
+        raise LabError(f"the patch is applied to {source} already", "type check")
+    again = f"cp {quote(str(SOURCE))} {quote(str(source))}"
+    raise LabError(f"the patch does not fit {source}: it was edited", f"begin with the file as it was: {again}")
 
 
 def leaking_line(source: Path = SOURCE) -> int:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Elsewhere"]
 
+# The service has this extension module mapped, however it was started and wherever it is installed.
+MODULE = "_catalog_cache."
+
 
 class Elsewhere(Closing):
     """The service, reached at its addresses. Use it as a context manager.
@@ -22,21 +25,35 @@ class Elsewhere(Closing):
     Args:
         process: the leaker, as this machine numbers it.
         at: where it answers from here: a stack's ``port_forward_commands`` bring its ports to 127.0.0.1.
+        named: the options that named the process.
+
+    Attributes:
+        options: of `learn`, that lead to it again.
 
     Raises:
-        LabError: one of the addresses does not answer as the service.
+        LabError: one of the addresses does not answer as the service, or the process is another program.
     """
 
-    def __init__(self, process: Process, at: Addresses) -> None:
+    def __init__(self, process: Process, at: Addresses, named: tuple[str, ...]) -> None:
         self.process, self.at = process, at
+        self.options = (*named, "--http", at.http, "--metrics", at.metrics, "--ledger", at.ledger)
         self.claims = ClaimsClient(at.http, at.metrics)
         self.ledger = LedgerClient(at.ledger)
         try:
             self.claims.read()
             self.speed = self.ledger.read().speed
+            self._check()
         except LabError:
             self.close()
             raise
+
+    def _check(self) -> None:
+        """Raise a LabError for another program. Its sockets tell nothing: the addresses may be forwarded to a pod."""
+        if not any(mapping.name.startswith(MODULE) for mapping in self.process.code_maps()):
+            raise LabError(
+                f"pid {self.pid} is not the catalog service: it is {self.process.command}",
+                "pgrep -af 'python.* -m service$' lists the services of this machine; or name --container or --pod",
+            )
 
     @property
     def pid(self) -> int:

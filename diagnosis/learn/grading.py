@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.text import safe_text
 from diagnosis.base.units import format_size
-from diagnosis.lab.grade import DROPPING_FUNCTION, LEAKING_FUNCTION, Grade, grade_function, grade_rate, not_available
+from diagnosis.lab.grade import CALLERS, DROPPING_FUNCTION, Grade, grade_function, grade_rate, not_available
 from diagnosis.learn.catalog import SOURCE, leaking_line
-from diagnosis.learn.proof import Holds, prove
-from diagnosis.output.saved import read_capture, read_document
+from diagnosis.learn.proof import Holds, kept_by, prove
+from diagnosis.output.saved import read_capture
+from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
     from diagnosis.lab.ledger import Reading
@@ -58,27 +57,14 @@ def answer_of_report(path: Path) -> Given:
     Raises:
         LabError: the file is no report, or names no function.
     """
-    try:
-        report = read_document(path)
-        verdict = report["verdict"]
-        function = safe_text(str(verdict["function"]))
-        stacks = [s for s in report["stacks"] if s["frames"] and s["frames"][0]["function"] == verdict["function"]]
-        rate = _finite(sum(float(stack["bytes_per_minute"]) for stack in stacks))
-        place = stacks[0]["frames"][0] if stacks else {}
-        line = f"{safe_text(Path(str(place['file'])).name)}:{int(place['line'])}" if place.get("line") else None
-        caller = safe_text(str(verdict.get("caller") or "")) or None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
+    report = read_capture(path).report
+    function = report.verdict.function
     if not function:
         raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
-    return Given(function, caller, line, rate)
-
-
-def _finite(rate: float) -> float:
-    """A rate that a file gives: 1e999 is a number of JSON."""
-    if not math.isfinite(rate):
-        raise ValueError(f"its rate is {rate}")
-    return rate
+    owned = (stack.frames[first_own(stack.frames)] for stack in report.stacks if stack.frames)
+    place = next((frame for frame in owned if frame.name == function), None)
+    line = f"{Path(place.file).name}:{place.line}" if place and place.line else None
+    return Given(function, report.verdict.caller or None, line, kept_by(report, function))
 
 
 def grade_answer(given: Given, reading: Reading, fix: tuple[Path, Path] | None = None) -> list[Graded]:
@@ -105,9 +91,13 @@ def grade_answer(given: Given, reading: Reading, fix: tuple[Path, Path] | None =
 
 
 def _caller(function: str, caller: str) -> Grade:
-    if function.removesuffix("()") == LEAKING_FUNCTION and caller.removesuffix("()") == DROPPING_FUNCTION:
-        return Grade(right=True, text=f"RIGHT: {caller} calls it, and drops what it took")
-    return Grade(right=False, text=f"WRONG: {caller} does not call the function that leaks")
+    right = CALLERS.get(function.removesuffix("()"))
+    if right is None:
+        return Grade(right=False, text=f"WRONG: {caller} may call {function}, which is not the function that leaks")
+    if caller.removesuffix("()") != right:
+        return Grade(right=False, text=f"WRONG: {caller} does not call {function}")
+    drops = ", and drops what it took" if right == DROPPING_FUNCTION else ""
+    return Grade(right=True, text=f"RIGHT: {caller} calls it{drops}")
 
 
 def _line(given: str) -> Grade:
@@ -136,7 +126,10 @@ def _fix(before: Path, after: Path) -> Grade:
 
 
 def grades_as_json(parts: list[Graded], reading: Reading) -> str:
-    """The grades as one document, with a line end. ``right`` is null for a part that has no grade."""
+    """The grades as one document, with a line end.
+
+    ``right`` is null for a part that has no grade. That of the document is true where no part is wrong.
+    """
 
     def right(grade: Grade) -> bool | None:
         return grade.right if grade.available else None

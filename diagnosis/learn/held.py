@@ -45,6 +45,11 @@ class Held(Closing):
         self.cli = own_command()
 
     @property
+    def going_on(self) -> str:
+        """The line that goes on with these files."""
+        return f"{self.cli} learn --resume --folder {quote(str(self.folder))}"
+
+    @property
     def before(self) -> Path:
         """Where the capture of the service as it came is kept."""
         return self.folder / BEFORE

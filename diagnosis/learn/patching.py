@@ -12,7 +12,7 @@ from diagnosis.learn.owner import owner_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["run_patch"]
+__all__ = ["is_applied", "run_patch"]
 
 PATCH_SECONDS = 30.0
 
@@ -48,3 +48,8 @@ def run_patch(folder: Path, patch: Path, *arguments: str) -> subprocess.Complete
         raise LabError("patch is not installed", "sudo apt-get install patch") from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"patch did not end in {PATCH_SECONDS:g} s", "try it again") from error
+
+
+def is_applied(folder: Path, patch: Path, *arguments: str) -> bool:
+    """Whether a patch is in the files already: whether it could be taken out of them. Its arguments: `run_patch`."""
+    return run_patch(folder, patch, *arguments, "--reverse", "--dry-run").returncode == 0

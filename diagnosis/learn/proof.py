@@ -49,11 +49,7 @@ class Proof:
 
 def kept_by(report: Report, function: str) -> float:
     """What the stacks through a function keep, in bytes a minute."""
-    kept = sum(
-        max(0, stack.outstanding_bytes - stack.older_bytes)
-        for stack in report.stacks
-        if any(frame.name == function for frame in stack.frames)
-    )
+    kept = sum(stack.kept_bytes for stack in report.stacks if any(frame.name == function for frame in stack.frames))
     return kept / report.window_seconds * 60
 
 

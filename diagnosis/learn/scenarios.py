@@ -20,7 +20,7 @@ from diagnosis.lab.child import PROJECT
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.compiling import compile_in, hand_over
 from diagnosis.learn.owner import as_owner, read_own
-from diagnosis.learn.patching import run_patch
+from diagnosis.learn.patching import is_applied, run_patch
 from diagnosis.learn.running import Ledger, Running
 from diagnosis.learn.state import write_new
 
@@ -154,21 +154,24 @@ def write_sources(sources: Mapping[str, str], folder: Path) -> None:
     try:
         with as_owner(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        for name, text in sources.items():
-            write_new(folder / name, text)
     except OSError as error:
         raise LabError(f"{folder} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
+    for name, text in sources.items():
+        write_new(folder / name, text)
 
 
 def apply_fix(scenario: Scenario, sources: Path) -> None:
     """Apply the scenario's patch to a copy of its sources.
 
     Raises:
-        LabError: there is no patch, or it does not fit what was edited: nothing is changed then.
+        LabError: there is no patch, it is applied already, or it does not fit what was edited: nothing is changed then.
     """
     if scenario.fix is None:
         raise LabError("this scenario has nothing to fix", "it does not leak")
-    done = run_patch(sources, scenario.fix, "-p1", "-d", str(sources))
+    where = ("-p1", "-d", str(sources))
+    done = run_patch(sources, scenario.fix, *where)
+    if done.returncode and is_applied(sources, scenario.fix, *where):
+        raise LabError(f"the patch is applied to {sources / scenario.source} already", "type check")
     if done.returncode:
         raise LabError("patch does not take the source", (done.stderr or done.stdout).strip())
 
@@ -253,7 +256,8 @@ def _is_module(scenario: Scenario) -> bool:
 
 
 def _needed(scenario: Scenario) -> tuple[str, ...]:
-    return (scenario.source, *_COMMON, *([SCRIPT] if _is_module(scenario) else []))
+    # The file to fix comes last: where it is there, all are.
+    return (*_COMMON, *([SCRIPT] if _is_module(scenario) else []), scenario.source)
 
 
 def _own(scenario: Scenario) -> None:

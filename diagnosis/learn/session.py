@@ -53,6 +53,7 @@ class Session(Generic[B]):
             "tasks": lambda _: self.show_tasks(),
             "reveal": lambda _: self.reveal(),
             "fix": lambda _: self.fix(),
+            "unfix": lambda _: self.unfix(),
             "rebuild": lambda _: self.rebuild(),
             "where": lambda _: self.show_addresses(),
             "help": lambda _: self.say("prompt.help"),
@@ -114,6 +115,9 @@ class Session(Generic[B]):
         number = self._state.current + 1
         self.console.print(Text(f"{number}/{len(self.tasks)} {self.messages(f'{self.task.name}.title')}", style="bold"))
         self.say(f"{self.task.name}.text")
+        if self.task is self._fix_task and self._state.fixed_from is None and not self.bench.before.exists():
+            self.say("prompt.trace_first", "yellow")
+            self.command(next(task for task in self.tasks if task.name.endswith("trace")).command(self.bench))
 
     def _finish(self) -> None:
         left = [str(number) for number, task in enumerate(self.tasks, 1) if task.name not in self._state.passed]
@@ -129,7 +133,7 @@ class Session(Generic[B]):
         self.welcome()
         try:
             while (line := read(PROMPT)) is not None:
-                if line.strip() in {"quit", "exit"}:
+                if line.strip().lower() in {"quit", "exit"}:
                     break
                 self.do(line.strip())
         except KeyboardInterrupt:
@@ -139,8 +143,8 @@ class Session(Generic[B]):
         self._part()
 
     def _part(self) -> None:
-        self.say("prompt.bye")
-        self.command(f"{self.bench.cli} learn --resume --folder {quote(str(self.bench.folder))}")
+        self.say("prompt.bye_elsewhere" if self._state.elsewhere else "prompt.bye")
+        self.command(self.bench.going_on)
 
     def do(self, line: str) -> None:
         """Do what one line says."""
@@ -243,6 +247,12 @@ class Session(Generic[B]):
             self.console.print(Text(str(error), style="red"))
             return
         self.say("prompt.patched", "green")
+
+    def unfix(self) -> None:
+        """Run the service without the learner's fix again: it can be traced then as it came."""
+        if self._may_fix():
+            self.bench.unfix()
+            self.say("prompt.unfixed", "green")
 
     def rebuild(self) -> None:
         """Compile the learner's copy, as the check of the fix does, whichever task is to be done."""

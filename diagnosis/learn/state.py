@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from diagnosis.lab.unprivileged import User
 
-__all__ = ["FILE", "State", "default_folder", "read_state", "write_new", "write_state"]
+__all__ = ["FILE", "UNFINISHED", "State", "default_folder", "read_state", "write_new", "write_state"]
 
 SCHEMA = "memleak-lab/learn/1"
 FILE = "learn.json"
+# What a file is named as well until it is whole.
+UNFINISHED = ".new"
 
 # What a file that was written here stays below; another one is damaged.
 MAX_BYTES = MIB
@@ -44,6 +46,7 @@ class State:
         hints: how many were asked for, by task.
         pids: the service's, in the order of its starts: a capture must be of one of them.
         fixed_from: the first of ``pids``, by its number, that ran the learner's own build; None before that.
+        elsewhere: whether the service ran already, and is not started by `learn`.
     """
 
     scenario: str
@@ -54,6 +57,7 @@ class State:
     hints: dict[str, int] = field(default_factory=dict)
     pids: list[int] = field(default_factory=list)
     fixed_from: int | None = None
+    elsewhere: bool = False
 
 
 def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -> Path:
@@ -69,11 +73,24 @@ def default_folder(environ: Mapping[str, str], user: User, scenario: str = "") -
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is the learner's, in place of what has its name: never through a link that lies there."""
-    with as_owner(path.parent):
-        path.unlink(missing_ok=True)
-        with path.open("x") as file:
-            file.write(text)
+    """Write a file that is the learner's, in place of what has its name: never through a link that lies there.
+
+    Raises:
+        LabError: it cannot be written. It is as it was then, and nothing is left beside it.
+    """
+    new = path.with_name(path.name + UNFINISHED)
+    try:
+        with as_owner(path.parent):
+            new.unlink(missing_ok=True)
+            try:
+                with new.open("x") as file:
+                    file.write(text)
+                new.replace(path)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -82,13 +99,7 @@ def write_state(folder: Path, state: State) -> None:
     Raises:
         LabError: the file cannot be written.
     """
-    path, new = folder / FILE, folder / f"{FILE}.new"
-    try:
-        write_new(new, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
-        with as_owner(folder):
-            new.replace(path)
-    except OSError as error:
-        raise LabError(f"{path} cannot be written: {error.strerror}", "name another folder: --folder DIR") from error
+    write_new(folder / FILE, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
 
 
 def read_state(folder: Path, tasks: int) -> State:
@@ -115,7 +126,7 @@ def read_state(folder: Path, tasks: int) -> State:
         state = State(**document)
         _check(schema, state, tasks)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise LabError(f"{path} is damaged: {type(error).__name__}: {error}", anew) from error
+        raise LabError(f"{path} is damaged: its values are not those that learn writes", anew) from error
     return state
 
 
@@ -132,6 +143,7 @@ def _check(schema: object, state: State, tasks: int) -> None:
         and all(isinstance(number, int) for number in [*state.pids, *state.hints.values()])
         and all(0 <= number <= MAX_HINTS for number in state.hints.values())
         and (state.fixed_from is None or isinstance(state.fixed_from, int))
+        and isinstance(state.elsewhere, bool)
     )
     if not fine:
         raise ValueError("a value is of the wrong kind")

@@ -30,6 +30,10 @@ class Bench(Protocol):
         """The learner's files."""
 
     @property
+    def before(self) -> Path:
+        """Where the capture of the service as it came is kept."""
+
+    @property
     def cli(self) -> str:
         """How this program is called in another terminal."""
 
@@ -41,11 +45,18 @@ class Bench(Protocol):
     def source(self) -> Path:
         """The C file that the learner edits: a copy, made when it is first asked for."""
 
+    @property
+    def going_on(self) -> str:
+        """The line that goes on with these files."""
+
     def values(self) -> dict[str, object]:
         """What texts name: addresses, files, commands."""
 
     def ensure(self) -> bool:
         """Start what has ended anew; True where that was so."""
+
+    def unfix(self) -> None:
+        """Start the service without the learner's fix; the files stay as they are edited."""
 
     def apply_fix(self) -> None:
         """Apply the shipped patch to the learner's copy.

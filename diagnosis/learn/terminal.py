@@ -26,7 +26,9 @@ def learner_console() -> Console:
 
 
 def read_line(prompt: str) -> str | None:
-    """A line from the terminal, or from what stands in its place; None at its end."""
+    """A line from the terminal, or from what stands in its place; None at its end, or where there is none."""
+    if sys.stdin is None:  # it was closed before this program began
+        return None
     if sys.stdin.isatty():
         import readline  # noqa: F401, PLC0415 - makes input() an editor of lines, and only where there is a terminal
 

@@ -24,8 +24,7 @@ def bytes_per_minute(report: Report) -> dict[CallSite, float]:
     """What each call site kept of the window, as a rate: windows of different lengths can be compared."""
     rates: defaultdict[CallSite, float] = defaultdict(float)
     for stack in report.stacks:
-        kept = max(0, stack.outstanding_bytes - stack.older_bytes)
-        rates[call_site(stack.frames)] += kept / report.window_seconds * 60
+        rates[call_site(stack.frames)] += stack.kept_bytes / report.window_seconds * 60
     return rates
 
 

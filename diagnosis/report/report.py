@@ -64,6 +64,11 @@ class StackReport:
     older_frees: int = 0
     older_bytes: int = 0
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the stack took in the window and keeps, less its share of what was freed of before: never below 0."""
+        return max(0, self.outstanding_bytes - self.older_bytes)
+
 
 @dataclass(frozen=True)
 class ResidentMemory:

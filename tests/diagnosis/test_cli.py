@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
+from diagnosis.cli import main as cli
 from diagnosis.cli import run as cli_run
 from diagnosis.cli.status import STATUSES
 from diagnosis.lab.claims import Claims, ClaimsWindow
@@ -21,7 +26,6 @@ from tests.diagnosis.test_grade import BUSY, LEAKING, LEDGER, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from diagnosis.doctor.preflight import Machine
     from diagnosis.lab.run import RunOptions
@@ -176,6 +180,25 @@ def test_a_signal_ends_a_run_by_unwinding_it(
     assert (status, out) == (130, "")
     assert err == "memleak-lab: interrupted: everything it started is gone\n"
     assert unwound == [number]
+
+
+@pytest.mark.parametrize(("names", "said"), [((), ""), (("/a/file",), "/a/file: ")])
+def test_a_file_s_error_is_not_said_of_standard_output(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], said: str
+) -> None:
+    def fail(**_: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *names)
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert memleak_lab("doctor") == (2, "", f"memleak-lab: {said}No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help"])
+def test_an_error_of_standard_output_is_named(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # nothing is kept then of what could not be written
+    line = f"{Path(sys.executable).with_name('memleak-lab')} {arguments} >/dev/full"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "memleak-lab: standard output: No space left on device\n")
 
 
 def test_what_is_concluded_is_printed_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.learn.catalog import PATCH, SOURCE, Build, apply_patch, copy_source, leaking_line
+from diagnosis.learn.scenarios import SCENARIOS, apply_fix, copy_sources
 from diagnosis.learn.trial import Answers, try_build
 
 if TYPE_CHECKING:
@@ -110,10 +112,30 @@ def test_a_patch_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     copy = copy_source(tmp_path)
     edited = copy.read_text().replace("catalog_entry", "page")
     copy.write_text(edited)
-    with pytest.raises(LabError, match=r"the patch does not fit .* it was edited: begin with the file as it was: cp "):
+    with pytest.raises(
+        LabError, match=r"the patch does not fit .* it was edited: begin with .* as it was: "
+    ) as refused:
         apply_patch(copy)
     assert copy.read_text() == edited
     assert [path.name for path in tmp_path.iterdir()] == [SOURCE.name]
+
+    subprocess.run(["sh", "-c", refused.value.remedy.partition(": ")[2]], check=True, cwd="/")
+    assert copy.read_text() == SOURCE.read_text(), "the line of the error gives the learner's file back"
+
+
+def test_a_patch_that_is_applied_already_is_said_to_be(tmp_path: Path) -> None:
+    copy = copy_source(tmp_path)
+    apply_patch(copy)
+    patched = copy.read_text()
+    with pytest.raises(LabError, match=rf"the patch is applied to {copy} already: type check"):
+        apply_patch(copy)
+    assert copy.read_text() == patched
+
+    scenario = SCENARIOS["error-path"]
+    source = copy_sources(scenario, tmp_path / "source")
+    apply_fix(scenario, source.parent)
+    with pytest.raises(LabError, match=rf"the patch is applied to {source} already: type check"):
+        apply_fix(scenario, source.parent)
 
 
 def test_the_shipped_patch_touches_nothing_but_the_source() -> None:

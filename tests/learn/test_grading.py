@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diagnosis.lab.ledger import Reading
+from diagnosis.learn import grading
 from diagnosis.learn.catalog import leaking_line
 from diagnosis.learn.grading import Given, answer_of_report, grade_answer, grades_as_json
 from diagnosis.output.document import Capture, report_as_json
@@ -40,6 +41,10 @@ def grades(given: Given) -> dict[str, bool]:
         (Given("malloc"), {"function": False}),
         (Given(FUNCTION, CALLER, PLACE), {"function": True, "caller": True, "line": True}),
         (Given(FUNCTION, "main", PLACE), {"function": True, "caller": False, "line": True}),
+        (Given(CALLER, "catalog_cache_worker"), {"function": True, "caller": True}),
+        (Given(CALLER, CALLER), {"function": True, "caller": False}),
+        (Given(FUNCTION, "catalog_cache_worker"), {"function": True, "caller": False}),
+        (Given("malloc", FUNCTION), {"function": False, "caller": False}),
         (Given(FUNCTION, CALLER, "catalog_cache.c:1"), {"function": True, "caller": True, "line": False}),
         (Given(FUNCTION, CALLER, "other.c:82"), {"function": True, "caller": True, "line": False}),
         (Given(FUNCTION, CALLER, "line 82"), {"function": True, "caller": True, "line": False}),
@@ -54,7 +59,7 @@ def test_each_part_has_a_grade_of_its_own(given: Given, expected: dict[str, bool
 
 def with_places(found: Report) -> Report:
     frames = tuple(Frame(name, "lib.so", "./src/catalog_cache.c", leaking_line(), 0) for name in (FUNCTION, CALLER))
-    stacks = tuple(replace(each, frames=frames, bytes_per_minute=100.0 * MIB) for each in found.stacks[:1])
+    stacks = tuple(replace(each, frames=frames) for each in found.stacks[:1])
     return replace(found, stacks=stacks, verdict=replace(found.verdict, function=FUNCTION, caller=CALLER))
 
 
@@ -91,6 +96,12 @@ def test_the_grades_are_one_document_for_a_teacher_s_list() -> None:
     assert document["right"] is False
     assert [(part["part"], part["right"]) for part in document["parts"]] == [("function", True), ("caller", False)]
     assert document["ledger"]["insert_bytes"] == 1000 * MIB
+
+
+def test_a_part_without_a_grade_makes_the_document_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "SOURCE", Path("/none/catalog_cache.c"))
+    document = json.loads(grades_as_json(grade_answer(Given(FUNCTION, line=PLACE), READING), READING))
+    assert (document["right"], [part["right"] for part in document["parts"]]) == (True, [True, None])
 
 
 def test_a_fix_of_a_function_s_name_cannot_be_graded(tmp_path: Path) -> None:

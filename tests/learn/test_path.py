@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,6 +70,20 @@ def test_nothing_gives_the_answer_away_before_it_is_revealed(sealed: tuple[Path,
 
 
 @pytest.mark.ebpf
+def test_to_quit_can_be_said_in_capitals(tmp_path: Path) -> None:
+    status, out = learn(*AT_A_PROMPT, "--folder", str(tmp_path), lines=["QUIT", "tasks"])
+    assert (status, "learn> QUIT\nThe service stops." in out) == (0, True), out
+
+
+@pytest.mark.ebpf
+def test_a_closed_standard_input_is_one_at_its_end(tmp_path: Path) -> None:
+    line = shlex.join([str(MEMLEAK_LAB), *AT_A_PROMPT, "--folder", str(tmp_path)])
+    done = subprocess.run(["sh", "-c", f"{line} <&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The service stops." in done.stdout
+
+
+@pytest.mark.ebpf
 def test_every_line_of_the_page_fits_a_terminal_of_80_columns(sealed: tuple[Path, str]) -> None:
     """But for commands, which are pasted."""
     _, out = sealed
@@ -130,6 +145,31 @@ def test_a_source_that_does_not_compile_any_more_does_not_keep_from_going_on(tmp
 
 
 @pytest.mark.ebpf
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (AT_A_PROMPT, [task.name for task in TASKS].index("fix")),
+        (("learn", "--scenario", "error-path", "--lang", "en"), 2),
+    ],
+    ids=["the catalog", "a scenario"],
+)
+def test_a_fix_without_a_trace_before_it_can_be_taken_back(tmp_path: Path, options: tuple[str, ...], fix: int) -> None:
+    """GIVEN all tasks up to the fix skipped THEN what is missing is said before the fix, and after it a way back."""
+    lines = ["unfix", *["skip"] * fix, "fix", "check", "next", "check", "unfix", "check"]
+    status, out = learn(*options, "--folder", str(tmp_path), lines=lines)
+    said = " ".join(out.split())
+    assert status == 0, out
+    assert "There is nothing to fix before you know where" in said
+    assert f"There is no {tmp_path}/before.json yet, and without it the fix cannot be proven." in said
+    assert re.search(rf"^    .* trace --pid \d+ .* --save {tmp_path}/before.json$", out, re.MULTILINE)
+    assert f"There is no whole report of the service before your fix in {tmp_path}/before.json" in said
+    kept = state(tmp_path)
+    assert (len(kept["pids"]), kept["fixed_from"]) == (3, None)
+    assert f"The service runs without your fix again: pid {kept['pids'][-1]}." in said
+    assert "The service does not run what is in your file" in said
+
+
+@pytest.mark.ebpf
 def test_a_service_that_runs_already_is_found_out_and_left_as_it_is(tmp_path: Path) -> None:
     """GIVEN the service of another command THEN the tasks up to the fix are done on it, and it runs on."""
     with CatalogService(60.0, choose_user(os.environ, os.geteuid())) as service:
@@ -141,6 +181,28 @@ def test_a_service_that_runs_already_is_found_out_and_left_as_it_is(tmp_path: Pa
         assert f"SOLVED: {len(FINDING)} tasks" in out
         assert not service.ended()
     assert state(tmp_path)["pids"] == [service.pid]
+
+
+@pytest.mark.ebpf
+def test_a_path_on_a_service_that_runs_already_goes_on_with_that_one_only(tmp_path: Path) -> None:
+    with CatalogService(60.0, choose_user(os.environ, os.geteuid()), visitors=False) as service:
+        at = ("--http", service.at.http, "--metrics", service.at.metrics, "--ledger", service.at.ledger)
+        named = ("--pid", str(service.pid), *at)
+        again = ("learn", "--resume", "--folder", str(tmp_path))
+        status, out = learn("learn", *named, "--folder", str(tmp_path), "--lang", "en", lines=["skip", "quit"])
+        assert status == 0, out
+        assert "The service runs on." in out
+        assert f"memleak-lab {' '.join((*again, *named))}\n" in out
+
+        status, out = learn(*again, "--any-port")
+        assert (status, "was begun on a service that ran already: name it again: --pid" in out) == (2, True), out
+
+        status, out = learn(*again, *named, "--lang", "en", lines=["tasks"])
+        assert (status, "[>] 2." in out) == (0, True), out
+
+        write_state(tmp_path, State(CATALOG_CACHE, 60.0, len(TASKS) - 1, pids=[1], fixed_from=1))
+        status, out = learn(*again, *named)
+        assert (status, "was begun on a service that learn starts: leave --pid" in out) == (2, True), out
 
 
 @pytest.mark.parametrize(
