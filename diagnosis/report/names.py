@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SHOWN_CALLERS = 4
 WORTH_A_NAME = 0.02
 
+# As the kernel names mappings that are no file's: of anonymous memory, and of memory that a runtime has named.
+MADE_AT_RUN_TIME = ("[anon", "memfd:", "//anon")
+
 
 def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[str]:
     """Lines about the function that a verdict names."""
@@ -33,12 +36,20 @@ def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[st
     yield from _keeper([(own, size) for own, size in callers if [each.name for each in own[1:2]] == [verdict.caller]])
     innermost = ways[0][0][0] if ways else None
     if innermost and not innermost.function and innermost.module:
-        module = innermost.module
-        yield (
-            f"{module} has no names: its symbols are stripped. Its distribution's package of debug symbols has them"
-            " (Debian: NAME-dbgsym), and so has debuginfod, which is asked where DEBUGINFOD_URLS is set and"
-            " debuginfod-find is installed. Build your own without -s and strip."
+        yield _without_names(innermost.module)
+
+
+def _without_names(module: str) -> str:
+    if module.startswith(MADE_AT_RUN_TIME):
+        return (
+            f"{module} is code that the program made while it ran, as a just-in-time compiler does: no file has its"
+            " names. They are read from /tmp/perf-PID.map where the runtime is told to write it."
         )
+    return (
+        f"{module} has no names: its symbols are stripped. Its distribution's package of debug symbols has them"
+        " (Debian: NAME-dbgsym), and so has debuginfod, which is asked where DEBUGINFOD_URLS is set and"
+        " debuginfod-find is installed. Build your own without -s and strip."
+    )
 
 
 def _division(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:

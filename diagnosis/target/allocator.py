@@ -143,6 +143,7 @@ def _refusal(process: Process) -> LabError:
         return LabError(f"pid {process.pid} has no program mapped (a kernel thread?)", "choose a process of a program")
     return LabError(
         f"pid {process.pid} has no C library mapped and no malloc in its symbol table: it is statically linked and "
-        f"stripped, or has no C heap",
-        "keep the symbols of the build (no strip, no -s), or link it with a shared C library",
+        f"stripped, or has no C heap, such as a program of Go without cgo",
+        f"sample its page faults, which need no allocator: memleak-lab trace --light --pid {process.pid}; for exact"
+        " counts keep the symbols of the build (no strip, no -s), or link it with a shared C library",
     )

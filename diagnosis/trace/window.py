@@ -127,7 +127,9 @@ def _other_program(process: MeasuredProcess) -> LabError:
 
 
 def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
-    sample = Sample(tracer.snapshot(), tracer.process.resident())
+    # Memory first: a group names new stacks after it has read its counts, which takes its time at the first look.
+    resident = tracer.process.resident()
+    sample = Sample(tracer.snapshot(), resident)
     if tracer.process.program() not in (program, ()):
         raise _other_program(tracer.process)  # the sample can be of either
     return sample

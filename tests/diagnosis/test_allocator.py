@@ -66,8 +66,9 @@ def test_names_that_share_an_address_are_probed_once(own: Allocator) -> None:
 
 
 def test_a_statically_linked_and_stripped_process_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=f"^pid {PID} .*statically linked and stripped.*shared C library"):
+    with pytest.raises(LabError, match=f"^pid {PID} .*statically linked and stripped.*shared C library") as refused:
         find_allocators(record(tmp_path, maps=PROGRAM + VDSO))
+    assert f"memleak-lab trace --light --pid {PID}" in refused.value.remedy
 
 
 @pytest.mark.parametrize("maps", ["", VDSO])

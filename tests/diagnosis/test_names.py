@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from diagnosis.report.names import explain_site
 from diagnosis.report.summary import Verdict
 from diagnosis.report.verdict import Answer
@@ -52,6 +54,14 @@ def test_an_address_says_where_names_come_from() -> None:
     assert "libshop.so.1 has no names" in line
     assert "dbgsym" in line
     assert "debuginfod" in line
+
+
+@pytest.mark.parametrize("module", ["[anonymous]", "[anon:luajit]", "memfd:vmem"])
+def test_code_that_was_made_at_run_time_has_no_package_of_symbols(module: str) -> None:
+    nameless = replace(stack(600, 6, "f"), frames=(Frame("", module, "", 0, 0x1234),))
+    (line,) = explain_site(Verdict(Answer.LEAK, f"{module}+0x1234", "", ""), [nameless])
+    assert "made while it ran" in line
+    assert "dbgsym" not in line
 
 
 def test_without_a_function_there_is_nothing_to_say() -> None:

@@ -10,7 +10,7 @@ from diagnosis.report.verdict import SAMPLES_PER_WINDOW
 from diagnosis.target.process import Resident
 from diagnosis.trace import window as windows
 from diagnosis.trace.window import Ending, measure
-from tests.diagnosis.traced import BASE, MIB, MadeProcess, MadeSymbolizer, MadeTracer
+from tests.diagnosis.traced import BASE, MadeProcess, MadeSymbolizer, MadeTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_a_window_is_as_long_as_asked_and_has_more_samples_than_a_verdict_needs(
     assert window.seconds == pytest.approx(SECONDS, rel=0.01)
     assert window.seconds >= SECONDS
     assert SAMPLES_PER_WINDOW <= len(window.samples) <= SAMPLES_PER_WINDOW + 2
-    assert window.samples[0].resident == Resident(BASE + MIB, MIB)
+    assert window.samples[0].resident == Resident(BASE, 0), "memory is read before the counts"
     assert tracer.asked_since == window.samples[0].snapshot
     assert [sample.snapshot.counts[1].allocations for sample in window.samples] == list(
         range(1, len(window.samples) + 1)
