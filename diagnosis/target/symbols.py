@@ -140,6 +140,9 @@ class Symbolizer(Closing):
                     broken = not (frames and self._starts(addresses[i - 1], frames[-1]))
                     break
                 frames += found
+            # What calls main is the start of the program, for which musl has no tables.
+            if ending is Ending.NO_TABLE and any(frame.function == "main" for frame in frames[-2:]):
+                ending = Ending.START
             stack = SymbolizedStack(tuple(frames), broken=broken, depth=len(addresses), ending=ending)
             return self._with_python(stack, python, tuple(addresses)) if python else stack
 

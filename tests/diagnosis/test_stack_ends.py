@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from heap_trace import MAX_FRAMES
+from heap_trace import MAX_FRAMES, Ending
 
 from diagnosis.target.symbols import Frame, SymbolizedStack, Symbolizer
 from tests.diagnosis.walking import CHAIN, HEADER, NO_DEBUG_FILES, WALK, symbolize, walked
@@ -44,6 +44,16 @@ def test_a_stack_that_ends_elsewhere_in_the_c_library_is_broken(folder: Path) ->
         stack = symbolizer.symbolize([*addresses, 0])
     assert [frame.module.partition(".")[0] for frame in stack.frames] == ["sorts", "libc"]
     assert stack.broken
+
+
+@pytest.mark.parametrize(("frames", "whole"), [(4, True), (2, False)])
+def test_no_table_behind_main_is_the_start_of_the_program(folder: Path, frames: int, whole: bool) -> None:
+    """As with musl, whose start of a program has none; elsewhere frames are missing."""
+    program = compile_c(WALK + HEADER + CHAIN.replace("walk(3)", "walk(4)"), folder / "started")
+    with walked(program, frames=4) as (process, addresses), Symbolizer(process, NO_DEBUG_FILES) as symbolizer:
+        stack = symbolizer.symbolize(addresses[:frames], Ending.NO_TABLE)
+    assert stack.ending is (Ending.START if whole else Ending.NO_TABLE)
+    assert stack.cut_short is not whole
 
 
 @pytest.mark.parametrize("astray", [0, 1, 0xDEAD_BEEF_0000, 2**64 - 1])
