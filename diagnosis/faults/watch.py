@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,19 +41,26 @@ class Growth(NamedTuple):
 
 @dataclass(frozen=True)
 class Grower:
-    """A process that grew. Sizes in bytes."""
+    """A process that grew. Sizes in bytes.
+
+    ``began`` is True where the process began within the window: its growth is then all that it holds.
+    """
 
     pid: int
     command: str
     resident_bytes: int
     growth_bytes: int
+    began: bool
     stacks: tuple[TouchedStack, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Watch:
-    """One watched window: the processes that grew, the ones that grew most first."""
+    """One watched window: the processes that grew, the ones that grew most first.
+
+    Those that began within the window come after those that were there before: any program takes memory at its start.
+    """
 
     seconds: float
     processes: int
@@ -62,8 +70,9 @@ class Watch:
 
 
 def all_pids(proc: Path = PROC) -> list[int]:
-    """Every process."""
-    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+    """Every process but this one and those that it started, as the parser of other processes' files."""
+    own = {os.getpid(), *Process(os.getpid(), proc).descendants()}
+    return [pid for entry in proc.iterdir() if entry.name.isdecimal() and (pid := int(entry.name)) not in own]
 
 
 def watch(
@@ -108,9 +117,10 @@ def watch(
         took = time.monotonic() - began  # to read a process's tables takes a while
     grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
     most = sorted(
-        (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES), key=lambda pid: -grown[pid]
+        (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES),
+        key=lambda pid: (pid not in before, -grown[pid]),
     )
-    growers = [_grower(pid, after[pid], grown[pid], own, proc) for pid in most[:shown]]
+    growers = [_grower(pid, after[pid], grown[pid], own, proc, began=pid not in before) for pid in most[:shown]]
     return Watch(took, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
 
 
@@ -135,13 +145,13 @@ def _most(before: Mapping[int, int], after: Mapping[int, int], shown: int, proc:
     return [each for each in found if each.growth_bytes > 0]
 
 
-def _grower(pid: int, resident: int, growth: int, own: GrowingStacks, proc: Path) -> Grower | None:
+def _grower(pid: int, resident: int, growth: int, own: GrowingStacks, proc: Path, *, began: bool) -> Grower | None:
     try:
         process = Process(pid, proc)
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = own.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
             notes = tuple(explain_names(symbolizer.lost_names()))
-        return Grower(pid, process.command, resident, growth, tuple(stacks), notes)
+        return Grower(pid, process.command, resident, growth, began, tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # it has ended meanwhile
