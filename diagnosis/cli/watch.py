@@ -39,7 +39,11 @@ def watch_command(
     """Watch all processes of this machine: which ones grow, and in which code. No process gets a probe."""
     check_window("--duration", duration)
     require_machine(Machine())
-    pids = all_pids if container is None else lambda: pids_of_named_container(container)
+
+    def pids() -> list[int]:
+        return all_pids() if container is None else pids_of_named_container(container)
+
+    pids()  # a container that does not run is an error before anything is watched
     errors = error_console()
     errors.print(f"watching for {duration:g} s", highlight=False)
     # What refreshes goes to standard error as well: the result can be piped on.

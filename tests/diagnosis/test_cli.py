@@ -72,6 +72,7 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
         ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
         ("trace --pid 1 --format yaml", "'yaml' is not one of"),
         ("trace --pod nowhere", "--pod nowhere is no pod: write --pod NAMESPACE/POD"),
+        ("watch --container nosuch", "^memleak-lab: no container 'nosuch' runs on this machine"),
         ("verify", "Missing argument 'ANSWER'"),
         ("verify malloc --ledger http://127.0.0.1:1/ledger", "no ledger at http://127.0.0.1:1/ledger: "),
         ("diagnose", "No such command 'diagnose'"),
