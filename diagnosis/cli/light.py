@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diagnosis.base.own_command import own_command
 from diagnosis.cli.formats import Format, emit
 from diagnosis.cli.origin import origin_of_this
 from diagnosis.cli.signals import stop_on_signals
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from diagnosis.cli.target import Target
     from diagnosis.faults.light import LightReport
+    from diagnosis.target.process import Process
 
 
 def trace_light(
@@ -26,7 +29,7 @@ def trace_light(
     """Sample the target's main process for a while, and print the report.
 
     Args:
-        target: what runs already.
+        target: what runs already. Its other processes are counted in a note, and not sampled.
         seconds: how long, unless a signal ends it before.
         output: table, JSON or folded stacks.
         top: how many stacks the table has.
@@ -43,6 +46,7 @@ def trace_light(
         report = sample(
             process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest, unwind=unwind
         )
+    report = replace(report, notes=(*report.notes, *others_not_seen(target, process)))
     match output:
         case Format.JSON:
             options = {"light": True, "duration": seconds, "smallest_growth": smallest}
@@ -53,3 +57,15 @@ def trace_light(
         case _:
             print_light(report_console(), report, top)
     return report
+
+
+def others_not_seen(target: Target, process: Process) -> tuple[str, ...]:
+    """A line where the target has more processes than the one that was looked at: how many, and how to see them."""
+    count = len(target.others(process))
+    if not count:
+        return ()
+    kind = "child" if target.pid is not None else "other"
+    what = f"{count:,} {kind} processes have" if count > 1 else f"1 {kind} process has"
+    where = f" --container {target.container}" if target.container is not None else ""
+    unseen = f"{what} memory that is not in these numbers: --light looks at one process, pid {process.pid}."
+    return (f"{unseen} See which of them grow: {own_command()} watch{where}",)

@@ -12,6 +12,8 @@ from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.launch import Account, Launched
 from diagnosis.target.members import container_of, family_of
 from diagnosis.target.process import Process
+from diagnosis.target.procfs import runs
+from diagnosis.target.sharing import share_memory
 from diagnosis.target.targets import process_of_container, process_of_pod
 
 if TYPE_CHECKING:
@@ -66,6 +68,15 @@ class Target:
         if self.pod is not None:
             return process_of_pod(self.pod)
         return Process(self.pid or 0)
+
+    def others(self, process: Process) -> tuple[int, ...]:
+        """The processes beside the one that was found, with memory of their own: its children, or a container's all."""
+        members = container_of(process) if self.pid is None else family_of(process)
+        return tuple(
+            pid
+            for pid in sorted(members())
+            if pid != process.pid and runs(process.proc / str(pid)) and not share_memory(process.pid, pid)
+        )
 
     @contextmanager
     def opened(self) -> Iterator[OpenedTarget]:

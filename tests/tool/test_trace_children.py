@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.base.own_command import own_command
+from diagnosis.cli.light import others_not_seen
+from diagnosis.cli.target import Target
 from diagnosis.target.process import Process
 from tests.support.programs import compile_c, running
 from tests.support.waiting import wait_until
@@ -65,3 +69,25 @@ def test_children_that_are_not_traced_are_said(folder: Path) -> None:
         found = report("--pid", process.pid, "--duration", "1s")
     assert not found["verdict"]["leak"]
     assert any(note.endswith("Add --children.") for note in found["notes"])
+
+
+@pytest.mark.ebpf
+def test_light_says_that_it_looked_at_the_parent_alone(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--light", "--pid", process.pid, "--duration", "1s")
+    (note,) = (each for each in found["notes"] if each.startswith("3 child processes have memory that is not in"))
+    assert note.endswith(f"See which of them grow: {own_command()} watch")
+
+
+def test_light_says_how_many_processes_a_container_has_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Process(os.getpid())
+    monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid, os.getppid(), 1})
+    count = len({os.getppid(), 1})
+    (note,) = others_not_seen(Target(None, "web", None, ()), own)
+    assert note.startswith(f"{count} other process")
+    assert note.endswith(f"pid {own.pid}. See which of them grow: {own_command()} watch --container web")
+    (note,) = others_not_seen(Target(None, None, "default/web", ()), own)
+    assert note.endswith(f"{own_command()} watch")
+    monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid})
+    assert others_not_seen(Target(None, "web", None, ()), own) == ()
