@@ -147,8 +147,7 @@ def trace_command(
     target.check(started_first={"--light": light, "--explain": explain})
     mode = choose_mode(context)
     refuse_terminal(output)
-    check_writable("--save", save)
-    check_writable("--html", html)
+    check_writable({"--save": save, "--html": html})
     if mode is Mode.EXPLAIN:
         tables = unwind is Unwind.AUTO
         explain_probes(report_console(), target.find(), allocator, at_entry=at_entry, tables=tables)
