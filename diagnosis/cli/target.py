@@ -52,17 +52,30 @@ class Target:
 
     def check(self, *, started_first: Mapping[str, bool]) -> None:
         """Raise a LabError unless exactly one is given; also for options that want a process that runs already."""
-        named = [name for name in (self.pid, self.container, self.pod, self.command or None) if name is not None]
-        if len(named) != 1:
+        ways = {"--pid": self.pid, "--container": self.container, "--pod": self.pod, "-- COMMAND": self.command or None}
+        named = [way for way, value in ways.items() if value is not None]
+        if not named:
             raise LabError(
                 "trace needs one target", "name it by --pid P, --container NAME, --pod NAMESPACE/NAME or -- COMMAND"
             )
+        if len(named) > 1:
+            raise LabError(f"{' and '.join(named)} are {len(named)} targets, and there can be one", "keep one of them")
         for option, given in started_first.items():
             if given and self.command:
                 raise LabError(f"{option} looks at a process that runs already", f"start it, then: {option} --pid P")
 
     def find(self) -> Process:
-        """The process, where no command is to be started."""
+        """The process, where no command is to be started.
+
+        Raises:
+            LabError: there is none, or it is this command's own.
+        """
+        process = self._find()
+        if process.pid in {os.getpid(), *Process(os.getpid()).descendants()}:
+            raise LabError(f"pid {process.pid} is of this command itself", "name the process to look at: --pid P")
+        return process
+
+    def _find(self) -> Process:
         if self.container is not None:
             return process_of_container(self.container)
         if self.pod is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from dataclasses import replace
@@ -67,7 +68,10 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
         ("trace --pid 0", "pid 0 does not exist"),
         ("trace --pid -1", "pid -1 does not exist"),
         ("trace --pid me", "'--pid'"),
-        ("trace --pid 1 --container web", "trace needs one target"),
+        ("trace --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
+        ("learn --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
+        (f"trace --pid {os.getpid()}", f"pid {os.getpid()} is of this command itself: name the process to look at"),
+        (f"trace --pid {os.getpid()} --light", f"pid {os.getpid()} is of this command itself"),
         ("trace --pid 1 --duration 0.1", "--duration is 0.1 s: it must be from 1"),
         ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
         ("trace --pid 1 --format yaml", "'yaml' is not one of"),
