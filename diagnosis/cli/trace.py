@@ -175,13 +175,14 @@ def trace_command(
     console = error_console()
     with target.opened() as opened:
         report, counted = trace.run(opened, console)
-    if opened.started:
-        console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
+    # The files first: a terminal that was closed does not take them with it.
     capture = Capture(report, origin)
     failed = write_page(html, lambda: one_report(Shown(capture)))
     if save is not None:
         text = report_as_json(capture, ledger=counted, everything=True)
         failed += write_file(save, lambda path: write_atomically(path, text))
+    if opened.started:
+        console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
     print_capture(capture, output, top=top, everything=everything, ledger=counted)
     if failed:
         raise failed[0]

@@ -79,7 +79,7 @@ def watch(
     pids: Callable[[], Iterable[int]],
     seconds: float,
     shown: int,
-    pause: Callable[[float], object],
+    pause: Callable[[float], bool | None],
     proc: Path = PROC,
     *,
     look: Callable[[Sequence[Growth]], object] | None = None,
@@ -90,7 +90,7 @@ def watch(
         pids: which ones; asked every second.
         seconds: how long.
         shown: for how many of the processes that grew most the code is looked up.
-        pause: waits for a number of seconds.
+        pause: waits for a number of seconds; True where the window is to end.
         proc: where procfs is mounted.
         look: called every second with those that grew most so far.
 
@@ -105,7 +105,8 @@ def watch(
         before = _resident(pids(), proc)
         began = time.monotonic()
         while (left := began + seconds - time.monotonic()) > 0:
-            pause(min(left, LOOK_SECONDS))
+            if pause(min(left, LOOK_SECONDS)):
+                break
             growing = _most(before, _resident(pids(), proc), shown, proc)
             if look:
                 look(growing)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from diagnosis.base.errors import LabError
 from diagnosis.cli import run as cli_run
+from diagnosis.cli.signals import stop_on_signals
 from diagnosis.cli.status import STATUSES
 from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
@@ -181,6 +183,22 @@ def test_a_signal_ends_a_run_by_unwinding_it(
     assert (status, out) == (130, "")
     assert err == "memleak-lab: interrupted: everything it started is gone\n"
     assert unwound == [number]
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_hangup_that_nohup_ignores_stays_ignored(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    def run(*_: object) -> None:
+        if stops:
+            stop_on_signals()
+        signal.raise_signal(signal.SIGHUP)
+        raise LabError("it ran on")
+
+    monkeypatch.setattr(cli_run, "run", run)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert memleak_lab("run") == (2, "", "memleak-lab: it ran on\n")
 
 
 def test_what_is_concluded_is_printed_as_it_is() -> None:
