@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.launch import Account, Launched
-from diagnosis.target.members import container_of, family_of
+from diagnosis.target.members import container_of, family_of, own_family
 from diagnosis.target.process import Process
 from diagnosis.target.procfs import runs
 from diagnosis.target.sharing import share_memory
@@ -71,7 +71,7 @@ class Target:
             LabError: there is none, or it is this command's own.
         """
         process = self._find()
-        if process.pid in {os.getpid(), *Process(os.getpid()).descendants()}:
+        if process.pid in own_family():
             raise LabError(f"pid {process.pid} is of this command itself", "name the process to look at: --pid P")
         return process
 
@@ -85,11 +85,8 @@ class Target:
     def others(self, process: Process) -> tuple[int, ...]:
         """The processes beside the one that was found, with memory of their own: its children, or a container's all."""
         members = container_of(process) if self.pid is None else family_of(process)
-        return tuple(
-            pid
-            for pid in sorted(members())
-            if pid != process.pid and runs(process.proc / str(pid)) and not share_memory(process.pid, pid)
-        )
+        others = sorted({*members()} - {process.pid, *own_family()})
+        return tuple(pid for pid in others if runs(process.proc / str(pid)) and not share_memory(process.pid, pid))
 
     @contextmanager
     def opened(self) -> Iterator[OpenedTarget]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.faults.growing import GrowingStacks
 from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.lost import explain_names
+from diagnosis.target.members import own_family
 from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
@@ -70,8 +70,8 @@ class Watch:
 
 
 def all_pids(proc: Path = PROC) -> list[int]:
-    """Every process but this one and those that it started, as the parser of other processes' files."""
-    own = {os.getpid(), *Process(os.getpid(), proc).descendants()}
+    """Every process but this one and those that it started."""
+    own = own_family(proc)
     return [pid for entry in proc.iterdir() if entry.name.isdecimal() and (pid := int(entry.name)) not in own]
 
 

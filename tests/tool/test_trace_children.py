@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,13 +82,16 @@ def test_light_says_that_it_looked_at_the_parent_alone(folder: Path) -> None:
 
 
 def test_light_says_how_many_processes_a_container_has_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the command itself are none: it may run in the same container, or be a child of who is looked at."""
     own = Process(os.getpid())
-    monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid, os.getppid(), 1})
-    count = len({os.getppid(), 1})
-    (note,) = others_not_seen(Target(None, "web", None, ()), own)
-    assert note.startswith(f"{count} other process")
+    web, pod = Target(None, "web", None, ()), Target(None, None, "default/web", ())
+    with subprocess.Popen(["sleep", "60"]) as child:
+        monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid, child.pid})
+        assert others_not_seen(web, own) == ()
+        monkeypatch.setattr("diagnosis.cli.target.own_family", lambda: {own.pid})
+        (note,) = others_not_seen(web, own)
+        (of_pod,) = others_not_seen(pod, own)
+        child.kill()
+    assert note.startswith("1 other process has memory that is not in these numbers")
     assert note.endswith(f"pid {own.pid}. See which of them grow: {own_command()} watch --container web")
-    (note,) = others_not_seen(Target(None, None, "default/web", ()), own)
-    assert note.endswith(f"{own_command()} watch")
-    monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid})
-    assert others_not_seen(Target(None, "web", None, ()), own) == ()
+    assert of_pod.endswith(f"{own_command()} watch")
