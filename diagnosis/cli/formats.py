@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-import os
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import typer
 
 from diagnosis.base.errors import LabError
 from diagnosis.cli.status import EXIT_FOUND
-from diagnosis.output.atomic import write_atomically
+from diagnosis.output.atomic import try_writing, write_atomically
 from diagnosis.output.document import report_as_json
 from diagnosis.output.folded import folded
 from diagnosis.output.html_report.page import render
@@ -21,7 +21,7 @@ from diagnosis.output.tables import print_report, report_console
 from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -93,10 +93,26 @@ def refuse_terminal(output: Format) -> None:
         raise LabError("--format pprof is binary", "write it into a file: ... --format pprof > heap.pb.gz")
 
 
-def check_writable(name: str, path: Path | None) -> None:
-    """Raise a LabError for a file that cannot be written: before the trace, not after it."""
-    if path is not None and not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
-        raise LabError(f"{name} {path}: it cannot be written", f"mkdir -p {path.parent}, or name another file")
+def check_writable(files: Mapping[str, Path | None]) -> None:
+    """Try the files that options name: before the trace, not after it.
+
+    Raises:
+        LabError: one of them cannot be written, or two are the same file.
+    """
+    named: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is None:
+            continue
+        try:
+            try_writing(path)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError) and not path.parent.exists()
+            remedy = f"mkdir -p {quote(str(path.parent))}, or name another file" if missing else "name another file"
+            raise LabError(f"{option} {path}: it cannot be written: {error.strerror}", remedy) from error
+        # What is no file of a folder, as /dev/stdout, can be written to twice.
+        other = named.setdefault(path.resolve(), option)
+        if other != option and (path.is_file() or not path.exists()):
+            raise LabError(f"{other} and {option} name the same file, {path}", f"name another file by {option}")
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> list[LabError]:

@@ -14,6 +14,7 @@ import typer
 from catalog_cache import RANGES
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.own_command import own_command
 from diagnosis.cli.options import refuse_together, require_machine
 from diagnosis.cli.target import Target
 from diagnosis.cli.verify import DEFAULT_LEDGER
@@ -24,7 +25,7 @@ from diagnosis.learn.case import BUILT as BUILT_SOURCES
 from diagnosis.learn.case import SOURCES, CaseBench, tasks_of
 from diagnosis.learn.catalog import SOURCE, Addresses
 from diagnosis.learn.elsewhere import Elsewhere
-from diagnosis.learn.held import AFTER, BEFORE, own_command
+from diagnosis.learn.held import AFTER, BEFORE
 from diagnosis.learn.messages import Messages, choose_language
 from diagnosis.learn.owner import as_owner
 from diagnosis.learn.scenarios import CATALOG_CACHE, SCENARIOS, Scenario, choose

@@ -15,6 +15,7 @@ from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
+from diagnosis.cli.signals import take_signals
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, statuses_text
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.verify import verify_command
@@ -112,8 +113,7 @@ def _fail(what: str) -> NoReturn:
 
 def main() -> None:
     """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    take_signals((signal.SIGTERM, signal.SIGHUP), _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
             stream.reconfigure(errors="backslashreplace")

@@ -36,7 +36,7 @@ def report_command(
     if len(files) == 2 and output is not Format.TABLE:
         raise LabError(f"two reports have no --format {output}", "name one file, or leave --format out")
     refuse_terminal(output)
-    check_writable("--html", html)
+    check_writable({"--html": html})
     captures = [read_capture(path) for path in files]
     failed = write_page(html, lambda: _page(captures))
     if len(captures) == 2:

@@ -75,9 +75,7 @@ def run_command(
     check_window("--window", window)
     _check_trend(window, options)
     _check_cap(duration, window, options)
-    check_writable("--report", report)
-    check_writable("--html", html)
-    check_writable("--chart", chart)
+    check_writable({"--report": report, "--html": html, "--chart": chart})
     if chart is not None:
         require_plotting(chart)
     console = report_console()

@@ -21,12 +21,12 @@ EXIT_INTERRUPTED = 130
 
 # The one table, for --help and docs/DIAGNOSIS.md.
 STATUSES = {
-    0: "done, and right where there is something to be right about",
+    0: "done, and right where there is something to be right about; also a trace or watch ended early",
     EXIT_WRONG: "wrong (run, verify), or something is missing or left (doctor)",
     EXIT_USAGE: "it could not be done, or a file could not be written: standard error has the reason in one line",
-    EXIT_FOUND: "trace --fail-on: a leak, or growth, was found",
+    EXIT_FOUND: "trace, report --fail-on: a leak, or growth, was found",
     EXIT_NO_GRADE: "run, verify: what was found is there, and a grade of it is not available",
-    EXIT_INTERRUPTED: "stopped by Ctrl-C or a signal: everything it started is gone",
+    EXIT_INTERRUPTED: "stopped by Ctrl-C or a signal before there was a result: everything it started is gone",
 }
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.launch import Account, Launched
-from diagnosis.target.members import container_of, family_of
+from diagnosis.target.members import container_of, family_of, own_family
 from diagnosis.target.process import Process
+from diagnosis.target.procfs import runs
+from diagnosis.target.sharing import share_memory
 from diagnosis.target.targets import process_of_container, process_of_pod
 
 if TYPE_CHECKING:
@@ -50,11 +52,14 @@ class Target:
 
     def check(self, *, started_first: Mapping[str, bool]) -> None:
         """Raise a LabError unless exactly one is given; also for options that want a process that runs already."""
-        named = [name for name in (self.pid, self.container, self.pod, self.command or None) if name is not None]
-        if len(named) != 1:
+        ways = {"--pid": self.pid, "--container": self.container, "--pod": self.pod, "-- COMMAND": self.command or None}
+        named = [way for way, value in ways.items() if value is not None]
+        if not named:
             raise LabError(
                 "trace needs one target", "name it by --pid P, --container NAME, --pod NAMESPACE/NAME or -- COMMAND"
             )
+        if len(named) > 1:
+            raise LabError(f"{' and '.join(named)} are {len(named)} targets, and there can be one", "keep one of them")
         for option, given in started_first.items():
             if given and self.command:
                 raise LabError(f"{option} looks at a process that runs already", f"start it, then: {option} --pid P")
@@ -66,12 +71,28 @@ class Target:
         return tuple(word for name, value in named.items() if value is not None for word in (name, str(value)))
 
     def find(self) -> Process:
-        """The process, where no command is to be started."""
+        """The process, where no command is to be started.
+
+        Raises:
+            LabError: there is none, or it is this command's own.
+        """
+        process = self._find()
+        if process.pid in own_family():
+            raise LabError(f"pid {process.pid} is of this command itself", "name the process to look at: --pid P")
+        return process
+
+    def _find(self) -> Process:
         if self.container is not None:
             return process_of_container(self.container)
         if self.pod is not None:
             return process_of_pod(self.pod)
         return Process(self.pid or 0)
+
+    def others(self, process: Process) -> tuple[int, ...]:
+        """The processes beside the one that was found, with memory of their own: its children, or a container's all."""
+        members = container_of(process) if self.pid is None else family_of(process)
+        others = sorted({*members()} - {process.pid, *own_family()})
+        return tuple(pid for pid in others if runs(process.proc / str(pid)) and not share_memory(process.pid, pid))
 
     @contextmanager
     def opened(self) -> Iterator[OpenedTarget]:

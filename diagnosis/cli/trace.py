@@ -6,47 +6,38 @@ from typing import Annotated
 
 import typer
 from heap_trace import UnwindMode
-from rich.console import Console
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.units import format_size
+from diagnosis.cli.explain import explain_probes
 from diagnosis.cli.formats import (
     FailOn,
     Format,
     check_writable,
-    emit,
     fail_on,
     print_capture,
     refuse_terminal,
     write_file,
     write_page,
 )
+from diagnosis.cli.light import trace_light
 from diagnosis.cli.options import (
     allocator_option,
     check_window,
     duration_option,
     html_option,
-    refuse_together,
     require_machine,
     size_option,
 )
 from diagnosis.cli.origin import origin_of_this
-from diagnosis.cli.signals import stop_on_signals
 from diagnosis.cli.target import Target
+from diagnosis.cli.trace_modes import Mode, choose_mode
 from diagnosis.cli.trace_window import WindowTrace
 from diagnosis.doctor.preflight import Machine
-from diagnosis.faults.light import LightReport, sample
 from diagnosis.output.atomic import write_atomically
-from diagnosis.output.document import Capture, light_report_as_json, report_as_json
-from diagnosis.output.folded import folded
+from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report
-from diagnosis.output.tables import error_console, print_light, print_placements, report_console
-from diagnosis.target.allocator import find_allocators
+from diagnosis.output.tables import error_console, report_console
 from diagnosis.target.custom_allocator import EXAMPLE
-from diagnosis.target.process import Process
-from diagnosis.target.python import find_python
-from diagnosis.target.symbols import Symbolizer
-from diagnosis.target.unwinding import ProcessTables
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracing
 
 DEFAULT_SECONDS = 30.0
@@ -70,6 +61,7 @@ class Unwind(enum.StrEnum):
 
 
 def trace_command(
+    context: typer.Context,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- COMMAND...", help="Start this program, and trace it from its first allocation on."),
@@ -116,7 +108,10 @@ def trace_command(
         typer.Option("--children", help="Trace what the process starts as well, also later: workers, forks."),
     ] = False,
     light: Annotated[
-        bool, typer.Option("--light", help="Probe nothing: sample page faults and name the code in which it grows.")
+        bool,
+        typer.Option(
+            "--light", help="Probe nothing: sample one process's page faults and name the code in which it grows."
+        ),
     ] = False,
     pair: Annotated[
         bool, typer.Option("--pair", help="Use an entry and a return program, as on kernels before 6.13.")
@@ -150,43 +145,18 @@ def trace_command(
         )
     target = Target(pid, container, pod, tuple(command or ()), children)
     target.check(started_first={"--light": light, "--explain": explain})
-    exact = {
-        "--listen": listen,
-        "--ledger": ledger,
-        "--interval": interval,
-        "--save": save,
-        "--html": html,
-        "--all": everything,
-        "--pair": pair,
-        "--at-entry": at_entry,
-        "--min-size": min_size,
-        "--max-blocks": max_blocks != MAX_BLOCKS,
-        "--max-rate": max_rate,
-        "--allocator": allocator if light else None,
-    }
-    refuse_together("--light", light, exact)
-    if light and failing is FailOn.LEAK:
-        raise LabError("--light sees no frees, and never says leak", "use --fail-on growth with --light")
-    refuse_together("--light", light, {"--explain": explain, "--format": output in {Format.PPROF, Format.SPEEDSCOPE}})
-    refuse_together(
-        "--explain", explain, {name: exact[name] for name in ("--listen", "--ledger", "--interval", "--save", "--html")}
-    )
+    mode = choose_mode(context)
     refuse_terminal(output)
-    check_writable("--save", save)
-    check_writable("--html", html)
-    if explain:
-        process = target.find()
-        print_placements(report_console(), process.pid, find_allocators(process, allocator, at_entry=at_entry))
-        if unwind is Unwind.AUTO:
-            _explain_tables(report_console(), process)
-        _explain_python(report_console(), process)
+    check_writable({"--save": save, "--html": html})
+    if mode is Mode.EXPLAIN:
+        tables = unwind is Unwind.AUTO
+        explain_probes(report_console(), target.find(), allocator, at_entry=at_entry, tables=tables)
         return
     require_machine(Machine())
-    if light:
-        verdict = _light(
-            target.find(), duration or DEFAULT_SECONDS, output, top=top, smallest=smallest, unwind=unwind.mode
-        ).verdict
-        fail_on(verdict.answer, failing)
+    if mode is Mode.LIGHT:
+        length = duration or DEFAULT_SECONDS
+        sampled = trace_light(target, length, output, top=top, smallest=smallest, unwind=unwind.mode)
+        fail_on(sampled.verdict.answer, failing)
         return
     seconds = duration if duration is not None or listen or command else DEFAULT_SECONDS
     tracer = Tracing(
@@ -205,53 +175,15 @@ def trace_command(
     console = error_console()
     with target.opened() as opened:
         report, counted = trace.run(opened, console)
-    if opened.started:
-        console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
+    # The files first: a terminal that was closed does not take them with it.
     capture = Capture(report, origin)
     failed = write_page(html, lambda: one_report(Shown(capture)))
     if save is not None:
         text = report_as_json(capture, ledger=counted, everything=True)
         failed += write_file(save, lambda path: write_atomically(path, text))
+    if opened.started:
+        console.print(opened.started.ending(COMMAND_END_SECONDS), highlight=False, markup=False)
     print_capture(capture, output, top=top, everything=everything, ledger=counted)
     if failed:
         raise failed[0]
     fail_on(report.verdict.answer, failing)
-
-
-def _explain_tables(console: Console, process: Process) -> None:
-    tables = ProcessTables(process)
-    used = tables.needed
-    size = format_size(used.bytes)
-    console.print(
-        f"unwind tables of {tables.objects} object files: {used.rows:,} rows, {size}, read in {tables.seconds:.2f} s",
-        highlight=False,
-    )
-
-
-def _explain_python(console: Console, process: Process) -> None:
-    found = find_python(process)
-    if found.interpreter:
-        console.print(f"Python functions are named: Python {found.interpreter.version}", highlight=False)
-    elif found.reason:
-        console.print(f"Python functions are not named: {found.reason}", highlight=False)
-
-
-def _light(
-    process: Process, seconds: float, output: Format, *, top: int, smallest: int, unwind: UnwindMode
-) -> LightReport:
-    stopped = stop_on_signals()
-    error_console().print(f"sampling pid {process.pid} for {seconds:g} s, or until Ctrl-C", highlight=False)
-    with Symbolizer(process) as symbolizer:
-        report = sample(
-            process, symbolizer, seconds, lambda wait: not stopped.wait(wait), smallest=smallest, unwind=unwind
-        )
-    match output:
-        case Format.JSON:
-            options = {"light": True, "duration": seconds, "smallest_growth": smallest}
-            emit(light_report_as_json(report, origin_of_this(options)))
-        case Format.FOLDED:
-            stacks = ((stack.frames, round(stack.touched_bytes)) for stack in report.stacks)
-            emit("".join(f"{line}\n" for line in folded(report.target, stacks)))
-        case _:
-            print_light(report_console(), report, top)
-    return report

@@ -2,7 +2,6 @@
 
 import enum
 import json
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from rich.live import Live
 
 from diagnosis.cli.formats import emit
 from diagnosis.cli.options import check_window, duration_option, require_machine
+from diagnosis.cli.signals import stop_on_signals
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.watch import Growth, all_pids, watch
 from diagnosis.output.tables import error_console, report_console
@@ -39,9 +39,14 @@ def watch_command(
     """Watch all processes of this machine: which ones grow, and in which code. No process gets a probe."""
     check_window("--duration", duration)
     require_machine(Machine())
-    pids = all_pids if container is None else lambda: pids_of_named_container(container)
+
+    def pids() -> list[int]:
+        return all_pids() if container is None else pids_of_named_container(container)
+
+    pids()  # a container that does not run is an error before anything is watched
     errors = error_console()
-    errors.print(f"watching for {duration:g} s", highlight=False)
+    errors.print(f"watching for {duration:g} s, or until Ctrl-C", highlight=False)
+    stopped = stop_on_signals()
     # What refreshes goes to standard error as well: the result can be piped on.
     with ExitStack() as stack:
         look = None
@@ -51,7 +56,7 @@ def watch_command(
             def look(growing: Sequence[Growth]) -> None:
                 live.update(growth_table(growing, errors.width))
 
-        watched = watch(pids, duration, top, time.sleep, look=look)
+        watched = watch(pids, duration, top, stopped.wait, look=look)
     if output is WatchFormat.JSON:
         emit(json.dumps(asdict(watched), indent=2) + "\n")
     else:

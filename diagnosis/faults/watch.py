@@ -12,6 +12,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.faults.growing import GrowingStacks
 from diagnosis.faults.growth import GrowthSampler
 from diagnosis.report.lost import explain_names
+from diagnosis.target.members import own_family
 from diagnosis.target.process import PROC, Process
 from diagnosis.target.symbols import Symbolizer
 
@@ -40,19 +41,26 @@ class Growth(NamedTuple):
 
 @dataclass(frozen=True)
 class Grower:
-    """A process that grew. Sizes in bytes."""
+    """A process that grew. Sizes in bytes.
+
+    ``began`` is True where the process began within the window: its growth is then all that it holds.
+    """
 
     pid: int
     command: str
     resident_bytes: int
     growth_bytes: int
+    began: bool
     stacks: tuple[TouchedStack, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Watch:
-    """One watched window: the processes that grew, the ones that grew most first."""
+    """One watched window: the processes that grew, the ones that grew most first.
+
+    Those that began within the window come after those that were there before: any program takes memory at its start.
+    """
 
     seconds: float
     processes: int
@@ -62,15 +70,16 @@ class Watch:
 
 
 def all_pids(proc: Path = PROC) -> list[int]:
-    """Every process."""
-    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+    """Every process but this one and those that it started."""
+    own = own_family(proc)
+    return [pid for entry in proc.iterdir() if entry.name.isdecimal() and (pid := int(entry.name)) not in own]
 
 
 def watch(
     pids: Callable[[], Iterable[int]],
     seconds: float,
     shown: int,
-    pause: Callable[[float], object],
+    pause: Callable[[float], bool | None],
     proc: Path = PROC,
     *,
     look: Callable[[Sequence[Growth]], object] | None = None,
@@ -81,7 +90,7 @@ def watch(
         pids: which ones; asked every second.
         seconds: how long.
         shown: for how many of the processes that grew most the code is looked up.
-        pause: waits for a number of seconds.
+        pause: waits for a number of seconds; True where the window is to end.
         proc: where procfs is mounted.
         look: called every second with those that grew most so far.
 
@@ -96,7 +105,8 @@ def watch(
         before = _resident(pids(), proc)
         began = time.monotonic()
         while (left := began + seconds - time.monotonic()) > 0:
-            pause(min(left, LOOK_SECONDS))
+            if pause(min(left, LOOK_SECONDS)):
+                break
             growing = _most(before, _resident(pids(), proc), shown, proc)
             if look:
                 look(growing)
@@ -108,9 +118,10 @@ def watch(
         took = time.monotonic() - began  # to read a process's tables takes a while
     grown = {pid: size - before.get(pid, 0) for pid, size in after.items()}
     most = sorted(
-        (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES), key=lambda pid: -grown[pid]
+        (pid for pid, growth in grown.items() if growth >= SMALLEST_GROWTH_BYTES),
+        key=lambda pid: (pid not in before, -grown[pid]),
     )
-    growers = [_grower(pid, after[pid], grown[pid], own, proc) for pid in most[:shown]]
+    growers = [_grower(pid, after[pid], grown[pid], own, proc, began=pid not in before) for pid in most[:shown]]
     return Watch(took, len(after), window.totals.faults, window.totals.lost, tuple(filter(None, growers)))
 
 
@@ -135,13 +146,13 @@ def _most(before: Mapping[int, int], after: Mapping[int, int], shown: int, proc:
     return [each for each in found if each.growth_bytes > 0]
 
 
-def _grower(pid: int, resident: int, growth: int, own: GrowingStacks, proc: Path) -> Grower | None:
+def _grower(pid: int, resident: int, growth: int, own: GrowingStacks, proc: Path, *, began: bool) -> Grower | None:
     try:
         process = Process(pid, proc)
         with Symbolizer(process) as symbolizer:
             symbolizer.refresh()
             stacks = own.stacks_of(pid, symbolizer)[:SHOWN_STACKS]
             notes = tuple(explain_names(symbolizer.lost_names()))
-        return Grower(pid, process.command, resident, growth, tuple(stacks), notes)
+        return Grower(pid, process.command, resident, growth, began, tuple(stacks), notes)
     except (LabError, FileNotFoundError, ProcessLookupError):
         return None  # it has ended meanwhile

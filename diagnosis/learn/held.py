@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from abc import abstractmethod
-from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from diagnosis.base.closing import Closing
+from diagnosis.base.own_command import own_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diagnosis.learn.state import State
 
 BEFORE, AFTER = "before.json", "after.json"
-
-
-def bin_folder() -> Path | None:
-    """Where this program lies, if no PATH leads to it."""
-    folder = Path(sys.executable).parent
-    found = shutil.which("memleak-lab")
-    return None if found and Path(found).resolve() == (folder / "memleak-lab").resolve() else folder
-
-
-def own_command() -> str:
-    """How this program is called in another terminal."""
-    sudo = "sudo " if "SUDO_UID" in os.environ else ""
-    folder = bin_folder()
-    return sudo + (quote(str(folder / "memleak-lab")) if folder else "memleak-lab")
 
 
 class Held(Closing):

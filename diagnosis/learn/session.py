@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic
 from rich.text import Text
 
 from diagnosis.base.errors import LabError
-from diagnosis.learn.held import bin_folder
+from diagnosis.base.own_command import bin_folder
 from diagnosis.learn.state import write_state
 from diagnosis.learn.task import B
 from diagnosis.learn.terminal import read_line, run_command

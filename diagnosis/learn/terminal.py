@@ -10,7 +10,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from diagnosis.learn.held import bin_folder
+from diagnosis.base.own_command import bin_folder
 
 __all__ = ["learner_console", "read_line", "run_command"]
 

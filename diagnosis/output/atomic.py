@@ -43,6 +43,34 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         os.close(folder)
 
 
+def try_writing(path: Path) -> None:
+    """Try what `write_atomically` will do, and leave nothing: the file stays as it is.
+
+    A pipe is held open until this process ends: its reader would take the end of the trial for the end of the file.
+
+    Raises:
+        OSError: it could not be written now.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+            _check_pipe(found)
+            os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not stat.S_ISREG(found.st_mode):
+            return
+    except FileNotFoundError:
+        pass
+    folder, name = _open_folder(path)
+    try:
+        descriptor, new = _create(folder, name)
+        os.close(descriptor)
+        os.unlink(new, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
 def _trusted() -> set[int]:
     """Whose links are followed: root's, this user's, and those of who called sudo."""
     caller = os.environ.get("SUDO_UID", "")
@@ -101,8 +129,7 @@ def _replace(folder: int, name: str, data: bytes) -> None:
     # A file that another user left in a folder that is not his own is not his any more.
     if before and before.st_uid not in {*_trusted(), os.fstat(folder).st_uid}:
         before = None
-    new = f".{name[:100]}.{secrets.token_hex(8)}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    descriptor, new = _create(folder, name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if before:
@@ -118,6 +145,18 @@ def _replace(folder: int, name: str, data: bytes) -> None:
         raise
 
 
+def _create(folder: int, name: str) -> tuple[int, str]:
+    """A new file beside another one: its descriptor and its name."""
+    new = f".{name[:100]}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(new, flags, 0o600, dir_fd=folder), new
+
+
+def _check_pipe(found: os.stat_result) -> None:
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid not in _trusted():
+        raise OSError(errno.EPERM, "it is a pipe of another user's")
+
+
 def _write_as_it_is(path: Path, data: bytes) -> None:
     """Write to a pipe, a terminal or a device. One of another user's is not waited for."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -125,8 +164,7 @@ def _write_as_it_is(path: Path, data: bytes) -> None:
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode):
             raise OSError(errno.EBUSY, "it was replaced while it was opened")
-        if stat.S_ISFIFO(found.st_mode) and found.st_uid not in _trusted():
-            raise OSError(errno.EPERM, "it is a pipe of another user's")
+        _check_pipe(found)
         os.set_blocking(descriptor, True)
         rest = memoryview(data)
         while rest:

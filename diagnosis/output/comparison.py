@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from diagnosis.base.units import format_duration, format_size
+from diagnosis.output.tables import print_prose
 from diagnosis.report.site import call_site
 
 if TYPE_CHECKING:
@@ -59,4 +60,12 @@ def print_comparison(console: Console, before: Capture, after: Capture, shown: i
             highlight=False,
             soft_wrap=not console.is_terminal,  # a terminal would break words
             markup=False,
+        )
+    if 0 < after.origin.started < before.origin.started:
+        seconds = before.origin.started - after.origin.started
+        print_prose(
+            console,
+            f"The first report is {format_duration(seconds)} younger than the second: the change is shown backwards."
+            " Name the older one first.",
+            "yellow",
         )

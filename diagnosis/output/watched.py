@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from diagnosis.base.own_command import own_command
 from diagnosis.base.units import format_size
 from diagnosis.output.tables import print_prose, print_touched
 
@@ -22,6 +23,9 @@ COLUMNS_WIDTH = 40
 
 # A command in the result: what tells one process from another, and not all that it was started with.
 COMMAND_WIDTH = 100
+
+# Of a process that was not there when the window began.
+BEGAN = ", which it has taken since it began within the window"
 
 
 def growth_table(growing: Sequence[Growth], width: int) -> Table:
@@ -44,10 +48,11 @@ def cut(text: str, width: int) -> str:
 def print_watch(console: Console, watched: Watch) -> None:
     """The processes that grew, with their code, and the command that traces the first of them."""
     for grower in watched.growers:
+        since = BEGAN if grower.began else ""
         console.print(
             f"pid {grower.pid} grew by {format_size(grower.growth_bytes)}"
             f" ({format_size(grower.growth_bytes / watched.seconds * 60)} a minute)"
-            f" to {format_size(grower.resident_bytes)}: {cut(grower.command, COMMAND_WIDTH)}",
+            f" to {format_size(grower.resident_bytes)}{since}: {cut(grower.command, COMMAND_WIDTH)}",
             style="bold",
             highlight=False,
             soft_wrap=True,
@@ -62,6 +67,7 @@ def print_watch(console: Console, watched: Watch) -> None:
         f"{watched.processes:,} processes, {watched.faults:,} page faults{lost}", style="dim", highlight=False
     )
     if watched.growers:
-        console.print(f"memleak-lab trace --pid {watched.growers[0].pid}", highlight=False, markup=False)
+        line = f"{own_command()} trace --pid {watched.growers[0].pid}"
     else:
-        console.print("No process grew. Watch for longer: memleak-lab watch --duration 10m", highlight=False)
+        line = f"No process grew. Watch for longer: {own_command()} watch --duration 10m"
+    console.print(line, highlight=False, soft_wrap=True, markup=False)  # it is pasted

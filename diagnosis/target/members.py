@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from diagnosis.target.process import PROC
+from diagnosis.target.process import PROC, Process
 from diagnosis.target.procfs import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
-
-    from diagnosis.target.process import Process
 
     Members = Callable[[], Collection[int]]
 
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
 def family_of(process: Process) -> Members:
     """The process and all that it started, as they are whenever this is asked."""
     return lambda: {process.pid, *process.descendants()}
+
+
+def own_family(proc: Path = PROC) -> Collection[int]:
+    """This process and those that it started, as the parser of other processes' files: none is to be looked at."""
+    return family_of(Process(os.getpid(), proc))()
 
 
 def container_of(process: Process, proc: Path = PROC) -> Members:

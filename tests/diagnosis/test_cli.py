@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from diagnosis.base.errors import LabError
 from diagnosis.cli import main as cli
 from diagnosis.cli import run as cli_run
+from diagnosis.cli.signals import stop_on_signals
 from diagnosis.cli.status import STATUSES
 from diagnosis.lab.claims import Claims, ClaimsWindow
 from diagnosis.lab.grade import Grade
@@ -71,11 +74,15 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
         ("trace --pid 0", "pid 0 does not exist"),
         ("trace --pid -1", "pid -1 does not exist"),
         ("trace --pid me", "'--pid'"),
-        ("trace --pid 1 --container web", "trace needs one target"),
+        ("trace --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
+        ("learn --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
+        (f"trace --pid {os.getpid()}", f"pid {os.getpid()} is of this command itself: name the process to look at"),
+        (f"trace --pid {os.getpid()} --light", f"pid {os.getpid()} is of this command itself"),
         ("trace --pid 1 --duration 0.1", "--duration is 0.1 s: it must be from 1"),
         ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
         ("trace --pid 1 --format yaml", "'yaml' is not one of"),
         ("trace --pod nowhere", "--pod nowhere is no pod: write --pod NAMESPACE/POD"),
+        ("watch --container nosuch", "^memleak-lab: no container 'nosuch' runs on this machine"),
         ("verify", "Missing argument 'ANSWER'"),
         ("verify malloc --ledger http://127.0.0.1:1/ledger", "no ledger at http://127.0.0.1:1/ledger: "),
         ("diagnose", "No such command 'diagnose'"),
@@ -199,6 +206,22 @@ def test_an_error_of_standard_output_is_named(arguments: str, monkeypatch: pytes
     line = f"{Path(sys.executable).with_name('memleak-lab')} {arguments} >/dev/full"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "memleak-lab: standard output: No space left on device\n")
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_hangup_that_nohup_ignores_stays_ignored(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    def run(*_: object) -> None:
+        if stops:
+            stop_on_signals()
+        signal.raise_signal(signal.SIGHUP)
+        raise LabError("it ran on")
+
+    monkeypatch.setattr(cli_run, "run", run)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert memleak_lab("run") == (2, "", "memleak-lab: it ran on\n")
 
 
 def test_what_is_concluded_is_printed_as_it_is() -> None:

@@ -240,3 +240,18 @@ def test_two_reports_are_compared_by_call_site() -> None:
         "render < main 3.00 KiB 6.00 KiB +3.00 KiB"
     )
     assert any(line.startswith("after (pid 17, 10s):") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [(7300.0, 100.0, True), (100.0, 7300.0, False), (100.0, 100.0, False), (9.0, 0.0, False)],
+)
+def test_a_change_that_is_shown_backwards_is_said(first: float, second: float, said: bool) -> None:
+    before, after = (Capture(CAPTURE.report, replace(ORIGIN, started=started)) for started in (first, second))
+    console = Console(width=120)
+    with console.capture() as captured:
+        print_comparison(console, before, after)
+    note = (
+        "The first report is 2h 00m younger than the second: the change is shown backwards. Name the older one first."
+    )
+    assert (note in " ".join(captured.get().split())) is said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diagnosis.output.atomic import write_atomically
+from diagnosis.output.atomic import try_writing, write_atomically
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
@@ -48,3 +48,29 @@ def test_a_device_is_written_to_and_stays_one() -> None:
         write_atomically(Path("/dev/full"), "text")
     write_atomically(Path("/dev/null"), "text")
     assert Path("/dev/null").is_char_device()
+
+
+def test_what_is_tried_stays_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text("before")
+    try_writing(file)
+    try_writing(tmp_path / "new.html")
+    try_writing(Path("/dev/null"))
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_text() == "before"
+
+
+def test_a_pipe_that_was_tried_is_not_at_its_end_for_its_reader(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="No such device or address"):
+        try_writing(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        try_writing(pipe)
+        with pytest.raises(BlockingIOError):  # at the end, it would be no bytes
+            os.read(reader, 1)
+        write_atomically(pipe, "text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)

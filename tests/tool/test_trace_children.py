@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from diagnosis.base.own_command import own_command
+from diagnosis.cli.light import others_not_seen
+from diagnosis.cli.target import Target
 from diagnosis.target.process import Process
 from tests.support.programs import compile_c, running
 from tests.support.waiting import wait_until
@@ -65,3 +70,28 @@ def test_children_that_are_not_traced_are_said(folder: Path) -> None:
         found = report("--pid", process.pid, "--duration", "1s")
     assert not found["verdict"]["leak"]
     assert any(note.endswith("Add --children.") for note in found["notes"])
+
+
+@pytest.mark.ebpf
+def test_light_says_that_it_looked_at_the_parent_alone(folder: Path) -> None:
+    with running(compile_c(PREFORK, folder / "prefork", "-O2"), "100000000") as process:
+        wait_until(lambda: len(Process(process.pid).children()) == 3, "the workers are there")
+        found = report("--light", "--pid", process.pid, "--duration", "1s")
+    (note,) = (each for each in found["notes"] if each.startswith("3 child processes have memory that is not in"))
+    assert note.endswith(f"See which of them grow: {own_command()} watch")
+
+
+def test_light_says_how_many_processes_a_container_has_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the command itself are none: it may run in the same container, or be a child of who is looked at."""
+    own = Process(os.getpid())
+    web, pod = Target(None, "web", None, ()), Target(None, None, "default/web", ())
+    with subprocess.Popen(["sleep", "60"]) as child:
+        monkeypatch.setattr("diagnosis.cli.target.container_of", lambda _: lambda: {own.pid, child.pid})
+        assert others_not_seen(web, own) == ()
+        monkeypatch.setattr("diagnosis.cli.target.own_family", lambda: {own.pid})
+        (note,) = others_not_seen(web, own)
+        (of_pod,) = others_not_seen(pod, own)
+        child.kill()
+    assert note.startswith("1 other process has memory that is not in these numbers")
+    assert note.endswith(f"pid {own.pid}. See which of them grow: {own_command()} watch --container web")
+    assert of_pod.endswith(f"{own_command()} watch")

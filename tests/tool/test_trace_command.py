@@ -17,6 +17,7 @@ from jsonschema import validate
 from diagnosis.output.document import SCHEMA_FILE
 from diagnosis.target.process import Process
 from tests.support.programs import answer, running
+from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 from tests.tool.tracing import MEMLEAK_LAB, Tracing, breakpoints, probed_addresses, report, trace
 
@@ -47,16 +48,30 @@ def test_small_blocks_can_be_left_out(keeper: Path, options: tuple[str, ...], ke
 
 
 @pytest.mark.ebpf
-def test_ctrl_c_ends_the_window_with_a_report(keeper: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_window_with_a_report(keeper: Path, number: signal.Signals) -> None:
     with running(keeper) as process:
         assert answer(process) == "ready"
         tracing = Tracing(process.pid, "--duration", "1h", "--format", "folded")
         for _ in range(5):
             assert answer(process, "go") == "kept"
-        output = tracing.end(signal.SIGINT)
+        output = tracing.end(number)
         assert breakpoints(process.pid, probed_addresses(process.pid)) == 0
     assert tracing.process.returncode == 0
     assert output.splitlines()[0].endswith(";main;keep 5000")
+
+
+@pytest.mark.ebpf
+def test_a_window_that_is_closed_keeps_what_is_to_be_saved(keeper: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    with (
+        running(keeper) as process,
+        Terminal(tmp_path, "trace", "--pid", str(process.pid), "--duration", "1h", "--save", str(file)) as terminal,
+    ):
+        terminal.read_until(b"until Ctrl-C")
+        terminal.close()
+        assert terminal.status() == 2  # the report on the terminal could not be written
+    assert json.loads(file.read_text())["target"]["pid"] == process.pid
 
 
 @pytest.mark.ebpf

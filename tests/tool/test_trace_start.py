@@ -141,7 +141,7 @@ def test_it_runs_on_when_the_window_ends_before_it(early: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--pid", "1", "--", "true"), "trace needs one target: name it by --pid P"),
+        (("--pid", "1", "--", "true"), "--pid and -- COMMAND are 2 targets"),
         (("--light", "--", "true"), "--light looks at a process that runs already: start it, then: --light --pid P"),
         (("--explain", "--", "true"), "--explain looks at a process that runs already"),
         (("--", "/not/there"), "/not/there is no program that can be run"),
