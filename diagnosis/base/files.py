@@ -1,6 +1,6 @@
 """Files that others may have written: what is read of them has a limit, and what is no file is not waited for.
 
-And how many files may be open at a time.
+And which files are open from the start, and how many may be at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import os
 import resource
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import format_size
@@ -16,7 +17,7 @@ from diagnosis.base.units import format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["allow_descriptors", "read_regular"]
+__all__ = ["allow_descriptors", "open_streams", "read_regular"]
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -51,3 +52,15 @@ def allow_descriptors() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below the hard limit meanwhile
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def open_streams() -> None:
+    """Give each standard stream that was closed (``>&-``) the null device: Python has None in its place.
+
+    Else the next file that is opened would get its number, and whatever a child of this process prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)

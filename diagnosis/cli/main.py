@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import open_streams
 from diagnosis.cli.formats import emit
 from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
@@ -103,6 +104,7 @@ def _fail(what: str) -> NoReturn:
 
 def main() -> None:
     """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
+    open_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
