@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hostile.running import MEMLEAK_LAB
+from diagnosis.cli.status import EXIT_INTERRUPTED
+from tests.hostile.running import MEMLEAK_LAB, Result
 from tests.hostile.test_saved import document
 
 if TYPE_CHECKING:
@@ -26,3 +27,10 @@ def test_a_stream_that_is_closed_is_as_good_as_the_null_device(closed: str, tmp_
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
         assert bool(done.stdout) == (status == 0 and " >&-" not in f" {closed}")
+
+
+def test_ctrl_c_while_the_program_is_imported_ends_it_as_it_does_later(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    result = Result([str(MEMLEAK_LAB), "--version"], {"PYTHONPATH": str(tmp_path)})
+    result.check(EXIT_INTERRUPTED)
+    assert (result.out, result.err) == ("", "memleak-lab: interrupted: everything it started is gone\n")
