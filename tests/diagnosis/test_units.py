@@ -39,6 +39,23 @@ def test_what_is_no_size_is_refused_by_name_with_an_example(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["1152921504606847976", "1073741825GiB", "99999999999999999999", "9" * 400])
+def test_a_size_above_what_a_machine_addresses_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is too large: a size is from 0 to 1073741824GiB") as caught:
+        parse_size(text)
+    assert text[:30] in str(caught.value)
+    assert len(str(caught.value)) < 150
+    assert parse_size("1073741824GiB") == 1 << 60
+
+
+@pytest.mark.parametrize("text", ["87601h", "9" * 400])
+def test_a_duration_above_ten_years_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is too long: a duration is from 0 to 87600h") as caught:
+        parse_duration(text)
+    assert len(str(caught.value)) < 150
+    assert parse_duration("87600h") == 87_600 * 3600
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("0", 0), ("90", 90), ("90s", 90), ("1.5m", 90), ("15 min", 900), ("1H", 3600)]
 )
@@ -65,6 +82,12 @@ def test_what_is_no_duration_is_refused_by_name_with_an_example(text: str) -> No
         (1536 * KIB, "1.50 MiB"),
         (2000 * MIB, "1.95 GiB"),
         (-64 * KIB, "-64.0 KiB"),
+        (10 * MIB - 1, "10.0 MiB"),
+        (100 * KIB - 1, "100 KiB"),
+        (1010 * MIB, "1010 MiB"),
+        (MIB - KIB, "1023 KiB"),
+        (MIB - 1, "1.00 MiB"),
+        (1023.7, "1.00 KiB"),
     ],
 )
 def test_a_size_is_written_with_three_figures_and_a_unit(count: int, text: str) -> None:
