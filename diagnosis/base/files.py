@@ -12,12 +12,14 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import format_size
+from diagnosis.base.units import MIB, format_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["allow_descriptors", "open_streams", "read_regular"]
+
+_PIECE = MIB
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -34,11 +36,18 @@ def read_regular(path: Path, limit: int) -> bytes:
         ValueError: it is no regular file, or larger than the limit.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise ValueError("it is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
+        # What is asked for is allocated: no more than the file says that it has, and then pieces of what it has grown.
+        data = file.read(min(found.st_size, limit) + 1)
+        pieces = [data]
+        while data and (left := limit + 1 - sum(map(len, pieces))) > 0:
+            data = file.read(min(_PIECE, left))
+            pieces.append(data)
+    data = b"".join(filter(None, pieces))  # a single piece is not copied
     if len(data) > limit:
         raise ValueError(f"it is larger than {format_size(limit)}")
     return data
