@@ -15,7 +15,7 @@ from diagnosis.base.units import format_size
 from diagnosis.lab.grade import DROPPING_FUNCTION, LEAKING_FUNCTION, Grade, grade_function, grade_rate, not_available
 from diagnosis.learn.catalog import SOURCE, leaking_line
 from diagnosis.learn.proof import Holds, prove
-from diagnosis.output.saved import read_capture, read_document
+from diagnosis.output.saved import read_capture, read_document, reason_of
 
 if TYPE_CHECKING:
     from diagnosis.lab.ledger import Reading
@@ -68,7 +68,8 @@ def answer_of_report(path: Path) -> Given:
         line = f"{safe_text(Path(str(place['file'])).name)}:{int(place['line'])}" if place.get("line") else None
         caller = safe_text(str(verdict.get("caller") or "")) or None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise LabError(f"{path} is no report: {error}", "write one with: memleak-lab run --report FILE.json") from error
+        remedy = "write one with: memleak-lab run --report FILE.json"
+        raise LabError(f"{path} is no report: {reason_of(error)}", remedy) from error
     if not function:
         raise LabError(f"{path} names no function: it found no leak", "trace the leaking process, and for longer")
     return Given(function, caller, line, rate)

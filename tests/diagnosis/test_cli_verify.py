@@ -70,6 +70,8 @@ def test_a_file_that_is_no_report_is_one_line(
     status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert (status, out) == (2, "")
     assert err.startswith(f"memleak-lab: {file} is no report: ")
+    if content == "{}":
+        assert f"{file} is no report: it has no 'verdict': write one with" in err
     assert err.count("\n") == 1
 
 
