@@ -49,6 +49,14 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def write_size(count: int) -> str:
+    """``3KiB``, ``64MiB`` or ``5000``: exactly, as a person would type it, and `parse_size` reads it."""
+    for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if count and count % scale == 0:
+            return f"{count // scale}{unit}"
+    return str(count)
+
+
 def write_duration(seconds: float) -> str:
     """``150s``, ``25m`` or ``10h``: as a person would type it, and `parse_duration` reads it."""
     for unit, scale in (("h", 3600), ("m", 60)):

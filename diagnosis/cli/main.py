@@ -18,6 +18,7 @@ from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
 from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, statuses_text
 from diagnosis.cli.trace import trace_command
+from diagnosis.cli.usage import usage_text
 from diagnosis.cli.verify import verify_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_parser, check_probes
@@ -91,9 +92,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(what: str) -> NoReturn:
-    """End with one line."""
+    """End with one line; with none where ``what`` is "", for the help that was printed is the answer."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"memleak-lab: {what}\n")
+        sys.stderr.write(f"memleak-lab: {what}\n" if what else "")
     try:
         sys.stdout.flush()
     except OSError:
@@ -116,7 +117,7 @@ def main() -> None:
     except LabError as error:
         _fail(str(error))
     except typer.TyperException as error:
-        _fail(error.format_message())
+        _fail(usage_text(error))
     except OSError as error:  # a disk that is full
         _fail(f"standard output: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):

@@ -12,6 +12,7 @@ from diagnosis.base.units import (
     parse_duration,
     parse_size,
     write_duration,
+    write_size,
 )
 
 
@@ -122,6 +123,14 @@ def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: 
 def test_a_duration_to_type_is_read_as_what_it_says(seconds: float, text: str) -> None:
     assert write_duration(seconds) == text
     assert parse_duration(text) == round(seconds)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (5000, "5000"), (3 * KIB, "3KiB"), (2000 * MIB, "2000MiB"), (64 * GIB, "64GiB")]
+)
+def test_a_size_to_type_is_exact(count: int, text: str) -> None:
+    assert write_size(count) == text
+    assert parse_size(text) == count
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 frees"), (1, "1 free"), (1200, "1,200 frees")])
