@@ -12,6 +12,7 @@ from diagnosis.base.units import MIB, format_size, write_size
 from diagnosis.cli.formats import check_writable, write_file, write_page
 from diagnosis.cli.options import (
     SHORTEST_WINDOW_SECONDS,
+    WINDOWS,
     check_window,
     duration_option,
     html_option,
@@ -54,7 +55,7 @@ def run_command(
         float,
         duration_option("--duration", text="The story's time before the trace: 1h of it takes a minute at speed 60."),
     ] = "1h",  # type: ignore[assignment] # typer parses the default as it parses the option
-    window: Annotated[float, duration_option("--window", text="How long to trace, in real time.")] = "10s",  # type: ignore[assignment]
+    window: Annotated[float, duration_option("--window", text=f"How long to trace, in real time: {WINDOWS}.")] = "10s",  # type: ignore[assignment]
     chunk: Annotated[int, size_option("--chunk", text=f"Size of one leaked block: {CHUNKS}.")] = write_size(
         LEAK.chunk_bytes
     ),  # type: ignore[assignment]

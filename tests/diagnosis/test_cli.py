@@ -212,3 +212,17 @@ def test_the_exit_statuses_are_in_the_help(memleak_lab: Command, option: str) ->
 
 def test_the_version_is_printed(memleak_lab: Command) -> None:
     assert memleak_lab("--version") == (0, "memleak-lab 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trace", "How long to trace, 1s to 24h"),
+        ("trace", "0.2s or more"),
+        ("watch", "How long to watch: 1s to 24h"),
+        ("run", "in real time: 1s to 24h"),
+    ],
+)
+def test_the_range_of_a_duration_is_in_the_help(memleak_lab: Command, command: str, said: str) -> None:
+    _, out, _ = memleak_lab(command, "--help")
+    assert said in " ".join(out.replace("│", " ").split())
