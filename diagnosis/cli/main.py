@@ -16,14 +16,14 @@ from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
-from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, statuses_text
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_UNSEEN, EXIT_USAGE, EXIT_WRONG, statuses_text
 from diagnosis.cli.trace import trace_command
 from diagnosis.cli.usage import usage_text
 from diagnosis.cli.verify import verify_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
-from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
+from diagnosis.doctor.teardown_check import Teardown, all_seen, anything_left, print_findings
 from diagnosis.output.tables import print_checks, report_console
 from diagnosis.target.objects import shared_parser
 
@@ -74,6 +74,8 @@ def doctor(
         print_findings(report_console(), findings)
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
+        if not all_seen(findings):
+            raise typer.Exit(EXIT_UNSEEN)
         return
     checks = check_way(way, Machine())
     if way is Way.LAB:
