@@ -17,9 +17,12 @@ from diagnosis.base.units import MIB, format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["allow_descriptors", "open_streams", "read_regular"]
+__all__ = ["FEWEST_DESCRIPTORS", "allow_descriptors", "give_usual_descriptors", "open_streams", "read_regular"]
 
 _PIECE = MIB
+# As a shell has it: enough for the trace of some processes.
+FEWEST_DESCRIPTORS = 1_024
+_USUAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -56,11 +59,20 @@ def read_regular(path: Path, limit: int) -> bytes:
 def allow_descriptors() -> None:
     """Let this process, and what it starts from now on, open as many files as the hard limit says.
 
-    Each process of a traced group takes some 35 descriptors: the 1,024 of a shell are enough for fewer than thirty.
+    Each process of a traced group takes some 35 descriptors: the 1,024 of a shell are enough for fewer than thirty, and
+    a hard limit below that is raised where this user may do so, which root may.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below the hard limit meanwhile
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    few = 0 <= hard < FEWEST_DESCRIPTORS  # -1 is no limit
+    for wanted in (hard, FEWEST_DESCRIPTORS) if few else (hard,):
+        with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below it meanwhile, or it is not allowed
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+
+
+def give_usual_descriptors(pid: int) -> None:
+    """Let a process open as many files as this one could when it began: some programs count on it."""
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _USUAL_DESCRIPTORS)
 
 
 def open_streams() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.files import open_streams
+from diagnosis.base.files import allow_descriptors, open_streams
 from diagnosis.cli.formats import emit
 from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
@@ -108,6 +108,7 @@ def _fail(what: str) -> NoReturn:
 def main() -> None:
     """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
     open_streams()
+    allow_descriptors()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
