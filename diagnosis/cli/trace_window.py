@@ -73,7 +73,10 @@ class WindowTrace:
             )
             touched = faults.touched(symbolizer)
             report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
-            return report, alignment.window(window.detached) if alignment else None
+            counted = alignment.window(window.detached) if alignment else None
+            if alignment and counted is None:
+                console.print(f"the ledger is left out of the report: {alignment.missed}", highlight=False)
+            return report, counted
 
     def _attach(self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]) -> tuple[Measured, Names]:
         """A tracer of one process, or of several that read as one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -90,3 +91,15 @@ def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None
     assert (status, out) == (2, "")
     assert err.startswith(f"memleak-lab: no ledger at {url}: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.ebpf
+def test_a_trace_says_why_its_ledger_is_left_out(memleak_lab: Command, ledger: str) -> None:
+    """GIVEN a ledger that is never at rest, THEN the report has none, and the reason is said."""
+    with subprocess.Popen(["sleep", "60"]) as traced:
+        words = ("trace", "--pid", str(traced.pid), "--duration", "1s", "--format", "json", "--ledger", ledger)
+        status, out, err = memleak_lab(*words)
+        traced.kill()
+    assert status == 0
+    assert json.loads(out)["ledger"] is None
+    assert "the ledger is left out of the report: the ledger moved during each of " in err
