@@ -1,6 +1,6 @@
 """Files that others may have written: what is read of them has a limit, and what is no file is not waited for.
 
-And how many files may be open at a time.
+And which files are open from the start, and how many may be at a time.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ import contextlib
 import os
 import resource
 import stat
+import sys
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import format_size
+from diagnosis.base.units import MIB, format_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["allow_descriptors", "read_regular"]
+__all__ = ["FEWEST_DESCRIPTORS", "allow_descriptors", "give_usual_descriptors", "open_streams", "read_regular"]
+
+_PIECE = MIB
+# As a shell has it: enough for the trace of some processes.
+FEWEST_DESCRIPTORS = 1_024
+_USUAL_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -33,11 +39,18 @@ def read_regular(path: Path, limit: int) -> bytes:
         ValueError: it is no regular file, or larger than the limit.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise ValueError("it is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
+        # What is asked for is allocated: no more than the file says that it has, and then pieces of what it has grown.
+        data = file.read(min(found.st_size, limit) + 1)
+        pieces = [data]
+        while data and (left := limit + 1 - sum(map(len, pieces))) > 0:
+            data = file.read(min(_PIECE, left))
+            pieces.append(data)
+    data = b"".join(filter(None, pieces))  # a single piece is not copied
     if len(data) > limit:
         raise ValueError(f"it is larger than {format_size(limit)}")
     return data
@@ -46,8 +59,29 @@ def read_regular(path: Path, limit: int) -> bytes:
 def allow_descriptors() -> None:
     """Let this process, and what it starts from now on, open as many files as the hard limit says.
 
-    Each process of a traced group takes some 35 descriptors: the 1,024 of a shell are enough for fewer than thirty.
+    Each process of a traced group takes some 35 descriptors: the 1,024 of a shell are enough for fewer than thirty, and
+    a hard limit below that is raised where this user may do so, which root may.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below the hard limit meanwhile
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    few = 0 <= hard < FEWEST_DESCRIPTORS  # -1 is no limit
+    for wanted in (hard, FEWEST_DESCRIPTORS) if few else (hard,):
+        with contextlib.suppress(ValueError, OSError):  # fs.nr_open was set below it meanwhile, or it is not allowed
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+
+
+def give_usual_descriptors(pid: int) -> None:
+    """Let a process open as many files as this one could when it began: some programs count on it."""
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _USUAL_DESCRIPTORS)
+
+
+def open_streams() -> None:
+    """Give each standard stream that was closed (``>&-``) the null device: Python has None in its place.
+
+    Else the next file that is opened would get its number, and whatever a child of this process prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)

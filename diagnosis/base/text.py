@@ -38,6 +38,11 @@ def safe_lines(text: str | bytes, limit: int = MAX_LINE) -> str:
     return "\n".join(safe_text(line, limit) for line in text[: limit + 1].split("\n"))
 
 
+def last_line(text: str) -> str:
+    """The last line that says something, or "": kubectl says first what it tried, five times."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def _escaped(char: str) -> str:
     number = ord(char)
     if 0xDC80 <= number <= 0xDCFF:

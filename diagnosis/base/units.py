@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
+
+from diagnosis.base.text import safe_text
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+
+# 1 EiB, more than a machine can address: a report with more is refused, and the kernel's counts have 64 bits.
+MAX_SIZE = 1 << 60
+MAX_HOURS = 10 * 365 * 24
 
 _SIZES = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -18,24 +23,38 @@ def parse_size(text: str) -> int:
     """Bytes from ``65536``, ``64KiB``, ``64k`` or ``1.5 GiB``.
 
     Raises:
-        ValueError: the text is no size.
+        ValueError: the text is no size, or one above `MAX_SIZE`.
     """
     match = _QUANTITY.fullmatch(text.strip().lower())
     if not match or match[2] not in _SIZES:
-        raise ValueError(f"{text!r} is no size: write bytes, or a number with KiB, MiB or GiB, as in 64KiB")
-    return int(float(match[1]) * _SIZES[match[2]])
+        raise ValueError(f"{_shown(text)} is no size: write bytes, or a number with KiB, MiB or GiB, as in 64KiB")
+    size = float(match[1]) * _SIZES[match[2]]  # infinite for more digits than a float holds
+    if size > MAX_SIZE:
+        raise ValueError(f"{_shown(text)} is too large: a size is from 0 to {MAX_SIZE // GIB}GiB ({MAX_SIZE} bytes)")
+    return int(size)
 
 
 def parse_duration(text: str) -> float:
     """Seconds from ``90``, ``90s``, ``15m`` or ``1h``.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is no duration, or one above `MAX_HOURS`.
     """
     match = _QUANTITY.fullmatch(text.strip().lower())
     if not match or match[2] not in _SECONDS:
-        raise ValueError(f"{text!r} is no duration: write seconds, or a number with s, m or h, as in 15m")
-    return float(match[1]) * _SECONDS[match[2]]
+        raise ValueError(f"{_shown(text)} is no duration: write seconds, or a number with s, m or h, as in 15m")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > MAX_HOURS * 3600:
+        raise ValueError(f"{_shown(text)} is too long: a duration is from 0 to {MAX_HOURS}h")
+    return seconds
+
+
+def write_size(count: int) -> str:
+    """``3KiB``, ``64MiB`` or ``5000``: exactly, as a person would type it, and `parse_size` reads it."""
+    for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if count and count % scale == 0:
+            return f"{count // scale}{unit}"
+    return str(count)
 
 
 def write_duration(seconds: float) -> str:
@@ -47,12 +66,12 @@ def write_duration(seconds: float) -> str:
 
 
 def format_size(count: float) -> str:
-    """``1.5 MiB``: three figures and a unit; exact below 1 KiB."""
+    """``1.50 MiB``: three figures and a unit, four from 1000 on; exact below 1 KiB."""
     sign, count = ("-" if count < 0 else ""), abs(count)
     for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if count >= scale:
-            value = count / scale
-            digits = max(0, 2 - int(math.log10(value)))
+        value = count / scale
+        if value >= 1 - 0.5 / 1024:  # what would be rounded to 1024 of the smaller unit is 1.00 of this one
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
             return f"{sign}{value:.{digits}f} {unit}"
     return f"{sign}{count:.0f} B"
 
@@ -77,3 +96,8 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m {whole % 60:02d}s"
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def _shown(text: str) -> str:
+    """What was typed, in quotes: as much of it as fits a line."""
+    return repr(safe_text(text, 40))

@@ -51,6 +51,7 @@ def emit(text: str | bytes) -> None:
 
     Raises:
         LabError: nobody reads it any more.
+        OSError: it cannot be written, as to a disk that is full.
     """
     try:
         if isinstance(text, str):

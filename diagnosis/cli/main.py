@@ -10,19 +10,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import allow_descriptors, open_streams
 from diagnosis.cli.formats import emit
 from diagnosis.cli.learn import learn_command
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
 from diagnosis.cli.signals import take_signals
-from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_USAGE, EXIT_WRONG, statuses_text
+from diagnosis.cli.status import EXIT_INTERRUPTED, EXIT_UNSEEN, EXIT_USAGE, EXIT_WRONG, statuses_text
 from diagnosis.cli.trace import trace_command
+from diagnosis.cli.usage import usage_text
 from diagnosis.cli.verify import verify_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
-from diagnosis.doctor.teardown_check import Teardown, anything_left, print_findings
+from diagnosis.doctor.teardown_check import Teardown, all_seen, anything_left, print_findings
 from diagnosis.output.tables import print_checks, report_console
 from diagnosis.target.objects import shared_parser
 
@@ -73,6 +75,8 @@ def doctor(
         print_findings(report_console(), findings)
         if anything_left(findings):
             raise typer.Exit(EXIT_WRONG)
+        if not all_seen(findings):
+            raise typer.Exit(EXIT_UNSEEN)
         return
     checks = check_way(way, Machine())
     if way is Way.LAB:
@@ -100,9 +104,9 @@ def _broken_output() -> str:
 
 
 def _fail(what: str) -> NoReturn:
-    """End with one line."""
+    """End with one line; with none where ``what`` is "", for the help that was printed is the answer."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"memleak-lab: {what}\n")
+        sys.stderr.write(f"memleak-lab: {what}\n" if what else "")
     try:
         sys.stdout.flush()
     except OSError:
@@ -113,6 +117,8 @@ def _fail(what: str) -> NoReturn:
 
 def main() -> None:
     """Run the command. What its exit statuses mean: diagnosis/cli/status.py."""
+    open_streams()
+    allow_descriptors()
     take_signals((signal.SIGTERM, signal.SIGHUP), _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
@@ -123,7 +129,7 @@ def main() -> None:
     except LabError as error:
         _fail(str(error))
     except typer.TyperException as error:
-        _fail(error.format_message())
+        _fail(usage_text(error))
     except OSError as error:  # a disk that is full
         place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else _broken_output()
         _fail(f"{place}: {error.strerror}" if place else str(error.strerror))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONGEST_WINDOW_SECONDS = 86_400.0
 SHORTEST_WINDOW_SECONDS = 1.0
+# As --help says it.
+WINDOWS = f"{SHORTEST_WINDOW_SECONDS:g}s to {LONGEST_WINDOW_SECONDS / 3600:g}h"
 
 
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:

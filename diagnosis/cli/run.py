@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from catalog_cache import RANGES, Options
+from catalog_cache import RANGES, OptionError, Options
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.units import KIB, MIB, format_size
+from diagnosis.base.units import MIB, format_size, write_size
 from diagnosis.cli.formats import check_writable, write_file, write_page
 from diagnosis.cli.options import (
     SHORTEST_WINDOW_SECONDS,
+    WINDOWS,
     check_window,
     duration_option,
     html_option,
@@ -30,12 +31,19 @@ from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report
 from diagnosis.output.tables import print_grade, print_report, report_console
 
+
+def _sizes(option: str) -> str:
+    low, high, _ = RANGES[option]
+    return f"{write_size(int(low))} to {write_size(int(high))}"
+
+
 # A leak in fewer steps is not told from chance: see LARGEST_STEP in diagnosis/report/trend.py.
 REFRESHES_OF_A_TREND = 4
 # The leak's own defaults and ranges, but for the speed: this run is to end within minutes.
 LEAK = Options()
 SPEEDS = f"{RANGES['speed'].low:g} to {RANGES['speed'].high:g}"
-CHUNKS = f"{RANGES['chunk_bytes'].low // KIB}KiB to {RANGES['chunk_bytes'].high // MIB}MiB"
+CHUNKS = f"{_sizes('chunk_bytes')}, a divisor of {write_size(LEAK.refresh_bytes)}"
+CAPS = _sizes("cap_bytes")
 
 
 def run_command(
@@ -47,13 +55,13 @@ def run_command(
         float,
         duration_option("--duration", text="The story's time before the trace: 1h of it takes a minute at speed 60."),
     ] = "1h",  # type: ignore[assignment] # typer parses the default as it parses the option
-    window: Annotated[float, duration_option("--window", text="How long to trace, in real time.")] = "10s",  # type: ignore[assignment]
-    chunk: Annotated[
-        int, size_option("--chunk", text=f"Size of one leaked block: {CHUNKS}, a divisor of 1MiB.")
-    ] = f"{LEAK.chunk_bytes // KIB}KiB",  # type: ignore[assignment]
+    window: Annotated[float, duration_option("--window", text=f"How long to trace, in real time: {WINDOWS}.")] = "10s",  # type: ignore[assignment]
+    chunk: Annotated[int, size_option("--chunk", text=f"Size of one leaked block: {CHUNKS}.")] = write_size(
+        LEAK.chunk_bytes
+    ),  # type: ignore[assignment]
     cap: Annotated[
-        int, size_option("--cap", text="The leak stops at this size; 0 is a service without a leak.")
-    ] = f"{LEAK.cap_bytes // MIB}MiB",  # type: ignore[assignment]
+        int, size_option("--cap", text=f"The leak stops at this size, {CAPS}; 0 is a service without a leak.")
+    ] = write_size(LEAK.cap_bytes),  # type: ignore[assignment]
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report here.", dir_okay=False)
     ] = None,
@@ -70,8 +78,8 @@ def run_command(
     """Run the whole lab on this machine: the leak, the claims, the diagnosis and the grade."""
     try:
         options = Options(speed=speed, chunk_bytes=chunk, cap_bytes=cap)
-    except ValueError as error:
-        raise LabError(str(error), "see: memleak-lab run --help") from error
+    except OptionError as error:
+        raise _as_typed(error) from error
     check_window("--window", window)
     _check_trend(window, options)
     _check_cap(duration, window, options)
@@ -102,6 +110,17 @@ def run_command(
         print_grade(console, outcome.grade)
         raise failed[0]
     conclude(console, outcome.grade)
+
+
+def _as_typed(error: OptionError) -> LabError:
+    """What the leak's binding refuses, with the option's name and units as they are typed here."""
+    option, must, example = {
+        "speed": ("--speed", SPEEDS, "60"),
+        "chunk_bytes": ("--chunk", CHUNKS, write_size(LEAK.chunk_bytes)),
+        "cap_bytes": ("--cap", CAPS, write_size(LEAK.cap_bytes)),
+    }[error.option]
+    value = f"{error.value:g}" if error.option == "speed" else write_size(int(error.value))
+    return LabError(f"{option} is {value}: it must be {must}", f"try {option} {example}")
 
 
 def _check_trend(window: float, options: Options) -> None:

@@ -17,6 +17,7 @@ EXIT_WRONG = 1
 EXIT_USAGE = 2
 EXIT_FOUND = 3
 EXIT_NO_GRADE = 4
+EXIT_UNSEEN = 5
 EXIT_INTERRUPTED = 130
 
 # The one table, for --help and docs/DIAGNOSIS.md.
@@ -26,6 +27,7 @@ STATUSES = {
     EXIT_USAGE: "it could not be done, or a file could not be written: standard error has the reason in one line",
     EXIT_FOUND: "trace, report --fail-on: a leak, or growth, was found",
     EXIT_NO_GRADE: "run, verify: what was found is there, and a grade of it is not available",
+    EXIT_UNSEEN: "doctor --gone: nothing was found, and not every place could be looked at",
     EXIT_INTERRUPTED: "stopped by Ctrl-C or a signal before there was a result: everything it started is gone",
 }
 

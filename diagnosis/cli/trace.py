@@ -21,6 +21,7 @@ from diagnosis.cli.formats import (
 )
 from diagnosis.cli.light import trace_light
 from diagnosis.cli.options import (
+    WINDOWS,
     allocator_option,
     check_window,
     duration_option,
@@ -78,11 +79,16 @@ def trace_command(
     duration: Annotated[
         float | None,
         duration_option(
-            "--duration", text="How long to trace: 30s; with --listen or a COMMAND until Ctrl-C, which always ends it."
+            "--duration",
+            text=f"How long to trace, {WINDOWS}: 30s; with --listen or a COMMAND until Ctrl-C, which always ends it.",
         ),
     ] = None,
     interval: Annotated[
-        float | None, duration_option("--interval", text="Print what is outstanding this often meanwhile.")
+        float | None,
+        duration_option(
+            "--interval",
+            text=f"Print what is outstanding this often meanwhile: {SHORTEST_INTERVAL_SECONDS:g}s or more.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Print this many call stacks.")] = 5,
     min_size: Annotated[int, size_option("--min-size", text="Leave out smaller blocks.")] = "0",  # type: ignore[assignment] # typer parses it

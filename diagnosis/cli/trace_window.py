@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from diagnosis.base.files import allow_descriptors
 from diagnosis.cli.signals import stop_on_signals
 from diagnosis.cli.target import OpenedTarget
 from diagnosis.faults.light import FaultsBeside
@@ -43,7 +42,6 @@ class WindowTrace:
     def run(self, target: OpenedTarget, console: Console) -> tuple[Report, LedgerWindow | None]:
         """The report, and what the ledger counted in its window where there is one."""
         stopped = stop_on_signals()
-        allow_descriptors()  # a command to trace was started before, with the limit of whoever runs this
         process = target.process
         with ExitStack() as stack:
             tracer, symbolizer = self._attach(target, stack, lambda line: console.print(line, markup=False))
@@ -75,7 +73,10 @@ class WindowTrace:
             )
             touched = faults.touched(symbolizer)
             report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
-            return report, alignment.window(window.detached) if alignment else None
+            counted = alignment.window(window.detached) if alignment else None
+            if alignment and counted is None:
+                console.print(f"the ledger is left out of the report: {alignment.missed}", highlight=False)
+            return report, counted
 
     def _attach(self, target: OpenedTarget, stack: ExitStack, warn: Callable[[str], object]) -> tuple[Measured, Names]:
         """A tracer of one process, or of several that read as one."""

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from diagnosis.cli.formats import emit
-from diagnosis.cli.options import check_window, duration_option, require_machine
+from diagnosis.cli.options import WINDOWS, check_window, duration_option, require_machine
 from diagnosis.cli.signals import stop_on_signals
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.watch import Growth, all_pids, watch
@@ -32,7 +32,7 @@ def watch_command(
     container: Annotated[
         str | None, typer.Option(metavar="NAME", help="Watch this container of Docker or containerd only.")
     ] = None,
-    duration: Annotated[float, duration_option("--duration", text="How long to watch.")] = "20s",  # type: ignore[assignment] # typer parses it
+    duration: Annotated[float, duration_option("--duration", text=f"How long to watch: {WINDOWS}.")] = "20s",  # type: ignore[assignment] # typer parses it
     top: Annotated[int, typer.Option(min=1, max=100, help="Show this many processes.")] = 5,
     output: Annotated[WatchFormat, typer.Option("--format", help="How to print it.")] = WatchFormat.TABLE,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import FEWEST_DESCRIPTORS
 from diagnosis.target.parser.client import ParserError
 
 if TYPE_CHECKING:
@@ -148,7 +150,8 @@ def _trial(try_them: Callable[[], Trial]) -> Check:
     try:
         trial = try_them()
     except (ImportError, OSError, LabError) as error:
-        return Check("probes", ok=False, found=str(error), remedy="see `dmesg` for a lockdown, or use trace --light")
+        remedy = _more_files(error) or "see `dmesg` for a lockdown, or use trace --light"
+        return Check("probes", ok=False, found=_in_a_line(error), remedy=remedy)
     if trial.exact:
         return Check("probes", ok=True, found="attached to a process of this program: every block was counted")
     ended = f", and signal {trial.ended_by} ended it" if trial.ended_by else ""
@@ -164,7 +167,8 @@ def _sampler(sample: Callable[[], None]) -> Check:
     try:
         sample()
     except (ImportError, OSError) as error:
-        return Check("page faults", ok=False, found=str(error), remedy="trace without --light; watch will not work")
+        remedy = _more_files(error) or "trace without --light; watch will not work"
+        return Check("page faults", ok=False, found=_in_a_line(error), remedy=remedy)
     return Check("page faults", ok=True, found="the kernel takes the sampler of --light and watch")
 
 
@@ -177,6 +181,19 @@ def _load(load: Callable[[], str]) -> Check:
         return Check(
             "eBPF program",
             ok=False,
-            found=str(error),
-            remedy="allow this process CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and see `dmesg` for a lockdown",
+            found=_in_a_line(error),
+            remedy=_more_files(error)
+            or "allow this process CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and see `dmesg` for a lockdown",
         )
+
+
+def _in_a_line(error: Exception) -> str:
+    """What the kernel and libbpf said, which is several lines."""
+    return "; ".join(filter(None, map(str.strip, str(error).splitlines())))
+
+
+def _more_files(error: Exception) -> str:
+    """The remedy where too few files may be open at a time, else ""."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    return f"ulimit -n {FEWEST_DESCRIPTORS}, in a shell whose hard limit (ulimit -Hn) lets so many files be open"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from diagnosis.base.errors import LabError
-from diagnosis.base.text import safe_text
-from diagnosis.target.process import PROC
+from diagnosis.base.text import last_line, safe_text
+from diagnosis.target.process import PROC, Process
 from diagnosis.target.targets import run_command
 from diagnosis.trace.bpf_programs import loaded_programs
 
@@ -47,6 +48,13 @@ PROGRAMS = frozenset(
         "task_gone",
     }
 )
+
+
+# Remedies of what may be somebody's trace, and of what only a file under /sys/fs/bpf can hold, whose name it prints.
+UNLESS_USED = "# unless somebody uses it"
+UNPIN = "bpftool --bpffs prog show id {}    # prints where it is pinned: rm that file"
+# In characters of a command line.
+_SHOWN = 400
 
 
 class State(enum.StrEnum):
@@ -92,7 +100,7 @@ class Teardown:
             try:
                 left = list(look())
             except LabError as error:
-                found.append(Finding(place, State.UNSEEN, f"not looked at: {_reason(error)}"))
+                found.append(Finding(place, State.UNSEEN, f"not looked at: {last_line(str(error))}"))
                 continue
             found += left or [Finding(place, State.GONE, "nothing is left")]
         return found
@@ -145,7 +153,8 @@ class Teardown:
     def _processes(self) -> Iterator[Finding]:
         for pid, words in sorted(_commands(self.proc)):
             if pid not in _own_line(self.proc) and _is_labs(words):
-                yield Finding("processes", State.LEFT, f"pid {pid}: {shlex.join(words)}", f"kill {pid}")
+                text = f"pid {pid}: {safe_text(shlex.join(words), _SHOWN)}{_since(pid, self.proc)}"
+                yield Finding("processes", State.LEFT, text, f"kill {pid}    {UNLESS_USED}")
 
     def _programs(self) -> Iterator[Finding]:
         loaded = self.programs()
@@ -153,8 +162,9 @@ class Teardown:
         for number, name in sorted(loaded.items()):
             if name in PROGRAMS:
                 pids = sorted(holders.get(number, ()))
-                held = f"held by pid {', '.join(map(str, pids))}" if pids else "held by no process of this machine"
-                remedy = f"kill {' '.join(map(str, pids))}" if pids else "rm what is pinned under /sys/fs/bpf"
+                holding = ", ".join(f"{pid}{_since(pid, self.proc)}" for pid in pids)
+                held = f"held by pid {holding}" if pids else "held by no process of this machine"
+                remedy = f"kill {' '.join(map(str, pids))}    {UNLESS_USED}" if pids else UNPIN.format(number)
                 yield Finding("eBPF programs", State.LEFT, f"{name} (id {number}), {held}", remedy)
 
     def _kubectl(self, *arguments: str) -> list[dict[str, Any]]:
@@ -169,6 +179,11 @@ class Teardown:
 def anything_left(findings: Sequence[Finding]) -> bool:
     """Whether something has to be removed still."""
     return any(finding.state is State.LEFT for finding in findings)
+
+
+def all_seen(findings: Sequence[Finding]) -> bool:
+    """Whether every place could be looked at."""
+    return all(finding.state is not State.UNSEEN for finding in findings)
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
@@ -191,11 +206,6 @@ def _remedy(line: str, *names: str) -> str:
     return line.format(*names) if all(_PLAIN.fullmatch(name) for name in names) else ""
 
 
-def _reason(error: LabError) -> str:
-    """The last line that says something: kubectl says first what it tried."""
-    return next(line for line in reversed(str(error).splitlines()) if line)
-
-
 def _name(document: Mapping[str, Any]) -> str:
     return str(document["metadata"]["name"])
 
@@ -208,6 +218,15 @@ def _commands(proc: Path) -> Iterator[tuple[int, list[str]]]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             yield int(entry.name), words
+
+
+def _since(pid: int, proc: Path) -> str:
+    """When a process began, by this machine's clock; "" where it has ended."""
+    try:
+        began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + Process(pid, proc).started()
+    except LabError:
+        return ""
+    return f" (running since {time.strftime('%Y-%m-%d %H:%M', time.localtime(began))})"
 
 
 def _is_labs(words: Sequence[str]) -> bool:

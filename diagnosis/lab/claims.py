@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
+from diagnosis.lab.answers import UNUSABLE, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,8 +72,9 @@ class ClaimsClient:
                 health_checks={safe_text(name): safe_text(result) for name, result in health["health_checks"].items()},
                 lookup_seconds=self._lookup_seconds,
             )
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LabError("the service does not answer", f"{self._health}: {error!r}") from error
+        except UNUSABLE as error:
+            what = f"the service does not answer as it should: {reason_of(error)}"
+            raise LabError(what, f"see whether it runs: curl {self._health} {self._metrics}") from error
 
     def close(self) -> None:
         """Close the connections."""

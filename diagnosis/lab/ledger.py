@@ -19,6 +19,7 @@ import httpx
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.text import safe_text
+from diagnosis.lab.answers import UNUSABLE, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -107,9 +108,9 @@ class LedgerClient:
             answer = self._client.get(self.url)
             answer.raise_for_status()
             return parse(answer.json())
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        except UNUSABLE as error:
             raise LabError(
-                f"no ledger at {self.url}: {str(error) or type(error).__name__}",
+                f"no ledger at {self.url}: {reason_of(error)}",
                 "name the service's: --ledger http://127.0.0.1:9091/ledger",
             ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from diagnosis.base.closing import Closing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["read_capture", "read_document"]
+__all__ = ["read_capture", "read_document", "reason_of"]
 
 MAX_BYTES = 256 * MIB
 # Lists, objects and the values in them: a report of 65,536 stacks of 30 frames has 16 million.
@@ -38,6 +38,7 @@ MAX_ITEMS = 1 << 20
 MAX_OPTIONS = 256
 
 REMEDY = "write one with: memleak-lab trace --save FILE.json ..."
+NEWER = "update memleak-lab, or read it with the one that wrote it"
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         return _parsed(read_regular(path, MAX_BYTES))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise LabError(f"{path} is no report: {error}", REMEDY) from error
+        raise LabError(f"{path} is no report: {reason_of(error)}", REMEDY) from error
 
 
 def read_capture(path: Path) -> Capture:
@@ -65,11 +66,44 @@ def read_capture(path: Path) -> Capture:
     if not isinstance(found, str):
         raise LabError(f"{path} is no report: it has no 'schema'", REMEDY)
     if found != SCHEMA:
-        raise LabError(f"{path} is {found!r}, and this version reads {SCHEMA!r}", REMEDY)
+        raise LabError(f"{path} is {found!r}, and this version reads {SCHEMA!r}", NEWER if _is_later(found) else REMEDY)
     try:
         return _capture(document)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise LabError(f"{path} is no report: {type(error).__name__}: {error}", REMEDY) from error
+        raise LabError(f"{path} is no report: {reason_of(error)}", REMEDY) from error
+
+
+def _is_later(schema: str) -> bool:
+    """Whether a report is of a version that came after this one."""
+    kind, _, number = SCHEMA.rpartition("/")
+    its_kind, _, its_number = schema.rpartition("/")
+    return its_kind == kind and its_number.isascii() and its_number.isdecimal() and int(its_number[:9]) > int(number)
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with a file, for who knows JSON and not Python."""
+    match error:
+        case OSError():
+            return error.strerror or str(error)
+        case RecursionError():
+            return "its lists and objects are nested too deeply"
+        case UnicodeDecodeError():
+            return f"it is no text: byte {error.start} is no {error.encoding.upper()}"
+        case json.JSONDecodeError():
+            return _no_json(error)
+        case KeyError():
+            return f"it has no {error}"
+        case _:
+            return str(error)
+
+
+def _no_json(error: json.JSONDecodeError) -> str:
+    if not error.doc.strip():
+        return "it is empty"
+    place = f"line {error.lineno}, column {error.colno}"
+    if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):
+        return f"it is cut off at {place}"
+    return f"it is no JSON at {place}: {error.msg}"
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
@@ -142,6 +176,9 @@ def _made(kind: type[T], found: object, **own: Callable[[object], object]) -> T:
             values[name] = checks[name](value)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{name}: {error}") from error
+    for each in fields(kind):  # type: ignore[arg-type]
+        if each.name not in values and each.default is MISSING and each.default_factory is MISSING:
+            raise TypeError(f"{kind.__name__} lacks {each.name!r}")
     return kind(**values)
 
 
@@ -168,7 +205,9 @@ def _integer(found: object) -> int:
 
 
 def _number(found: object) -> float:
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise TypeError("it must be a number")
+    if isinstance(found, float) and not math.isfinite(found):  # which takes no int of hundreds of digits
         raise ValueError("it must be a finite number")
     if abs(found) > MAX_NUMBER:
         raise ValueError(f"it must be within {MAX_NUMBER:.0e} of 0")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import give_usual_descriptors
 from diagnosis.target.objects import find_symbols
 from diagnosis.target.process import Process
 
@@ -89,6 +90,7 @@ class Launched:
         self._held = True
         try:
             self._await_exec()
+            give_usual_descriptors(self._process.pid)
             self.process = Process(self._process.pid)
             self._run_to_start()
         except BaseException:

@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.text import last_line
 from diagnosis.target.process import PROC, Process
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 # A container's part of the path of its control group: the id, or a scope of systemd that a runtime names by it.
 _PART = re.compile(r"(?:(?:docker|cri-containerd|containerd|crio|libpod|nerdctl)-)?([0-9a-f]{64})(?:\.scope)?")
 COMMAND_SECONDS = 20.0
+PODS = "list them with: kubectl get pods --all-namespaces; choose the cluster with: kubectl config use-context CONTEXT"
 
 
 def run_command(command: Sequence[str]) -> str:
@@ -82,7 +84,10 @@ def process_of_pod(name: str, run: Run = run_command, proc: Path = PROC) -> Proc
     if len(parts) not in (2, 3) or not all(parts):
         raise LabError(f"--pod {name} is no pod", "write --pod NAMESPACE/POD or NAMESPACE/POD/CONTAINER")
     namespace, pod, *container = parts
-    found = json.loads(run(["kubectl", "get", "pod", "--namespace", namespace, pod, "--output", "json"]))
+    try:
+        found = json.loads(run(["kubectl", "get", "pod", "--namespace", namespace, pod, "--output", "json"]))
+    except LabError as error:
+        raise LabError(f"--pod {name}: {last_line(error.what)}", error.remedy or PODS) from error
     statuses = {status["name"]: status for status in found.get("status", {}).get("containerStatuses", [])}
     first = found["spec"]["containers"][0]["name"]
     chosen = container[0] if container else first

@@ -43,13 +43,14 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("run --speed 0", "speed is 0.0: it must be from 0.1 to 1000"),
-        ("run --speed 1001", "speed is 1001.0: it must be from 0.1 to 1000"),
-        ("run --speed nan", "speed is nan: it must be from"),
-        ("run --speed fast", "'--speed'"),
-        ("run --chunk 3", "chunk_bytes is 3: it must be from 4096 to 1048576 bytes"),
-        ("run --chunk 5000", "chunk_bytes is 5000: it must divide"),
-        ("run --chunk 2MiB", "chunk_bytes is 2097152: it must be from 4096 to 1048576 bytes"),
+        ("run --speed 0", "--speed is 0: it must be 0.1 to 1000: try --speed 60"),
+        ("run --speed 1001", "--speed is 1001: it must be 0.1 to 1000"),
+        ("run --speed nan", "--speed is nan: it must be 0.1 to 1000"),
+        ("run --speed fast", "'--speed': 'fast' is no number"),
+        ("run --chunk 3", "--chunk is 3: it must be 4KiB to 1MiB, a divisor of 1MiB: try --chunk 64KiB"),
+        ("run --chunk 3KiB", "--chunk is 3KiB: it must be 4KiB to 1MiB"),
+        ("run --chunk 5000", "--chunk is 5000: it must be 4KiB to 1MiB, a divisor of 1MiB"),
+        ("run --chunk 2MiB", "--chunk is 2MiB: it must be 4KiB to 1MiB"),
         ("run --chunk small", "'small' is no size: write bytes"),
         ("run --cap -1", "'-1' is no size"),
         (
@@ -57,13 +58,18 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
             "the leak comes to 378 MiB .* --window 2s, or --cap 416",
         ),
         ("run --speed 600 --duration 1h --cap 200MiB", "--cap is 200 MiB: .* --cap 1316MiB, or a shorter --duration"),
-        ("run --cap 65GiB", "cap_bytes is 69793218560: it must be from 0 to 68719476736 bytes"),
+        ("run --cap 65GiB", "--cap is 65GiB: it must be 0 to 64GiB: try --cap 2000MiB"),
         ("run --window 0", "--window is 0 s: it must be from 1 to 86400 s"),
         ("run --window 0.5s", "--window is 0.5 s"),
         ("run --window 25h", "--window is 90000 s"),
         ("run --window soon", "'soon' is no duration"),
         ("run --speed 1", "--window is 10 s: at speed 1 the leak grows every 8 s, .* --window 32s"),
         ("run --speed 10 --window 3s", "--window is 3 s: at speed 10 the leak grows every 0.8 s, .* --window 3.2s"),
+        ("run --duration 9e9", "'9e9' is no duration"),
+        (f"run --cap {'9' * 400}", "'--cap': '999.* is too large: a size is from 0 to"),
+        (f"run --duration {'9' * 400}", "'--duration': '999.* is too long: a duration is from 0 to 87600h"),
+        (f"trace --pid 1 --min-size {'9' * 20}", "'--min-size': '99999999999999999999' is too large"),
+        (f"trace --pid 1 --smallest-growth {'9' * 20}", "'--smallest-growth': '99999999999999999999' is too large"),
         ("run --duration -5", "'-5' is no duration"),
         ("run --report /nonexistent/report.json", "--report /nonexistent/report.json: it cannot be written"),
         ("run --report .", "is a directory"),
@@ -73,14 +79,19 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
         ("trace --pid 3999999999", "pid 3999999999 does not exist: list the processes with"),
         ("trace --pid 0", "pid 0 does not exist"),
         ("trace --pid -1", "pid -1 does not exist"),
-        ("trace --pid me", "'--pid'"),
+        ("trace --pid me", "'--pid' / '-p': 'me' is no whole number"),
         ("trace --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
         ("learn --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
         (f"trace --pid {os.getpid()}", f"pid {os.getpid()} is of this command itself: name the process to look at"),
         (f"trace --pid {os.getpid()} --light", f"pid {os.getpid()} is of this command itself"),
         ("trace --pid 1 --duration 0.1", "--duration is 0.1 s: it must be from 1"),
         ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
-        ("trace --pid 1 --format yaml", "'yaml' is not one of"),
+        ("trace --pid 1 --format yaml", "'--format': 'yaml' is not one of 'table', 'json'"),
+        ("trace --pid 1 --top 0", "'--top': '0' is out of range: it must be from 1 to 1000"),
+        ("trace --pid 1 --top 1001", "'--top': '1001' is out of range: it must be from 1 to 1000"),
+        ("trace --pid 1 --top abc", "'--top': 'abc' is no whole number: it must be from 1 to 1000"),
+        ("trace --pid 1 --max-rate 0.5", "'--max-rate': '0.5' is out of range: it must be 1 or more"),
+        (f"trace --pid {'9' * 5000}", "'--pid' / '-p': '9999.*' is out of range"),
         ("trace --pod nowhere", "--pod nowhere is no pod: write --pod NAMESPACE/POD"),
         ("watch --container nosuch", "^memleak-lab: no container 'nosuch' runs on this machine"),
         ("verify", "Missing argument 'ANSWER'"),
@@ -101,6 +112,12 @@ def test_bad_input_is_one_line_and_exit_status_2(memleak_lab: Command, arguments
     assert re.search(said.replace("[", r"\["), err)
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_without_arguments_the_help_is_all(memleak_lab: Command) -> None:
+    status, out, err = memleak_lab()
+    assert (status, err) == (2, "")
+    assert "trace   Trace any process" in out
 
 
 def test_without_root_a_run_does_not_begin(
@@ -241,3 +258,17 @@ def test_the_exit_statuses_are_in_the_help(memleak_lab: Command, option: str) ->
 
 def test_the_version_is_printed(memleak_lab: Command) -> None:
     assert memleak_lab("--version") == (0, "memleak-lab 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trace", "How long to trace, 1s to 24h"),
+        ("trace", "0.2s or more"),
+        ("watch", "How long to watch: 1s to 24h"),
+        ("run", "in real time: 1s to 24h"),
+    ],
+)
+def test_the_range_of_a_duration_is_in_the_help(memleak_lab: Command, command: str, said: str) -> None:
+    _, out, _ = memleak_lab(command, "--help")
+    assert said in " ".join(out.replace("│", " ").split())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,6 +75,8 @@ def test_a_file_that_is_no_report_is_one_line(
     status, out, err = memleak_lab("verify", str(file), "--ledger", ledger)
     assert (status, out) == (2, "")
     assert err.startswith(f"memleak-lab: {file} is no report: ")
+    if content == "{}":
+        assert f"{file} is no report: it has no 'schema': write one with" in err
     assert err.count("\n") == 1
 
 
@@ -90,3 +95,17 @@ def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None
     assert (status, out) == (2, "")
     assert err.startswith(f"memleak-lab: no ledger at {url}: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.ebpf
+def test_a_trace_says_why_its_ledger_is_left_out(memleak_lab: Command, ledger: str) -> None:
+    """GIVEN a ledger that is never at rest, THEN the report has none, and the reason is said."""
+    # No child of these tests: the command runs within them, and refuses what it started.
+    started = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]
+    pid = subprocess.run(started, capture_output=True, text=True, check=True).stdout.strip()
+    words = ("trace", "--pid", pid, "--duration", "1s", "--format", "json", "--ledger", ledger)
+    status, out, err = memleak_lab(*words)
+    os.kill(int(pid), signal.SIGKILL)
+    assert status == 0
+    assert json.loads(out)["ledger"] is None
+    assert "the ledger is left out of the report: the ledger moved during each of " in err

@@ -122,10 +122,10 @@ def test_stacks_that_hold_nothing_are_left_out_unless_everything_is_wanted() -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no report: Expecting value"),
+        ("", "is no report: it is empty"),
         ("[]", "is no report"),
-        ('{"schema": "memleak-lab/report/7"}', "is 'memleak-lab/report/7', and this version reads"),
-        ('{"schema": "memleak-lab/report/1"}', "is no report: KeyError: 'verdict'"),
+        ('{"schema": "memleak-lab/report/0"}', "is 'memleak-lab/report/0', and this version reads"),
+        ('{"schema": "memleak-lab/report/1"}', "is no report: it has no 'verdict'"),
     ],
 )
 def test_a_file_that_is_no_report_is_an_error(tmp_path: Path, text: str, said: str) -> None:
@@ -137,8 +137,16 @@ def test_a_file_that_is_no_report_is_an_error(tmp_path: Path, text: str, said: s
     assert "--save" in error.value.remedy
 
 
+def test_a_report_of_a_later_version_wants_a_later_program(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text('{"schema": "memleak-lab/report/7"}')
+    with pytest.raises(LabError, match="is 'memleak-lab/report/7', and this version reads") as error:
+        read_capture(file)
+    assert error.value.remedy == "update memleak-lab, or read it with the one that wrote it"
+
+
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="No such file"):
+    with pytest.raises(LabError, match=r"none.json is no report: No such file or directory: write one"):
         read_capture(tmp_path / "none.json")
 
 

@@ -112,16 +112,16 @@ def test_a_ledger_is_read_over_http() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (404, b"{}", "404 Not Found"),
+        (404, b"{}", "the answer is 404 Not Found: name the service's"),
         (500, json.dumps(BODY).encode(), "500 Internal Server Error"),
         (302, b"", "302 Found"),
-        (200, b"", "Expecting value"),
-        (200, b"<html>a page</html>", "Expecting value"),
-        (200, b"\xff\xfe\x00", "decode"),
-        (200, b"[1, 2]", "indices must be integers"),
-        (200, b"{}", "inserts"),
-        (200, b"null", "NoneType"),
-        (200, json.dumps({**BODY, "idle_intervals": [{}]}).encode(), "since_ns"),
+        (200, b"", "no JSON with what belongs there"),
+        (200, b"<html>a page</html>", "no JSON with what belongs there"),
+        (200, b"\xff\xfe\x00", "no JSON with what belongs there"),
+        (200, b"[1, 2]", "no JSON with what belongs there"),
+        (200, b"{}", "the answer has no 'inserts': name the service's"),
+        (200, b"null", "no JSON with what belongs there"),
+        (200, json.dumps({**BODY, "idle_intervals": [{}]}).encode(), "no JSON with what belongs there"),
     ],
 )
 def test_an_answer_that_is_no_ledger_is_an_error_with_the_reason(status: int, body: bytes, said: str) -> None:
@@ -137,7 +137,7 @@ def test_an_answer_that_breaks_off_is_an_error() -> None:
 def test_nobody_listening_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/ledger"
-    assert "Connection refused" in refusal(url)
+    assert ": Connection refused: " in refusal(url)
 
 
 def test_an_error_that_says_nothing_goes_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -120,6 +121,11 @@ def refusing(error: Exception) -> Callable[[], str]:
     ("error", "said", "remedy"),
     [
         (OSError("the kernel refuses the eBPF program: Operation not permitted"), "not permitted", "CAP_BPF"),
+        (
+            OSError(errno.EMFILE, "the kernel refuses the eBPF program: Too many open files\nlibbpf: map"),
+            "Too many open files; libbpf: map",
+            "ulimit -n 1024",
+        ),
         (ImportError("libbpf.so.1: cannot open shared object file"), "libbpf.so.1", "make install"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,8 @@ from heap_trace.page_faults import PageFaults
 from heap_trace.unwind import Capacity
 
 from diagnosis.base.errors import LabError
-from diagnosis.doctor.teardown_check import PROGRAMS, State, Teardown, anything_left
+from diagnosis.cli import main as cli
+from diagnosis.doctor.teardown_check import PROGRAMS, State, Teardown, all_seen, anything_left
 from diagnosis.trace.bpf_programs import loaded_programs
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from diagnosis.doctor.teardown_check import Finding
+    from tests.diagnosis.command import Command
 
 LABEL = "app.kubernetes.io/part-of"
 DIGEST = "@sha256:" + "0" * 64
@@ -155,6 +158,21 @@ def test_the_command_itself_is_no_remains(machine: Machine) -> None:
     assert machine.left() == []
 
 
+def test_what_runs_is_named_with_when_it_began(machine: Machine) -> None:
+    """It can be somebody's trace: killing it is no cleaning up."""
+    machine.process(4242, "memleak-lab", "trace", program=5)
+    (machine.proc / "4242" / "status").touch()
+    hour = round((time.clock_gettime(time.CLOCK_BOOTTIME) - 3600) * os.sysconf("SC_CLK_TCK"))
+    (machine.proc / "4242" / "stat").write_text(f"4242 (x) S {' '.join(['1'] * 18)} {hour} 1 1 1 1 1\n")
+    machine.programs = {5: "heap_session", 6: "page_fault"}
+    began = time.strftime("%Y-%m-%d %H:", time.localtime(time.time() - 3600))
+    process, held, pinned = (one for one in machine.findings() if one.state is State.LEFT)
+    assert process.text.startswith(f"pid 4242: memleak-lab trace (running since {began}")
+    assert held.text.startswith(f"heap_session (id 5), held by pid 4242 (running since {began}")
+    assert process.remedy == held.remedy == "kill 4242    # unless somebody uses it"
+    assert pinned.remedy.startswith("bpftool --bpffs prog show id 6 ")
+
+
 def test_programs_are_found_with_their_holder(machine: Machine) -> None:
     machine.process(77, "tracer", program=5)
     machine.programs = {5: "heap_session", 6: "page_fault"}
@@ -174,6 +192,20 @@ def test_a_place_that_cannot_be_looked_at_is_said_and_hides_no_other(
     unseen = [finding.text for finding in findings if finding.state is State.UNSEEN]
     assert unseen == ["not looked at: connection refused"] * places
     assert anything_left(findings)
+    assert not all_seen(findings)
+
+
+@pytest.mark.parametrize(("failing", "status"), [("", 0), ("kubectl", 5), ("docker", 5)])
+def test_a_place_that_could_not_be_looked_at_has_an_exit_status(
+    memleak_lab: Command, monkeypatch: pytest.MonkeyPatch, machine: Machine, failing: str, status: int
+) -> None:
+    machine.failing = failing
+    monkeypatch.setattr(cli, "Teardown", lambda *_: machine)
+    ended, out, err = memleak_lab("doctor", "--gone")
+    assert (ended, err) == (status, "")
+    assert ("unseen" in out) == bool(failing)
+    machine.process(4242, "python", "-m", "service")
+    assert memleak_lab("doctor", "--gone")[0] == 1
 
 
 def _by_tables() -> PageFaults:

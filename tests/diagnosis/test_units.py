@@ -12,6 +12,7 @@ from diagnosis.base.units import (
     parse_duration,
     parse_size,
     write_duration,
+    write_size,
 )
 
 
@@ -37,6 +38,23 @@ def test_what_is_no_size_is_refused_by_name_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no size: .*64KiB") as caught:
         parse_size(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1152921504606847976", "1073741825GiB", "99999999999999999999", "9" * 400])
+def test_a_size_above_what_a_machine_addresses_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is too large: a size is from 0 to 1073741824GiB") as caught:
+        parse_size(text)
+    assert text[:30] in str(caught.value)
+    assert len(str(caught.value)) < 150
+    assert parse_size("1073741824GiB") == 1 << 60
+
+
+@pytest.mark.parametrize("text", ["87601h", "9" * 400])
+def test_a_duration_above_ten_years_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is too long: a duration is from 0 to 87600h") as caught:
+        parse_duration(text)
+    assert len(str(caught.value)) < 150
+    assert parse_duration("87600h") == 87_600 * 3600
 
 
 @pytest.mark.parametrize(
@@ -65,6 +83,12 @@ def test_what_is_no_duration_is_refused_by_name_with_an_example(text: str) -> No
         (1536 * KIB, "1.50 MiB"),
         (2000 * MIB, "1.95 GiB"),
         (-64 * KIB, "-64.0 KiB"),
+        (10 * MIB - 1, "10.0 MiB"),
+        (100 * KIB - 1, "100 KiB"),
+        (1010 * MIB, "1010 MiB"),
+        (MIB - KIB, "1023 KiB"),
+        (MIB - 1, "1.00 MiB"),
+        (1023.7, "1.00 KiB"),
     ],
 )
 def test_a_size_is_written_with_three_figures_and_a_unit(count: int, text: str) -> None:
@@ -99,6 +123,14 @@ def test_a_duration_is_written_with_its_two_largest_units(seconds: float, text: 
 def test_a_duration_to_type_is_read_as_what_it_says(seconds: float, text: str) -> None:
     assert write_duration(seconds) == text
     assert parse_duration(text) == round(seconds)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (5000, "5000"), (3 * KIB, "3KiB"), (2000 * MIB, "2000MiB"), (64 * GIB, "64GiB")]
+)
+def test_a_size_to_type_is_exact(count: int, text: str) -> None:
+    assert write_size(count) == text
+    assert parse_size(text) == count
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 frees"), (1, "1 free"), (1200, "1,200 frees")])

@@ -208,7 +208,7 @@ def test_a_path_on_a_service_that_runs_already_goes_on_with_that_one_only(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("--pid 1 --pod a/b", "trace needs one target: name it by --pid P, --container NAME, --pod NAMESPACE/NAME or"),
+        ("--pid 1 --pod a/b", "--pid and --pod are 2 targets, and there can be one: keep one of them"),
         ("--pid 1 --speed 5", "--speed does nothing with a service that runs already"),
         ("--resume --speed 5", "--resume goes on as it was begun: leave --new, --solve and --speed out"),
         ("--speed 5000", "--speed is 5000: it must be from 0.1 to 1000: try --speed 10"),

@@ -228,7 +228,7 @@ def test_the_deepest_stacks_and_thousands_of_them_are_drawn(browser: Browser, tm
 
 def test_figures_read_as_those_on_a_terminal(browser: Browser, tmp_path: Path) -> None:
     """The page writes sizes by a function of its own: the same texts as Python's, also in a chart's table."""
-    sizes = [0, 1, 1023, 1024, 10_240, 1_048_575, 1_048_576, 157_286_400, 1 << 30, 5_000_000_000]
+    sizes = [0, 1, 1023, 1024, 10_240, 1_048_575, 1_048_576, 104_857_599, 1_059_061_760, 1 << 30, 5_000_000_000]
     made = moments(len(sizes))
     known = [
         type(moment)(**{**vars(moment), "resident_bytes": size, "ledger_bytes": 0, "claims": claims(0)})

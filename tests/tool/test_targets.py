@@ -157,6 +157,18 @@ def test_what_names_no_pod_is_refused(proc: Path, name: str) -> None:
         process_of_pod(name, Commands({}), proc)
 
 
+def test_a_cluster_that_does_not_answer_is_one_line_with_a_remedy(proc: Path) -> None:
+    def run(words: Sequence[str]) -> str:
+        raise LabError(f"{' '.join(words)}: E1126 memcache.go:265\nE1126 memcache.go:265\nThe connection was refused\n")
+
+    with pytest.raises(LabError) as caught:
+        process_of_pod("no/such", run, proc)
+    assert str(caught.value) == (
+        "--pod no/such: The connection was refused: list them with: kubectl get pods --all-namespaces; "
+        "choose the cluster with: kubectl config use-context CONTEXT"
+    )
+
+
 def test_a_command_that_fails_is_quoted() -> None:
     with pytest.raises(LabError, match=r"cat /nowhere: .*No such file"):
         run_command(["cat", "/nowhere"])

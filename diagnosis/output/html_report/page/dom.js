@@ -23,9 +23,9 @@ function size(bytes) {
   const sign = bytes < 0 ? "-" : "";
   const count = Math.abs(bytes);
   for (const [unit, scale] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
-    if (count >= scale) {
-      const value = count / scale;
-      const digits = Math.max(0, 2 - Math.floor(Math.log10(value)));
+    const value = count / scale;
+    if (value >= 1 - 0.5 / 1024) {
+      const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
       return `${sign}${value.toFixed(digits)} ${unit}`;
     }
   }
