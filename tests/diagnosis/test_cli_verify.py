@@ -101,7 +101,7 @@ def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None
 def test_a_trace_says_why_its_ledger_is_left_out(memleak_lab: Command, ledger: str) -> None:
     """GIVEN a ledger that is never at rest, THEN the report has none, and the reason is said."""
     # No child of these tests: the command runs within them, and refuses what it started.
-    started = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]
+    started = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"]
     pid = subprocess.run(started, capture_output=True, text=True, check=True).stdout.strip()
     words = ("trace", "--pid", pid, "--duration", "1s", "--format", "json", "--ledger", ledger)
     status, out, err = memleak_lab(*words)
