@@ -89,6 +89,7 @@ class Evidence:
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
         lost: events that were not counted.
+        harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
         older_frees: frees of blocks from before the window, whoever took these.
         older_unshared: bytes of those that are of no site's kind.
     """
@@ -100,6 +101,7 @@ class Evidence:
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
     lost: int = 0
+    harmless: int = 0
     older_frees: int = 0
     older_unshared: int = 0
 
@@ -107,6 +109,11 @@ class Evidence:
     def readings(self) -> int:
         """How many readings there are."""
         return len(self.memory)
+
+    @property
+    def doubtful(self) -> int:
+        """Lost events that can hide a free, or a leak."""
+        return self.lost - self.harmless
 
     @property
     def memory_growth(self) -> int:

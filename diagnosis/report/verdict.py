@@ -220,7 +220,7 @@ def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bo
         (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
         (by_chance, Doubt.CHANCE),
         (of_many_sizes and evidence.older_unshared >= BACKING * site.growth, Doubt.OTHER_SIZES),
-        (evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
+        (evidence.doubtful > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
     )
     return next((doubt for holds, doubt in reasons if holds), None)
 
@@ -263,4 +263,4 @@ def _small_ones(evidence: Evidence, smallest: int) -> tuple[Judged, ...]:
 def _lost_matters(evidence: Evidence, smallest: int) -> bool:
     """True where the events that were lost could have held a leak."""
     taken = sum(site.allocations for site in evidence.sites)
-    return evidence.lost > LOST_SHARE * taken and evidence.memory_growth >= smallest
+    return evidence.doubtful > LOST_SHARE * taken and evidence.memory_growth >= smallest
