@@ -77,6 +77,29 @@ class SiteHistory:
         return self.growth if used else self.resident_bytes
 
 
+def together(sites: Sequence[SiteHistory]) -> SiteHistory:
+    """The sites of one function, whoever called it, as one."""
+    return SiteHistory(
+        sites[0].site._replace(caller=""),
+        outstanding=tuple(map(sum, zip(*(each.outstanding for each in sites), strict=True))),
+        allocations=sum(each.allocations for each in sites),
+        frees=sum(each.frees for each in sites),
+        oldest_seconds=max(each.oldest_seconds for each in sites),
+        older_frees=sum(each.older_frees for each in sites),
+        takes=sites[0].takes,
+        kept_bytes=sum(each.kept_bytes for each in sites),
+        late_allocations=sum(each.late_allocations for each in sites),
+        resident_bytes=sum(each.resident_bytes for each in sites),
+        replaced=sum(each.replaced for each in sites),
+        first_bytes=sum(each.first_bytes for each in sites),
+        fresh_bytes=(
+            sum(each.fresh_bytes[0] for each in sites),
+            sum(each.fresh_bytes[1] for each in sites),
+            sum(each.fresh_bytes[2] for each in sites),
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a verdict rests on.

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.report.history import USED, Takes
+from diagnosis.report.history import USED, Takes, together
 from diagnosis.report.trend import (
     FEWEST_READINGS,
     OPEN,
@@ -25,6 +26,8 @@ from diagnosis.report.trend import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diagnosis.report.history import Evidence, SiteHistory
     from diagnosis.report.unseen import Unseen
 
@@ -73,6 +76,9 @@ BACKING = 0.5
 # to this share of all.
 LOST_OF_THE_KEPT = 0.1
 LOST_SHARE = 0.01
+
+# A caller that brings this share of what a function leaks is named with it.
+LEAST_OF_A_CALLER = 0.5
 
 # Sites that each grow by less than is worth a name are looked at down to this share of it, and named together.
 SMALLER = 1 / 16
@@ -232,7 +238,9 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
         evidence: what was counted.
         smallest: growth in bytes that is worth a name.
     """
-    judged = [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))]
+    judged = _by_function(
+        [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))], evidence, smallest
+    )
     judged.sort(key=lambda each: (each.doubt is not None, -each.site.held))
     worth = max(SMALLEST_UNEXPLAINED_BYTES, smallest, UNEXPLAINED_SHARE * evidence.memory_growth)
     unseen = tuple(part for part in evidence.unseen if part.bytes >= worth and _goes_on(part, evidence))
@@ -242,6 +250,30 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
         return Finding(Answer.GROWING, tuple(judged), unseen)
     small = _small_ones(evidence, smallest)
     return Finding(Answer.GROWING, small) if small else Finding(Answer.NO_LEAK, ())
+
+
+def _by_function(judged: Sequence[Judged], evidence: Evidence, smallest: int) -> list[Judged]:
+    """The same with one leak for each function whose callers have less than half of it each: none of them is to blame.
+
+    Callers of which none is worth a name can be a leak together.
+    """
+    leaks: defaultdict[tuple[str, Takes], list[SiteHistory]] = defaultdict(list)
+    small: defaultdict[tuple[str, Takes], list[SiteHistory]] = defaultdict(list)
+    for each in judged:
+        if each.doubt is None:
+            leaks[each.site.site.function, each.site.takes].append(each.site)
+    for site in evidence.sites:
+        if 0 < site.growth < smallest:
+            small[site.site.function, site.takes].append(site)
+    found = list(judged)
+    for key in {**leaks, **small}:
+        sites = leaks[key] + small[key]
+        merged = judge_site(together(sites), evidence, smallest) if len(sites) > 1 else None
+        most = max(site.growth for site in leaks[key]) if leaks[key] else 0
+        if merged and merged.doubt is None and most < LEAST_OF_A_CALLER * merged.site.growth:
+            found = [each for each in found if each.doubt or (each.site.site.function, each.site.takes) != key]
+            found.append(merged)
+    return found
 
 
 def _goes_on(part: Unseen, evidence: Evidence) -> bool:

@@ -163,7 +163,8 @@ def test_further_sites_are_named() -> None:
 
 def test_sites_too_small_for_a_name_are_told_with_the_option_that_names_them() -> None:
     small = replace(LEAK, outstanding=tuple(KIB * 60 * each // (READINGS - 1) for each in range(READINGS)))
-    evidence = Evidence(30.0, [small] * 20, live=LEAK.outstanding, memory=LEAK.outstanding)
+    sites = [replace(small, site=CallSite(f"parse_{i}", "main")) for i in range(20)]
+    evidence = Evidence(30.0, sites, live=LEAK.outstanding, memory=LEAK.outstanding)
     verdict = summarize(find(evidence), evidence)
     assert verdict.summary.startswith("GROWING: 20 call sites grew steadily, each by too little to be named")
     assert "together by 1.17 MiB" in verdict.summary
