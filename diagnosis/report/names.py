@@ -71,8 +71,9 @@ def _keeper(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
             for frames, size in ways:
                 bytes_of[frames[depth].name if len(frames) > depth else ""] += size
             name, most = max(bytes_of.items(), key=lambda item: item[1])
-            if name and most > (1 - WORTH_A_NAME) * total:
-                node = ways[0][0][depth - 1].name
+            node = ways[0][0][depth - 1].name
+            # Of a function that calls itself nobody is told from the others.
+            if name and name != node and most > (1 - WORTH_A_NAME) * total:
                 share = f"{most / total:.0%} of the bytes"
                 yield f"Of the callers of {node} it is {name} that keeps what it takes: {share}."
             return

@@ -46,6 +46,14 @@ def test_the_caller_that_keeps_what_it_takes_is_told_from_those_that_free_theirs
     ]
 
 
+def test_a_function_that_calls_itself_is_not_told_from_itself() -> None:
+    stacks = [
+        stack(9900, 6, "node_new", "parse_object", "parse_object", "main"),
+        stack(0, 4000, "node_new", "parse_object", "main"),
+    ]
+    assert list(explain_site(Verdict(Answer.LEAK, "node_new", "parse_object", ""), stacks)) == []
+
+
 def test_an_address_says_where_names_come_from() -> None:
     nameless = replace(stack(600, 6, "f"), frames=(Frame("", "libshop.so.1", "", 0, 0x1234),))
     (line,) = explain_site(Verdict(Answer.LEAK, "libshop.so.1+0x1234", "", ""), [nameless])
