@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import format_change, format_count, format_duration, format_size
-from diagnosis.report.history import Takes
+from diagnosis.report.history import BACKING, Takes
 from diagnosis.report.phrases import name_parts, not_counted, subject
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
-from diagnosis.report.verdict import BACKING, SMALLEST_LEAK_BYTES
+from diagnosis.report.verdict import SMALLEST_LEAK_BYTES
 
 if TYPE_CHECKING:
     from diagnosis.report.account import Account

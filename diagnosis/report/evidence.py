@@ -73,6 +73,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         unseen=_unseen(counted, grown, sites, touched, live) if grown else _unaccounted(counted, held, live),
         lost=counted.lost,
         harmless=_harmless(counted),
+        discarded=window.lost[Lost.DISCARDED],
         older_frees=counted.older_frees,
         older_unshared=counted.older_unshared,
     )

@@ -18,6 +18,12 @@ WARMED_UP = 0.1
 # Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
 USED = 0.1
 
+# Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
+FEW_FREES = 0.1
+
+# The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
+BACKING = 0.5
+
 
 class Takes(enum.StrEnum):
     """What a call site takes."""
@@ -113,6 +119,7 @@ class Evidence:
         unseen: growth that no allocator call explains.
         lost: events that were not counted.
         harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
+        discarded: of these, heaps that were destroyed with all their blocks.
         older_frees: frees of blocks from before the window, whoever took these.
         older_unshared: bytes of those that are of no site's kind.
     """
@@ -125,6 +132,7 @@ class Evidence:
     unseen: Sequence[Unseen] = ()
     lost: int = 0
     harmless: int = 0
+    discarded: int = 0
     older_frees: int = 0
     older_unshared: int = 0
 
@@ -132,6 +140,16 @@ class Evidence:
     def readings(self) -> int:
         """How many readings there are."""
         return len(self.memory)
+
+    def doubtful_for(self, site: SiteHistory) -> int:
+        """Lost events that can hide frees of a site's blocks.
+
+        Blocks that went with their heap leave memory that is handed out again, which counts them as freed, or that is
+        given back. Those of a site of which none was, and with which the memory of the process grew, were not among
+        them.
+        """
+        kept = site.frees <= FEW_FREES * site.allocations and self.memory_growth >= BACKING * site.growth
+        return self.doubtful - self.discarded if kept else self.doubtful
 
     @property
     def doubtful(self) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import KIB, MIB, format_change, format_count, format_duration, format_size
-from diagnosis.report.history import Takes
-from diagnosis.report.verdict import BACKING
+from diagnosis.report.history import BACKING, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

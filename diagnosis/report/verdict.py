@@ -12,7 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.report.history import USED, Takes, together
+from diagnosis.report.history import BACKING, FEW_FREES, USED, Takes, together
+from diagnosis.report.passing import SMALLEST_ONCE_BYTES, came_once, has_warmed_up, keeps, passes
 from diagnosis.report.trend import (
     FEWEST_READINGS,
     OPEN,
@@ -40,37 +41,15 @@ SMALLEST_LEAK_BYTES = 64 * 1024
 # Growth that no allocator call explains is worth a word from here on: the kernel itself counts in batches of pages.
 SMALLEST_UNEXPLAINED_BYTES = 1 << 20
 
-# What came at once and has not come again is worth a word from here on: programs find the size of a buffer, too.
-SMALLEST_ONCE_BYTES = 1 << 20
-
-# A site that goes on taking this share of its blocks after its growth ended is at its level, as a cache that is full.
-# One that is hardly called any more shows nothing.
-AT_ITS_LEVEL = 0.1
-
 # Growth of which less than this share is unexplained is explained.
 UNEXPLAINED_SHARE = 0.05
 
 # The share of a window after which a block that is still there was not only passing through.
 OLD = 2 / 3
 
-# A site that frees nearly all of what it takes, and keeps less of the first two thirds of the window than a leak worth
-# a name would have taken in them, keeps nothing: the rest is on its way. Service threads keep a block or two each.
-PASSING_FREES = 0.8
-FIRST_THIRDS = 2 / 3
-
-# Of a leak beside blocks that pass, both of the first two thirds of the window leave this share of what the other one
-# leaves. What ended in the first half of the window took no more than half as much in the second third.
-EVEN_THIRDS = 0.6
-
-# Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
-FEW_FREES = 0.1
-
 # Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc
 # frees what it moves.
 FALLS = 0.1
-
-# The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
-BACKING = 0.5
 
 # Lost events are no matter where they could be the frees of up to this share of the blocks that a site keeps, or are up
 # to this share of all.
@@ -150,10 +129,10 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.growth < smallest:
         return None
     shape = trend(site.outstanding)
-    open_ = shape in OPEN or _came_once(site, shape, smallest)
-    if not open_ and shape is not Trend.NONE and _keeps(site, smallest):
+    open_ = shape in OPEN or came_once(site, shape, smallest)
+    if not open_ and shape is not Trend.NONE and keeps(site, smallest):
         open_, shape = True, Trend.PASSING
-    if not open_ or _passes(site, evidence, smallest) or _has_warmed_up(site, smallest):
+    if not open_ or passes(site, evidence, smallest) or has_warmed_up(site, smallest):
         return None
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
@@ -168,41 +147,6 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.takes is Takes.FILES or (not backed and site.takes is Takes.BLOCKS):
         return None  # what it took, others gave back
     return Judged(site, shape, _doubt(site, shape, evidence, by_chance=by_chance, backed=backed))
-
-
-def _came_once(site: SiteHistory, shape: Trend, smallest: int) -> bool:
-    """True for growth of the first half of the window, after which the site was hardly called: it can come again."""
-    return (
-        shape is Trend.ENDED
-        and site.growth >= max(smallest, SMALLEST_ONCE_BYTES)
-        and site.late_allocations < AT_ITS_LEVEL * site.allocations
-    )
-
-
-def _keeps(site: SiteHistory, smallest: int) -> bool:
-    """True where a site whose bytes come and go keeps some of them: as much of the first third as of the second.
-
-    What ever comes and goes leaves less the older it is. The readings cannot tell where the last one met a large block.
-    """
-    second = site.kept_bytes - site.first_bytes
-    return min(site.first_bytes, second) >= max(smallest / 3, EVEN_THIRDS * max(site.first_bytes, second))
-
-
-def _has_warmed_up(site: SiteHistory, smallest: int) -> bool:
-    """True where processes that started within the window took all of it at first.
-
-    A block that realloc makes larger is as old as it was: where many were freed, what came later does not show.
-    """
-    return site.growth - site.warmed_up < smallest and site.frees <= FEW_FREES * site.allocations
-
-
-def _passes(site: SiteHistory, evidence: Evidence, smallest: int) -> bool:
-    """True where what a site takes is freed in the end: what it holds now is on its way."""
-    return (
-        site.frees >= PASSING_FREES * site.allocations
-        and site.kept_bytes < FIRST_THIRDS * smallest
-        and evidence.readings >= FEWEST_READINGS
-    )
 
 
 _DOUBTS = {
@@ -226,7 +170,7 @@ def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bo
         (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
         (by_chance, Doubt.CHANCE),
         (of_many_sizes and evidence.older_unshared >= BACKING * site.growth, Doubt.OTHER_SIZES),
-        (evidence.doubtful > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
+        (evidence.doubtful_for(site) > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
     )
     return next((doubt for holds, doubt in reasons if holds), None)
 

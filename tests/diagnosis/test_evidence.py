@@ -163,9 +163,12 @@ def test_what_processes_brought_that_came_within_the_window_is_not_known() -> No
 
 def test_blocks_that_found_no_room_are_doubtful_up_to_the_frees_of_older_blocks() -> None:
     found = counted()  # 1,200 older blocks are freed
-    full = replace(found, window=replace(found.window, lost={**found.window.lost, Lost.BLOCKS: 5000}), lost=5001)
+    full = replace(
+        found, window=replace(found.window, lost={**found.window.lost, Lost.BLOCKS: 5000, Lost.DISCARDED: 1}), lost=5001
+    )
     evidence = gather(full, None, ())
     assert (evidence.lost, evidence.harmless, evidence.doubtful) == (5001, 3800, 1201)
+    assert evidence.discarded == 1
     silent = gather(replace(full, window=replace(full.window, samples=unknown(full))), None, ())
     assert silent.doubtful == 5001, "nobody counts the frees of older blocks"
 
