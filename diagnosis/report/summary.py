@@ -15,6 +15,7 @@ from diagnosis.report.phrases import (
     name_unseen,
     not_counted,
     rate,
+    retained,
     share_of_growth,
     subject,
 )
@@ -63,21 +64,22 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
     """Put what the rule found into words."""
     match finding.answer:
         case Answer.LEAK:
-            return _leak(finding, evidence)
+            return _leak(finding, evidence, account)
         case Answer.GROWING:
-            return _growing(finding, evidence)
+            return _growing(finding, evidence, account)
         case Answer.NO_LEAK:
             return Verdict(Answer.NO_LEAK, "", "", all_clear(evidence, account))
 
 
-def _leak(finding: Finding, evidence: Evidence) -> Verdict:
+def _leak(finding: Finding, evidence: Evidence, account: Account | None) -> Verdict:
     worst = finding.judged[0].site
     unseen = most_unseen(finding.unseen)
     if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes and trend(evidence.memory) is Trend.STEADY:
         return _leak_beside(worst, unseen, evidence)
     also = _further([each for each in finding.judged[1:] if each is not finding.largest])
     also += _larger(finding.largest, evidence)
-    also += f" Besides, {name_unseen(unseen)}." if unseen else ""
+    also += f" Besides, {name_unseen(unseen, evidence)}." if unseen else ""
+    also += retained(account, finding.largest.site)
     return Verdict(
         Answer.LEAK,
         worst.site.function,
@@ -119,7 +121,7 @@ def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verd
         Answer.LEAK,
         site.function,
         site.caller,
-        f"WARNING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}. Beside"
+        f"WARNING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}. Beside"
         f" it {subject(worst)} leaks {rate(worst.growth, evidence.seconds)}: {counts(worst, evidence.seconds)}."
         f" {_second_window('Both grew', 'their', evidence)}",
     )
@@ -127,6 +129,14 @@ def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verd
 
 # Memory that was taken before and is touched now counts as well.
 _NO_CALL = "No call of an allocator took it in this window"
+
+
+# What names the code behind a growth.
+_LIGHT = "trace --light for a minute names the code that touches new memory, whoever took it"
+_NAMING = {
+    "memfd": "ls -l /proc/PID/fd has their names; trace --light names the code that fills them through mappings, and"
+    " strace -k -e write the code that calls write()"
+}
 
 
 def _second_window(it_grew: str, its: str, evidence: Evidence) -> str:
@@ -137,25 +147,21 @@ def _second_window(it_grew: str, its: str, evidence: Evidence) -> str:
     )
 
 
-def _growing(finding: Finding, evidence: Evidence) -> Verdict:
+def _growing(finding: Finding, evidence: Evidence, account: Account | None) -> Verdict:
     unseen = most_unseen(finding.unseen)
     # A site with a name is worth more than bytes without one, unless it is next to nothing beside them.
     if finding.judged and finding.judged[0].doubt is Doubt.SMALL:
         return _growing_together(finding.judged, evidence)
     if finding.judged and (unseen is None or finding.judged[0].site.held * 2 > unseen.bytes):
-        return _growing_site(finding, evidence, unseen)
+        return _growing_site(finding, evidence, unseen, account)
     if unseen:
         site = unseen.site
-        decides = (
-            "a second trace later says whether it went on"
-            if site
-            else "trace --light for a minute names the code that touches new memory, whoever took it"
-        )
+        decides = "a second trace later says whether it went on" if site else _NAMING.get(unseen.kind, _LIGHT)
         return Verdict(
             Answer.GROWING,
             site.function if site else "",
             site.caller if site else "",
-            f"GROWING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
+            f"GROWING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
             f"{_others(finding)} What decides: {decides}.",
             decides,
         )
@@ -170,13 +176,14 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
     )
 
 
-def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None) -> Verdict:
+def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None, account: Account | None) -> Verdict:
     judged = finding.largest
     site = judged.site
     if judged.doubt is None:
         raise ValueError("a site without a doubt is a leak")
     why, decides = _doubted(judged.doubt, evidence)
-    besides = f" Besides, {name_unseen(unseen)}." if unseen else ""
+    besides = f" Besides, {name_unseen(unseen, evidence)}." if unseen else ""
+    besides += retained(account, site)
     return Verdict(
         Answer.GROWING,
         site.site.function,

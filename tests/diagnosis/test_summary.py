@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from diagnosis.base.units import format_size
 from diagnosis.report.account import Account, Part
 from diagnosis.report.history import Evidence, SiteHistory
 from diagnosis.report.site import CallSite
@@ -132,6 +133,30 @@ def test_code_that_touched_no_more_than_one_part_is_named_for_that_part() -> Non
 
 def test_code_that_touched_more_than_memory_grew_by_is_said_to_have_given_it_back() -> None:
     assert "post, called from main (about 600 MiB, most of it given back)" in unexplained(Touched(POSTS, 600 * MIB))
+
+
+def test_code_that_touched_no_more_than_memory_grew_by_has_given_nothing_back() -> None:
+    """A runtime's own heap: its mappings were taken, and a small part of what was touched is unexplained."""
+    memory = tuple(2 * MIB * each for each in range(READINGS))
+    unseen = Unseen(3 * MIB, "unseen", "memory", touched=(Touched(POSTS, 46 * MIB),))
+    evidence = Evidence(15.0, [], live=FLAT, memory=memory, unseen=[unseen])
+    assert "post, called from main (about 46.0 MiB)" in summarize(find(evidence), evidence).summary
+
+
+def test_memfds_that_nobody_maps_are_named_by_what_sees_writes() -> None:
+    evidence = Evidence(15.0, [], live=FLAT, memory=FLAT, unseen=[MEMFDS])
+    assert "/proc/PID/fd" in summarize(find(evidence), evidence).decides
+
+
+@pytest.mark.parametrize(("freed", "said"), [(127 * MIB, True), (2 * MIB, False)])
+def test_what_the_allocator_holds_is_said_where_it_is_the_larger_part(freed: int, said: bool) -> None:
+    """Threads that each free what they took: their arenas keep it, and a few blocks are left."""
+    held = (Part("live", 3 * MIB, "blocks"), Part("retained", freed, "freed memory that the allocator holds"))
+    account = Account((Part("anonymous", freed + 3 * MIB, "anonymous memory"),), held, 0, 0, 0)
+    sentence = f" {format_size(freed)} of the growth in memory is freed memory that the allocator holds."
+    for site in (LEAK, replace(LEAK, oldest_seconds=0.0)):
+        evidence = Evidence(30.0, [site], live=site.outstanding, memory=site.outstanding)
+        assert (sentence in summarize(find(evidence), evidence, account).summary) is said
 
 
 LEAK = SiteHistory(
