@@ -165,6 +165,8 @@ def _growing(finding: Finding, evidence: Evidence, account: Account | None) -> V
             f"{_others(finding)} What decides: {decides}.",
             decides,
         )
+    if finding.heap:
+        return _growing_heap(evidence)
     decides = "trace again, with fewer events: --min-size leaves small blocks out, --duration makes it shorter"
     return Verdict(
         Answer.GROWING,
@@ -174,6 +176,23 @@ def _growing(finding: Finding, evidence: Evidence, account: Account | None) -> V
         f" {not_counted(evidence)}: what took it may be among them. What decides: {decides}.",
         decides,
     )
+
+
+def _growing_heap(evidence: Evidence) -> Verdict:
+    decides = f"a longer trace, {_longer(evidence)}"
+    return Verdict(
+        Answer.GROWING,
+        "",
+        "",
+        f"GROWING: the live heap grew steadily, by {format_size(evidence.live_growth)} in"
+        f" {format_duration(evidence.seconds)}, and memory with it, but no call site by itself: older blocks of a size"
+        f" that several take were freed, and whose they were is not known. What decides: {decides}.",
+        decides,
+    )
+
+
+def _longer(evidence: Evidence) -> str:
+    return f"--duration {write_duration(max(evidence.seconds * LONGER, 30))}"
 
 
 def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None, account: Account | None) -> Verdict:
@@ -245,7 +264,7 @@ def _doubted(doubt: Doubt, evidence: Evidence) -> tuple[str, str]:
         "fewest": FEWEST_READINGS,
         "first": 1 - OLD,
         "lost": not_counted(evidence),
-        "longer": f"--duration {write_duration(max(evidence.seconds * LONGER, 30))}",
+        "longer": _longer(evidence),
     }
     return why.format(**values), decides.format(**values)
 

@@ -102,11 +102,13 @@ class Finding:
     """What the rule says of a window, before it is put into words.
 
     ``judged`` are the sites that grow, the worst first; ``unseen`` the growth beside them that no site explains.
+    ``heap`` says that the live heap grew, and no site of it.
     """
 
     answer: Answer
     judged: tuple[Judged, ...]
     unseen: tuple[Unseen, ...] = ()
+    heap: bool = False
 
     @property
     def largest(self) -> Judged:
@@ -193,7 +195,10 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
     if judged or unseen or _lost_matters(evidence, smallest):
         return Finding(Answer.GROWING, tuple(judged), unseen)
     small = _small_ones(evidence, smallest)
-    return Finding(Answer.GROWING, small) if small else Finding(Answer.NO_LEAK, ())
+    if small:
+        return Finding(Answer.GROWING, small)
+    heap = _heap_grows(evidence, smallest)
+    return Finding(Answer.GROWING if heap else Answer.NO_LEAK, (), heap=heap)
 
 
 def _by_function(judged: Sequence[Judged], evidence: Evidence, smallest: int) -> list[Judged]:
@@ -234,6 +239,20 @@ def _small_ones(evidence: Evidence, smallest: int) -> tuple[Judged, ...]:
     if together < max(SMALLEST_ONCE_BYTES, smallest) or evidence.memory_growth < BACKING * together:
         return ()
     return tuple(sorted(small, key=lambda each: -each.site.growth))
+
+
+def _heap_grows(evidence: Evidence, smallest: int) -> bool:
+    """True where the live heap and memory grow steadily, more than by chance, and no site does.
+
+    Whose the older blocks of a size were that several sites take is an estimate; what they come to in all is counted.
+    """
+    heap = [site for site in evidence.sites if site.takes is not Takes.FILES]
+    seen = sum(site.growth for site in heap if site.growth > 0 and trend(site.outstanding) in OPEN)
+    steady = all(trend(each) is Trend.STEADY and each[-1] >= smallest for each in (evidence.live, evidence.memory))
+    if not evidence.live_known or not steady or seen >= BACKING * evidence.live_growth:
+        return False
+    kept = sum(site.allocations - site.replaced - site.frees for site in heap)
+    return min(certainty(evidence.live), chance(kept, evidence.older_frees)) >= UNLIKELY_CHANCE
 
 
 def _lost_matters(evidence: Evidence, smallest: int) -> bool:
