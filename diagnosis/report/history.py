@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.site import CallSite
-    from diagnosis.report.unseen import Unseen
+    from diagnosis.report.unseen import Touched, Unseen
 
 # A process that took less than this share of what it holds after the first third of its time has warmed up.
 WARMED_UP = 0.1
@@ -117,6 +117,7 @@ class Evidence:
         live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
+        touched: who touched new memory first, most first, as far as page faults were sampled.
         lost: events that were not counted.
         harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
         discarded: of these, heaps that were destroyed with all their blocks.
@@ -130,6 +131,7 @@ class Evidence:
     memory: Sequence[int]
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
+    touched: Sequence[Touched] = ()
     lost: int = 0
     harmless: int = 0
     discarded: int = 0

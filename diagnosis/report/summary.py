@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.units import format_count, format_duration, format_size, write_duration
 from diagnosis.report.all_clear import all_clear
+from diagnosis.report.history import BACKING, Takes
 from diagnosis.report.phrases import (
     counts,
     holds,
@@ -22,13 +23,14 @@ from diagnosis.report.phrases import (
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
 from diagnosis.report.unseen import most_unseen
 from diagnosis.report.verdict import OLD, Answer, Doubt
+from diagnosis.report.wrappers import is_for_its_caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.account import Account
     from diagnosis.report.history import Evidence, SiteHistory
-    from diagnosis.report.unseen import Unseen
+    from diagnosis.report.unseen import Touched, Unseen
     from diagnosis.report.verdict import Finding, Judged
 
 # A window that decides is this many times longer than one that did not.
@@ -80,14 +82,25 @@ def _leak(finding: Finding, evidence: Evidence, account: Account | None) -> Verd
     also += _larger(finding.largest, evidence)
     also += f" Besides, {name_unseen(unseen, evidence)}." if unseen else ""
     also += retained(account, finding.largest.site)
+    user = _user(worst, evidence)
+    named = user.site if user else worst.site
+    also += f" It was first touched by {name_of(*user.site)} (about {format_size(user.bytes)})." if user else ""
     return Verdict(
         Answer.LEAK,
-        worst.site.function,
-        worst.site.caller,
+        named.function,
+        named.caller,
         f"WARNING: {subject(worst)} leaks {leaked(worst, evidence)}: {counts(worst, evidence.seconds)},"
         f" {format_size(worst.growth)} outstanding{share_of_growth(worst.growth, evidence.memory_growth)}.{also}"
         f" {_second_window('It grew', 'its', evidence)}",
     )
+
+
+def _user(worst: SiteHistory, evidence: Evidence) -> Touched | None:
+    """Who uses what a runtime maps for its own heap: the stack has none of the program's functions, as in Go."""
+    if worst.takes is not Takes.MAPPINGS or not is_for_its_caller(worst.site.function):
+        return None
+    users = (each for each in evidence.touched if not is_for_its_caller(each.site.function))
+    return next((each for each in users if each.bytes >= BACKING * worst.held), None)
 
 
 def _further(judged: Sequence[Judged]) -> str:

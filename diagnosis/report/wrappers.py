@@ -125,9 +125,12 @@ def takes_for_its_caller(frame: Frame) -> bool:
     """True where a frame belongs to an allocator, a standard library or a wrapper of malloc."""
     if _MODULES.match(frame.module):
         return True
-    if not frame.function:
-        return frame.packaged
-    name = _CLONE.sub("", frame.function)
+    return is_for_its_caller(frame.function) if frame.function else frame.packaged
+
+
+def is_for_its_caller(function: str) -> bool:
+    """The same by the function's name alone."""
+    name = _CLONE.sub("", function)
     if trait := _RUST_TRAIT.match(name):
         if _RUST_ALLOCATOR in name:
             return True

@@ -8,7 +8,7 @@ import pytest
 
 from diagnosis.base.units import format_size
 from diagnosis.report.account import Account, Part
-from diagnosis.report.history import Evidence, SiteHistory
+from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.site import CallSite
 from diagnosis.report.summary import summarize
 from diagnosis.report.unseen import Touched, Unseen
@@ -220,3 +220,18 @@ def test_frees_without_an_allocation_are_told_with_what_was_lost() -> None:
         "No leak found: not one allocation, and 3 frees of older blocks, was seen in 30s: trace for longer, or while"
         " the process works; 2 events were not counted; "
     )
+
+
+def test_who_uses_what_a_runtime_maps_for_its_own_heap_is_named() -> None:
+    """Go's runtime maps on a stack of its own, on which none of the program's functions are."""
+    user = Touched(CallSite("main.remember", "main.main"), 3 * MIB)
+    mapped = replace(LEAK, site=CallSite("x_cgo_mmap", "runtime.callCgoMmap.abi0"), takes=Takes.MAPPINGS)
+    evidence = Evidence(30.0, [mapped], live=mapped.outstanding, memory=mapped.outstanding)
+    touched = [Touched(CallSite("runtime.memclr", ""), 9 * MIB), user]
+    verdict = summarize(find(evidence), replace(evidence, touched=touched))
+    assert (verdict.function, verdict.caller) == user.site
+    assert " It was first touched by main.remember, called from main.main (about 3.00 MiB)." in verdict.summary
+    assert summarize(find(evidence), evidence).function == "x_cgo_mmap"
+    of_a_pool = replace(mapped, site=CallSite("pool_map", "main"))
+    pool = Evidence(30.0, [of_a_pool], live=mapped.outstanding, memory=mapped.outstanding, touched=touched)
+    assert summarize(find(pool), pool).function == "pool_map"
