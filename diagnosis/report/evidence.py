@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from heap_trace import MappingKind
+from heap_trace import Lost, MappingKind
 
 from diagnosis.report.account import UNSEEN_MEANING, Traced
 from diagnosis.report.history import Evidence, SiteHistory, Takes
@@ -71,10 +71,19 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         memory=_since_the_first(held),
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched, live) if grown else _unaccounted(counted, held, live),
+        touched=touched,
         lost=counted.lost,
+        harmless=_harmless(counted),
+        discarded=window.lost[Lost.DISCARDED],
         older_frees=counted.older_frees,
         older_unshared=counted.older_unshared,
     )
+
+
+def _harmless(counted: Counted) -> int:
+    """Of the blocks that found no room, those that were not freed: frees of such count as frees of older blocks."""
+    no_room = counted.window.lost[Lost.BLOCKS]
+    return max(0, no_room - counted.older_frees) if counted.last.older else 0
 
 
 def _unseen(

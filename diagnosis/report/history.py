@@ -10,13 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.site import CallSite
-    from diagnosis.report.unseen import Unseen
+    from diagnosis.report.unseen import Touched, Unseen
 
 # A process that took less than this share of what it holds after the first third of its time has warmed up.
 WARMED_UP = 0.1
 
 # Mappings of which at least this share is in memory are used, and grow with the process's memory by that share.
 USED = 0.1
+
+# Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
+FEW_FREES = 0.1
+
+# The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
+BACKING = 0.5
 
 
 class Takes(enum.StrEnum):
@@ -77,6 +83,29 @@ class SiteHistory:
         return self.growth if used else self.resident_bytes
 
 
+def together(sites: Sequence[SiteHistory]) -> SiteHistory:
+    """The sites of one function, whoever called it, as one."""
+    return SiteHistory(
+        sites[0].site._replace(caller=""),
+        outstanding=tuple(map(sum, zip(*(each.outstanding for each in sites), strict=True))),
+        allocations=sum(each.allocations for each in sites),
+        frees=sum(each.frees for each in sites),
+        oldest_seconds=max(each.oldest_seconds for each in sites),
+        older_frees=sum(each.older_frees for each in sites),
+        takes=sites[0].takes,
+        kept_bytes=sum(each.kept_bytes for each in sites),
+        late_allocations=sum(each.late_allocations for each in sites),
+        resident_bytes=sum(each.resident_bytes for each in sites),
+        replaced=sum(each.replaced for each in sites),
+        first_bytes=sum(each.first_bytes for each in sites),
+        fresh_bytes=(
+            sum(each.fresh_bytes[0] for each in sites),
+            sum(each.fresh_bytes[1] for each in sites),
+            sum(each.fresh_bytes[2] for each in sites),
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a verdict rests on.
@@ -88,7 +117,10 @@ class Evidence:
         live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
+        touched: who touched new memory first, most first, as far as page faults were sampled.
         lost: events that were not counted.
+        harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
+        discarded: of these, heaps that were destroyed with all their blocks.
         older_frees: frees of blocks from before the window, whoever took these.
         older_unshared: bytes of those that are of no site's kind.
     """
@@ -99,7 +131,10 @@ class Evidence:
     memory: Sequence[int]
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
+    touched: Sequence[Touched] = ()
     lost: int = 0
+    harmless: int = 0
+    discarded: int = 0
     older_frees: int = 0
     older_unshared: int = 0
 
@@ -107,6 +142,21 @@ class Evidence:
     def readings(self) -> int:
         """How many readings there are."""
         return len(self.memory)
+
+    def doubtful_for(self, site: SiteHistory) -> int:
+        """Lost events that can hide frees of a site's blocks.
+
+        Blocks that went with their heap leave memory that is handed out again, which counts them as freed, or that is
+        given back. Those of a site of which none was, and with which the memory of the process grew, were not among
+        them.
+        """
+        kept = site.frees <= FEW_FREES * site.allocations and self.memory_growth >= BACKING * site.growth
+        return self.doubtful - self.discarded if kept else self.doubtful
+
+    @property
+    def doubtful(self) -> int:
+        """Lost events that can hide a free, or a leak."""
+        return self.lost - self.harmless
 
     @property
     def memory_growth(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diagnosis.report.wrappers import first_own
@@ -26,14 +27,8 @@ def explain_site(verdict: Verdict, stacks: Iterable[StackReport]) -> Iterator[st
     """Lines about the function that a verdict names."""
     if not verdict.function:
         return
-    callers = [
-        (own, stack.outstanding_bytes)
-        for stack in stacks
-        if (own := stack.frames[first_own(stack.frames) :]) and own[0].name == verdict.function
-    ]
-    ways = [(own, size) for own, size in callers if size > 0]
+    ways = [(own, size) for own, size in _ways(verdict, stacks) if size > 0]
     yield from _division(ways)
-    yield from _keeper([(own, size) for own, size in callers if [each.name for each in own[1:2]] == [verdict.caller]])
     innermost = ways[0][0][0] if ways else None
     if innermost and not innermost.function and innermost.module:
         yield _without_names(innermost.module)
@@ -50,6 +45,22 @@ def _without_names(module: str) -> str:
         " (Debian: NAME-dbgsym), and so has debuginfod, which is asked where DEBUGINFOD_URLS is set and"
         " debuginfod-find is installed. Build your own without -s and strip."
     )
+
+
+def name_keeper(verdict: Verdict, stacks: Iterable[StackReport]) -> Verdict:
+    """The verdict with the caller that keeps what it takes, where the function and its caller take it for others."""
+    ways = [(own, size) for own, size in _ways(verdict, stacks) if [each.name for each in own[1:2]] == [verdict.caller]]
+    keeper = _keeper(ways) if verdict.function else ""
+    return replace(verdict, summary=f"{verdict.summary} {keeper}") if keeper else verdict
+
+
+def _ways(verdict: Verdict, stacks: Iterable[StackReport]) -> list[tuple[Sequence[Frame], int]]:
+    """The stacks of the function that a verdict names, from that function on, and what each holds."""
+    return [
+        (own, stack.outstanding_bytes)
+        for stack in stacks
+        if (own := stack.frames[first_own(stack.frames) :]) and own[0].name == verdict.function
+    ]
 
 
 def _division(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
@@ -72,7 +83,7 @@ def _division(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
         depth += 1
 
 
-def _keeper(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
+def _keeper(ways: Sequence[tuple[Sequence[Frame], int]]) -> str:
     """Which caller keeps what it takes where the others free theirs: of a pool, or of an allocator of the program's."""
     total = sum(size for _, size in ways)
     depth = 2
@@ -82,9 +93,11 @@ def _keeper(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:
             for frames, size in ways:
                 bytes_of[frames[depth].name if len(frames) > depth else ""] += size
             name, most = max(bytes_of.items(), key=lambda item: item[1])
-            if name and most > (1 - WORTH_A_NAME) * total:
-                node = ways[0][0][depth - 1].name
+            node = ways[0][0][depth - 1].name
+            # Of a function that calls itself nobody is told from the others.
+            if name and name != node and most > (1 - WORTH_A_NAME) * total:
                 share = f"{most / total:.0%} of the bytes"
-                yield f"Of the callers of {node} it is {name} that keeps what it takes: {share}."
-            return
+                return f"Of the callers of {node} it is {name} that keeps what it takes: {share}."
+            return ""
         depth += 1
+    return ""

@@ -1,7 +1,8 @@
 """Frees of blocks from before the trace: which of the call sites that take now took those as well.
 
 Who took an old block is not known, only its size and who freed it. A service in equilibrium frees old blocks of the
-sizes that it takes: what a stack takes is set against the old blocks of its size, shared with all stacks of that size.
+sizes that it takes: what a stack takes is set against the old blocks of its size, shared with all stacks of that size,
+those first that replace their blocks.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Freed:
 def share_out(grown: Mapping[int, Counts], freed: Mapping[int, Freed]) -> dict[int, dict[int, float]]:
     """Which share of the old blocks freed in one way belongs to which stack.
 
+    First come the stacks that free blocks of the window, too: in equilibrium they free as many old ones as they hold at
+    its end. What is left is shared by those that free none: they may be in equilibrium, with blocks that outlive the
+    window.
+
     Args:
         grown: what each stack took and kept in the window.
         freed: old blocks by the stack that freed them, or by any other way that tells their sizes apart.
@@ -49,16 +54,24 @@ def share_out(grown: Mapping[int, Counts], freed: Mapping[int, Freed]) -> dict[i
         if not old.frees:
             continue
         alike = {
-            stack: counts.outstanding_bytes
+            stack: counts
             for stack, counts in grown.items()
             if counts.outstanding > 0
             and counts.outstanding_bytes > 0  # blocks of no bytes share in none
             and _alike(counts.outstanding_bytes / counts.outstanding, old.bytes / old.frees)
         }
-        total = sum(alike.values())
-        scale = min(1.0, total / old.bytes) if old.bytes else 0.0
-        for stack, size in alike.items():
-            shares.setdefault(stack, {})[key] = scale * size / total
+        churning = {stack: counts for stack, counts in alike.items() if _frees_some(counts)}
+        keeping = {stack: counts for stack, counts in alike.items() if stack not in churning}
+        # Of those that replace their blocks the count says how many old ones were theirs: an old block's bytes are the
+        # usable ones, which would leave a part of each to others.
+        first = min(1.0, sum(counts.outstanding for counts in churning.values()) / old.frees)
+        held = sum(counts.outstanding_bytes for counts in keeping.values())
+        rest = min(1.0 - first, held / old.bytes) if old.bytes else 0.0
+        for group, scale in ((churning, first), (keeping, rest)):
+            total = sum(counts.outstanding_bytes for counts in group.values())
+            for stack, counts in group.items():
+                if share := scale * counts.outstanding_bytes / total:
+                    shares.setdefault(stack, {})[key] = share
     return shares
 
 
@@ -74,10 +87,15 @@ def shares_by_size(
     """
     in_flight = {size: old for size, old in freed.items() if early.get(size, Freed()).frees >= IN_FLIGHT * old.frees}
     shares = share_out(grown, {size: old for size, old in freed.items() if size not in in_flight})
-    frees_some = {stack: counts for stack, counts in grown.items() if counts.frees > FEW_FREES * counts.allocations}
-    for stack, more in share_out(frees_some, in_flight).items():
+    churning = {stack: counts for stack, counts in grown.items() if _frees_some(counts)}
+    for stack, more in share_out(churning, in_flight).items():
         shares.setdefault(stack, {}).update(more)
     return shares
+
+
+def _frees_some(counts: Counts) -> bool:
+    """True for a stack whose blocks come and go: it had some when the window began."""
+    return counts.frees > FEW_FREES * counts.allocations
 
 
 def _alike(taken: float, freed: float) -> bool:

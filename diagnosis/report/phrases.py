@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import KIB, MIB, format_change, format_count, format_duration, format_size
-from diagnosis.report.history import Takes
-from diagnosis.report.verdict import BACKING
+from diagnosis.report.history import BACKING, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +21,15 @@ WORTH_A_WORD_BYTES = MIB
 MORE_THAN_GROWTH = 2
 
 
-def name_unseen(part: Unseen) -> str:
-    """What grew that no call of an allocator explains, by how much, and who is to be named for it."""
+def name_unseen(part: Unseen, evidence: Evidence) -> str:
+    """What grew that no call of an allocator explains, by how much, and who is to be named for it.
+
+    Who touched more than the part may have touched what allocators took, too: memory as a whole says what was kept.
+    """
+    grown = max(part.bytes, evidence.memory_growth)
     reserved = " and ".join(f"{name_of(*each.site)} ({format_size(each.bytes)})" for each in part.reserved)
     touched = " and ".join(
-        f"{name_of(*each.site)} (about {format_size(each.bytes)}{given_back(each.bytes, part.bytes)})"
+        f"{name_of(*each.site)} (about {format_size(each.bytes)}{given_back(each.bytes, grown)})"
         for each in part.touched
     )
     who = ", ".join(
@@ -38,6 +41,15 @@ def name_unseen(part: Unseen) -> str:
 def given_back(touched: float, grown: int) -> str:
     """What to add to touched bytes that are many more than memory grew by."""
     return ", most of it given back" if touched > MORE_THAN_GROWTH * grown else ""
+
+
+def retained(account: Account | None, site: SiteHistory) -> str:
+    """A sentence where the allocator holds more freed memory than a site holds blocks: that is the larger part."""
+    parts = account.anonymous if account else ()
+    size = sum(part.bytes for part in parts if part.name == "retained")
+    if size < max(WORTH_A_WORD_BYTES, site.held):
+        return ""
+    return f" {format_size(size)} of the growth in memory is freed memory that the allocator holds."
 
 
 def name_of(function: str, caller: str) -> str:

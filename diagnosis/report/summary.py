@@ -5,30 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.base.units import format_change, format_count, format_duration, format_size, write_duration
-from diagnosis.report.history import Takes
+from diagnosis.base.units import format_count, format_duration, format_size, write_duration
+from diagnosis.report.all_clear import all_clear
+from diagnosis.report.history import BACKING, Takes
 from diagnosis.report.phrases import (
     counts,
     holds,
     leaked,
     name_of,
-    name_parts,
     name_unseen,
     not_counted,
     rate,
+    retained,
     share_of_growth,
     subject,
 )
 from diagnosis.report.trend import FEWEST_READINGS, Trend, trend
 from diagnosis.report.unseen import most_unseen
-from diagnosis.report.verdict import BACKING, OLD, SMALLEST_LEAK_BYTES, Answer, Doubt
+from diagnosis.report.verdict import OLD, Answer, Doubt
+from diagnosis.report.wrappers import is_for_its_caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diagnosis.report.account import Account
     from diagnosis.report.history import Evidence, SiteHistory
-    from diagnosis.report.unseen import Unseen
+    from diagnosis.report.unseen import Touched, Unseen
     from diagnosis.report.verdict import Finding, Judged
 
 # A window that decides is this many times longer than one that did not.
@@ -64,29 +66,41 @@ def summarize(finding: Finding, evidence: Evidence, account: Account | None = No
     """Put what the rule found into words."""
     match finding.answer:
         case Answer.LEAK:
-            return _leak(finding, evidence)
+            return _leak(finding, evidence, account)
         case Answer.GROWING:
-            return _growing(finding, evidence)
+            return _growing(finding, evidence, account)
         case Answer.NO_LEAK:
-            return _no_leak(evidence, account)
+            return Verdict(Answer.NO_LEAK, "", "", all_clear(evidence, account))
 
 
-def _leak(finding: Finding, evidence: Evidence) -> Verdict:
+def _leak(finding: Finding, evidence: Evidence, account: Account | None) -> Verdict:
     worst = finding.judged[0].site
     unseen = most_unseen(finding.unseen)
     if unseen and worst.growth < NEXT_TO_NOTHING * unseen.bytes and trend(evidence.memory) is Trend.STEADY:
         return _leak_beside(worst, unseen, evidence)
     also = _further([each for each in finding.judged[1:] if each is not finding.largest])
     also += _larger(finding.largest, evidence)
-    also += f" Besides, {name_unseen(unseen)}." if unseen else ""
+    also += f" Besides, {name_unseen(unseen, evidence)}." if unseen else ""
+    also += retained(account, finding.largest.site)
+    user = _user(worst, evidence)
+    named = user.site if user else worst.site
+    also += f" It was first touched by {name_of(*user.site)} (about {format_size(user.bytes)})." if user else ""
     return Verdict(
         Answer.LEAK,
-        worst.site.function,
-        worst.site.caller,
+        named.function,
+        named.caller,
         f"WARNING: {subject(worst)} leaks {leaked(worst, evidence)}: {counts(worst, evidence.seconds)},"
         f" {format_size(worst.growth)} outstanding{share_of_growth(worst.growth, evidence.memory_growth)}.{also}"
         f" {_second_window('It grew', 'its', evidence)}",
     )
+
+
+def _user(worst: SiteHistory, evidence: Evidence) -> Touched | None:
+    """Who uses what a runtime maps for its own heap: the stack has none of the program's functions, as in Go."""
+    if worst.takes is not Takes.MAPPINGS or not is_for_its_caller(worst.site.function):
+        return None
+    users = (each for each in evidence.touched if not is_for_its_caller(each.site.function))
+    return next((each for each in users if each.bytes >= BACKING * worst.held), None)
 
 
 def _further(judged: Sequence[Judged]) -> str:
@@ -120,7 +134,7 @@ def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verd
         Answer.LEAK,
         site.function,
         site.caller,
-        f"WARNING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}. Beside"
+        f"WARNING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}. Beside"
         f" it {subject(worst)} leaks {rate(worst.growth, evidence.seconds)}: {counts(worst, evidence.seconds)}."
         f" {_second_window('Both grew', 'their', evidence)}",
     )
@@ -128,6 +142,14 @@ def _leak_beside(worst: SiteHistory, unseen: Unseen, evidence: Evidence) -> Verd
 
 # Memory that was taken before and is touched now counts as well.
 _NO_CALL = "No call of an allocator took it in this window"
+
+
+# What names the code behind a growth.
+_LIGHT = "trace --light for a minute names the code that touches new memory, whoever took it"
+_NAMING = {
+    "memfd": "ls -l /proc/PID/fd has their names; trace --light names the code that fills them through mappings, and"
+    " strace -k -e write the code that calls write()"
+}
 
 
 def _second_window(it_grew: str, its: str, evidence: Evidence) -> str:
@@ -138,28 +160,26 @@ def _second_window(it_grew: str, its: str, evidence: Evidence) -> str:
     )
 
 
-def _growing(finding: Finding, evidence: Evidence) -> Verdict:
+def _growing(finding: Finding, evidence: Evidence, account: Account | None) -> Verdict:
     unseen = most_unseen(finding.unseen)
     # A site with a name is worth more than bytes without one, unless it is next to nothing beside them.
     if finding.judged and finding.judged[0].doubt is Doubt.SMALL:
         return _growing_together(finding.judged, evidence)
     if finding.judged and (unseen is None or finding.judged[0].site.held * 2 > unseen.bytes):
-        return _growing_site(finding, evidence, unseen)
+        return _growing_site(finding, evidence, unseen, account)
     if unseen:
         site = unseen.site
-        decides = (
-            "a second trace later says whether it went on"
-            if site
-            else "trace --light for a minute names the code that touches new memory, whoever took it"
-        )
+        decides = "a second trace later says whether it went on" if site else _NAMING.get(unseen.kind, _LIGHT)
         return Verdict(
             Answer.GROWING,
             site.function if site else "",
             site.caller if site else "",
-            f"GROWING: {name_unseen(unseen)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
+            f"GROWING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
             f"{_others(finding)} What decides: {decides}.",
             decides,
         )
+    if finding.heap:
+        return _growing_heap(evidence)
     decides = "trace again, with fewer events: --min-size leaves small blocks out, --duration makes it shorter"
     return Verdict(
         Answer.GROWING,
@@ -171,13 +191,31 @@ def _growing(finding: Finding, evidence: Evidence) -> Verdict:
     )
 
 
-def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None) -> Verdict:
+def _growing_heap(evidence: Evidence) -> Verdict:
+    decides = f"a longer trace, {_longer(evidence)}"
+    return Verdict(
+        Answer.GROWING,
+        "",
+        "",
+        f"GROWING: the live heap grew steadily, by {format_size(evidence.live_growth)} in"
+        f" {format_duration(evidence.seconds)}, and memory with it, but no call site by itself: older blocks of a size"
+        f" that several take were freed, and whose they were is not known. What decides: {decides}.",
+        decides,
+    )
+
+
+def _longer(evidence: Evidence) -> str:
+    return f"--duration {write_duration(max(evidence.seconds * LONGER, 30))}"
+
+
+def _growing_site(finding: Finding, evidence: Evidence, unseen: Unseen | None, account: Account | None) -> Verdict:
     judged = finding.largest
     site = judged.site
     if judged.doubt is None:
         raise ValueError("a site without a doubt is a leak")
     why, decides = _doubted(judged.doubt, evidence)
-    besides = f" Besides, {name_unseen(unseen)}." if unseen else ""
+    besides = f" Besides, {name_unseen(unseen, evidence)}." if unseen else ""
+    besides += retained(account, site)
     return Verdict(
         Answer.GROWING,
         site.site.function,
@@ -239,56 +277,9 @@ def _doubted(doubt: Doubt, evidence: Evidence) -> tuple[str, str]:
         "fewest": FEWEST_READINGS,
         "first": 1 - OLD,
         "lost": not_counted(evidence),
-        "longer": f"--duration {write_duration(max(evidence.seconds * LONGER, 30))}",
+        "longer": _longer(evidence),
     }
     return why.format(**values), decides.format(**values)
-
-
-def _no_leak(evidence: Evidence, account: Account | None) -> Verdict:
-    seconds = format_duration(evidence.seconds)
-    allocations = sum(site.allocations for site in evidence.sites)
-    frees = sum(site.frees for site in evidence.sites)
-    older = evidence.older_frees
-    if not allocations:
-        seen = (
-            f"not one allocation{_of_older(older)} was seen in {seconds}: trace for longer, or while the process works"
-        )
-        if evidence.lost:
-            seen += f"; {not_counted(evidence)}"
-    else:
-        lost = not_counted(evidence) if evidence.lost else "every event was counted"
-        freed = format_count(frees + older, "free") + (f", {older:,} of them of older blocks," if older else "")
-        seen = f"{format_count(allocations, 'allocation')} and {freed} were seen in {seconds} and {lost};"
-        seen += f" {_most(evidence)}"
-        if evidence.readings < FEWEST_READINGS:
-            seen += f", in {evidence.readings} readings only"
-    explained = "; ".join(name_parts(account, evidence.memory_growth)) if account else ""
-    changed = format_change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
-    return Verdict(
-        Answer.NO_LEAK,
-        "",
-        "",
-        f"No leak found: {seen}; {changed}. A slower leak shows in a longer window.",
-    )
-
-
-def _of_older(frees: int) -> str:
-    return f", and {format_count(frees, 'free')} of older blocks," if frees else ""
-
-
-def _most(evidence: Evidence) -> str:
-    most = max(evidence.sites, key=lambda site: site.growth)
-    none = "no call site kept growing"
-    if most.growth <= 0:
-        return none
-    if most.warmed_up >= BACKING * most.growth:
-        return f"{none} ({subject(most)} took {format_size(most.warmed_up)} in processes that started and warmed up)"
-    if most.takes is Takes.BLOCKS and trend(most.outstanding) is Trend.STEADY and most.growth >= SMALLEST_LEAK_BYTES:
-        return f"{subject(most)} took {format_size(most.growth)} and kept it, while others gave back as much"
-    of = " of address space" if most.takes is Takes.FILES else ""
-    files = ", mappings of files" if most.takes is Takes.FILES else ""
-    ended = ", which no longer grew at the end" if trend(most.outstanding) is Trend.ENDED else ""
-    return f"{none} (the most, {format_size(most.growth)}{of}{files}, is held by {most.site.function}{ended})"
 
 
 def _others(finding: Finding) -> str:

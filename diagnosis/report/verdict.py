@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diagnosis.report.history import USED, Takes
+from diagnosis.report.history import BACKING, FEW_FREES, USED, Takes, together
+from diagnosis.report.passing import SMALLEST_ONCE_BYTES, came_once, has_warmed_up, keeps, passes
 from diagnosis.report.trend import (
     FEWEST_READINGS,
     OPEN,
@@ -25,6 +27,8 @@ from diagnosis.report.trend import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diagnosis.report.history import Evidence, SiteHistory
     from diagnosis.report.unseen import Unseen
 
@@ -37,42 +41,23 @@ SMALLEST_LEAK_BYTES = 64 * 1024
 # Growth that no allocator call explains is worth a word from here on: the kernel itself counts in batches of pages.
 SMALLEST_UNEXPLAINED_BYTES = 1 << 20
 
-# What came at once and has not come again is worth a word from here on: programs find the size of a buffer, too.
-SMALLEST_ONCE_BYTES = 1 << 20
-
-# A site that goes on taking this share of its blocks after its growth ended is at its level, as a cache that is full.
-# One that is hardly called any more shows nothing.
-AT_ITS_LEVEL = 0.1
-
 # Growth of which less than this share is unexplained is explained.
 UNEXPLAINED_SHARE = 0.05
 
 # The share of a window after which a block that is still there was not only passing through.
 OLD = 2 / 3
 
-# A site that frees nearly all of what it takes, and keeps less of the first two thirds of the window than a leak worth
-# a name would have taken in them, keeps nothing: the rest is on its way. Service threads keep a block or two each.
-PASSING_FREES = 0.8
-FIRST_THIRDS = 2 / 3
-
-# Of a leak beside blocks that pass, both of the first two thirds of the window leave this share of what the other one
-# leaves. What ended in the first half of the window took no more than half as much in the second third.
-EVEN_THIRDS = 0.6
-
-# Up to this share of frees against allocations nothing is passing through a site: no chance can explain its growth.
-FEW_FREES = 0.1
-
 # Nor can it, without older frees, where no reading falls below the ones before by this share of the growth: realloc
 # frees what it moves.
 FALLS = 0.1
-
-# The live heap, or the memory of the process, grows with a leak: by this share of it at the least. Other parts shrink.
-BACKING = 0.5
 
 # Lost events are no matter where they could be the frees of up to this share of the blocks that a site keeps, or are up
 # to this share of all.
 LOST_OF_THE_KEPT = 0.1
 LOST_SHARE = 0.01
+
+# A caller that brings this share of what a function leaks is named with it.
+LEAST_OF_A_CALLER = 0.5
 
 # Sites that each grow by less than is worth a name are looked at down to this share of it, and named together.
 SMALLER = 1 / 16
@@ -117,11 +102,13 @@ class Finding:
     """What the rule says of a window, before it is put into words.
 
     ``judged`` are the sites that grow, the worst first; ``unseen`` the growth beside them that no site explains.
+    ``heap`` says that the live heap grew, and no site of it.
     """
 
     answer: Answer
     judged: tuple[Judged, ...]
     unseen: tuple[Unseen, ...] = ()
+    heap: bool = False
 
     @property
     def largest(self) -> Judged:
@@ -144,10 +131,10 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.growth < smallest:
         return None
     shape = trend(site.outstanding)
-    open_ = shape in OPEN or _came_once(site, shape, smallest)
-    if not open_ and shape is not Trend.NONE and _keeps(site, smallest):
+    open_ = shape in OPEN or came_once(site, shape, smallest)
+    if not open_ and shape is not Trend.NONE and keeps(site, smallest):
         open_, shape = True, Trend.PASSING
-    if not open_ or _passes(site, evidence, smallest) or _has_warmed_up(site, smallest):
+    if not open_ or passes(site, evidence, smallest) or has_warmed_up(site, smallest):
         return None
     # Blocks often come in batches, which makes counts less certain than they look: the series has to agree.
     certain = certainty(site.outstanding)
@@ -162,41 +149,6 @@ def judge_site(site: SiteHistory, evidence: Evidence, smallest: int = SMALLEST_L
     if site.takes is Takes.FILES or (not backed and site.takes is Takes.BLOCKS):
         return None  # what it took, others gave back
     return Judged(site, shape, _doubt(site, shape, evidence, by_chance=by_chance, backed=backed))
-
-
-def _came_once(site: SiteHistory, shape: Trend, smallest: int) -> bool:
-    """True for growth of the first half of the window, after which the site was hardly called: it can come again."""
-    return (
-        shape is Trend.ENDED
-        and site.growth >= max(smallest, SMALLEST_ONCE_BYTES)
-        and site.late_allocations < AT_ITS_LEVEL * site.allocations
-    )
-
-
-def _keeps(site: SiteHistory, smallest: int) -> bool:
-    """True where a site whose bytes come and go keeps some of them: as much of the first third as of the second.
-
-    What ever comes and goes leaves less the older it is. The readings cannot tell where the last one met a large block.
-    """
-    second = site.kept_bytes - site.first_bytes
-    return min(site.first_bytes, second) >= max(smallest / 3, EVEN_THIRDS * max(site.first_bytes, second))
-
-
-def _has_warmed_up(site: SiteHistory, smallest: int) -> bool:
-    """True where processes that started within the window took all of it at first.
-
-    A block that realloc makes larger is as old as it was: where many were freed, what came later does not show.
-    """
-    return site.growth - site.warmed_up < smallest and site.frees <= FEW_FREES * site.allocations
-
-
-def _passes(site: SiteHistory, evidence: Evidence, smallest: int) -> bool:
-    """True where what a site takes is freed in the end: what it holds now is on its way."""
-    return (
-        site.frees >= PASSING_FREES * site.allocations
-        and site.kept_bytes < FIRST_THIRDS * smallest
-        and evidence.readings >= FEWEST_READINGS
-    )
 
 
 _DOUBTS = {
@@ -220,7 +172,7 @@ def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bo
         (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
         (by_chance, Doubt.CHANCE),
         (of_many_sizes and evidence.older_unshared >= BACKING * site.growth, Doubt.OTHER_SIZES),
-        (evidence.lost > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
+        (evidence.doubtful_for(site) > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
     )
     return next((doubt for holds, doubt in reasons if holds), None)
 
@@ -232,7 +184,9 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
         evidence: what was counted.
         smallest: growth in bytes that is worth a name.
     """
-    judged = [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))]
+    judged = _by_function(
+        [each for site in evidence.sites if (each := judge_site(site, evidence, smallest))], evidence, smallest
+    )
     judged.sort(key=lambda each: (each.doubt is not None, -each.site.held))
     worth = max(SMALLEST_UNEXPLAINED_BYTES, smallest, UNEXPLAINED_SHARE * evidence.memory_growth)
     unseen = tuple(part for part in evidence.unseen if part.bytes >= worth and _goes_on(part, evidence))
@@ -241,7 +195,34 @@ def find(evidence: Evidence, smallest: int = SMALLEST_LEAK_BYTES) -> Finding:
     if judged or unseen or _lost_matters(evidence, smallest):
         return Finding(Answer.GROWING, tuple(judged), unseen)
     small = _small_ones(evidence, smallest)
-    return Finding(Answer.GROWING, small) if small else Finding(Answer.NO_LEAK, ())
+    if small:
+        return Finding(Answer.GROWING, small)
+    heap = _heap_grows(evidence, smallest)
+    return Finding(Answer.GROWING if heap else Answer.NO_LEAK, (), heap=heap)
+
+
+def _by_function(judged: Sequence[Judged], evidence: Evidence, smallest: int) -> list[Judged]:
+    """The same with one leak for each function whose callers have less than half of it each: none of them is to blame.
+
+    Callers of which none is worth a name can be a leak together.
+    """
+    leaks: defaultdict[tuple[str, Takes], list[SiteHistory]] = defaultdict(list)
+    small: defaultdict[tuple[str, Takes], list[SiteHistory]] = defaultdict(list)
+    for each in judged:
+        if each.doubt is None:
+            leaks[each.site.site.function, each.site.takes].append(each.site)
+    for site in evidence.sites:
+        if 0 < site.growth < smallest:
+            small[site.site.function, site.takes].append(site)
+    found = list(judged)
+    for key in {**leaks, **small}:
+        sites = leaks[key] + small[key]
+        merged = judge_site(together(sites), evidence, smallest) if len(sites) > 1 else None
+        most = max(site.growth for site in leaks[key]) if leaks[key] else 0
+        if merged and merged.doubt is None and most < LEAST_OF_A_CALLER * merged.site.growth:
+            found = [each for each in found if each.doubt or (each.site.site.function, each.site.takes) != key]
+            found.append(merged)
+    return found
 
 
 def _goes_on(part: Unseen, evidence: Evidence) -> bool:
@@ -260,7 +241,21 @@ def _small_ones(evidence: Evidence, smallest: int) -> tuple[Judged, ...]:
     return tuple(sorted(small, key=lambda each: -each.site.growth))
 
 
+def _heap_grows(evidence: Evidence, smallest: int) -> bool:
+    """True where the live heap and memory grow steadily, more than by chance, and no site does.
+
+    Whose the older blocks of a size were that several sites take is an estimate; what they come to in all is counted.
+    """
+    heap = [site for site in evidence.sites if site.takes is not Takes.FILES]
+    seen = sum(site.growth for site in heap if site.growth > 0 and trend(site.outstanding) in OPEN)
+    steady = all(trend(each) is Trend.STEADY and each[-1] >= smallest for each in (evidence.live, evidence.memory))
+    if not evidence.live_known or not steady or seen >= BACKING * evidence.live_growth:
+        return False
+    kept = sum(site.allocations - site.replaced - site.frees for site in heap)
+    return min(certainty(evidence.live), chance(kept, evidence.older_frees)) >= UNLIKELY_CHANCE
+
+
 def _lost_matters(evidence: Evidence, smallest: int) -> bool:
     """True where the events that were lost could have held a leak."""
     taken = sum(site.allocations for site in evidence.sites)
-    return evidence.lost > LOST_SHARE * taken and evidence.memory_growth >= smallest
+    return evidence.doubtful > LOST_SHARE * taken and evidence.memory_growth >= smallest

@@ -32,9 +32,12 @@ _MODULES = re.compile(
 _FAMILY = re.compile(
     r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z](try)?|(^|_)(safe|check|checked|must|my|our|do|try))"
     r"(malloc|calloc|zalloc|realloc|reallocarray|memalign|memdup|strn?dup|v?asprintf|valloc)"
-    r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_die|_?fatal|_?trace|_?internal|_?impl|_?hook|_?usable|_?default|_?\d+)*$",
+    r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_[a-z]+|_?fatal|_?trace|_?internal|_?impl|_?hook|_?usable|_?default|_?\d+)*$",
     re.IGNORECASE,
 )
+
+# A whole name that says no more than that memory is taken, and of which library: palloc, ckalloc, ngx_alloc, mem_alloc.
+_ALLOC = re.compile(r"^_*([a-z]{1,3}_?|(\w+_)?(mem|memory|heap|pool|arena)_?)alloc(_or_[a-z]+)?$", re.IGNORECASE)
 
 # The allocators of runtimes and libraries, by the prefix that is theirs alone.
 _PREFIXES = (
@@ -80,8 +83,10 @@ _PREFIXES = (
     "apr_pcalloc",
     "talloc_",
     "_talloc",
-    "runtime.mallocgc",
-    "runtime.newobject",
+    # Go's runtime, and what takes a call between Go and C.
+    "runtime.",
+    "_cgo_",
+    "x_cgo_",
     "__libc_",
     "__GI_",
     "_int_",
@@ -100,12 +105,17 @@ _STARTS = START_FUNCTIONS | {"clone", "__clone3", ""}
 # What calls C for Python's ctypes and cffi.
 _FOREIGN_CALLS = re.compile(r"libffi[.-]")
 
-# Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0.
-_CLONE = re.compile(r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\])+$")
+# Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0, and
+# Rust's RawTable<T,A>::reserve_rehash (.llvm.1625457062179553913).
+_CLONE = re.compile(
+    r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\]| \(\.llvm\.\d+\))+$"
+)
 
-# A frame of Rust's or C++'s libraries can be a trait's function for a type of the program: <T as core::clone::Clone>.
-_RUST_TRAIT = re.compile(r"^<(?P<type>.+) as (core|alloc|std)::")
-
+# A frame of Rust's libraries can be a trait's function for a type of the program: <shop::Order as core::clone::Clone>.
+# A type that names no other crate is the library's: T, u64, (u64, alloc::string::String).
+_RUST_TRAIT = re.compile(r"^<(?P<type>.+?) as (core|alloc|std)::")
+_RUST_LIBRARIES = ("alloc::", "core::", "std::", "hashbrown::")
+_RUST_CRATE = re.compile(r"(?<![\w:])\w+::")
 
 # What makes a type of anybody's the program's allocator.
 _RUST_ALLOCATOR = " as core::alloc::"
@@ -115,16 +125,22 @@ def takes_for_its_caller(frame: Frame) -> bool:
     """True where a frame belongs to an allocator, a standard library or a wrapper of malloc."""
     if _MODULES.match(frame.module):
         return True
-    name = frame.function
-    if not name:
-        return frame.packaged
+    return is_for_its_caller(frame.function) if frame.function else frame.packaged
+
+
+def is_for_its_caller(function: str) -> bool:
+    """The same by the function's name alone."""
+    name = _CLONE.sub("", function)
     if trait := _RUST_TRAIT.match(name):
         if _RUST_ALLOCATOR in name:
             return True
-        return trait["type"].startswith(("alloc::", "core::", "std::", "hashbrown::", "&", "["))
+        type_ = trait["type"]
+        return type_.startswith((*_RUST_LIBRARIES, "&", "[")) or set(_RUST_CRATE.findall(type_)) <= {*_RUST_LIBRARIES}
     bare = _without_return_type(name)
-    bare = _CLONE.sub("", bare)
-    return bare in _NAMES or bare.startswith(_PREFIXES) or bool(_FAMILY.search(_last_part(bare)))
+    if bare in _NAMES or bare.startswith(_PREFIXES):
+        return True
+    last = _last_part(bare)
+    return bool(_FAMILY.search(last) or _ALLOC.match(last))
 
 
 def runs_for_python(frame: Frame) -> bool:

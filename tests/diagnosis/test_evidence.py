@@ -159,3 +159,20 @@ def test_of_several_processes_what_no_call_explains_is_known_as_far_as_nothing_w
 
 def test_what_processes_brought_that_came_within_the_window_is_not_known() -> None:
     assert not gather(counted(beside(), ranges=(), same_processes=False), None, ()).unseen
+
+
+def test_blocks_that_found_no_room_are_doubtful_up_to_the_frees_of_older_blocks() -> None:
+    found = counted()  # 1,200 older blocks are freed
+    full = replace(
+        found, window=replace(found.window, lost={**found.window.lost, Lost.BLOCKS: 5000, Lost.DISCARDED: 1}), lost=5001
+    )
+    evidence = gather(full, None, ())
+    assert (evidence.lost, evidence.harmless, evidence.doubtful) == (5001, 3800, 1201)
+    assert evidence.discarded == 1
+    silent = gather(replace(full, window=replace(full.window, samples=unknown(full))), None, ())
+    assert silent.doubtful == 5001, "nobody counts the frees of older blocks"
+
+
+def unknown(found: Counted) -> tuple[Sample, ...]:
+    """Its readings where the allocator's frees of older blocks are not counted."""
+    return tuple(replace(each, snapshot=replace(each.snapshot, older=None)) for each in found.window.samples)

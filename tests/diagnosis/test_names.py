@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.report.names import explain_site
+from diagnosis.report.names import explain_site, name_keeper
 from diagnosis.report.summary import Verdict
 from diagnosis.report.verdict import Answer
 from diagnosis.target.symbols import Frame
@@ -43,9 +43,20 @@ def test_the_caller_that_keeps_what_it_takes_is_told_from_those_that_free_theirs
     ]
     verdict = Verdict(Answer.LEAK, "region_grow", "region_alloc", "a summary")
     assert list(explain_site(verdict, stacks)) == [
-        "The bytes of region_grow divide at region_grow: 77% from region_alloc, 23% from main.",
-        "Of the callers of region_alloc it is compile_template that keeps what it takes: 100% of the bytes.",
+        "The bytes of region_grow divide at region_grow: 77% from region_alloc, 23% from main."
     ]
+    assert name_keeper(verdict, stacks).summary == (
+        "a summary Of the callers of region_alloc it is compile_template that keeps what it takes: 100% of the bytes."
+    )
+
+
+def test_a_function_that_calls_itself_is_not_told_from_itself() -> None:
+    stacks = [
+        stack(9900, 6, "node_new", "parse_object", "parse_object", "main"),
+        stack(0, 4000, "node_new", "parse_object", "main"),
+    ]
+    verdict = Verdict(Answer.LEAK, "node_new", "parse_object", "a summary")
+    assert name_keeper(verdict, stacks) == verdict
 
 
 def test_an_address_says_where_names_come_from() -> None:
@@ -65,4 +76,6 @@ def test_code_that_was_made_at_run_time_has_no_package_of_symbols(module: str) -
 
 
 def test_without_a_function_there_is_nothing_to_say() -> None:
-    assert list(explain_site(Verdict(Answer.NO_LEAK, "", "", ""), [stack(600, 6, "f")])) == []
+    nothing = Verdict(Answer.NO_LEAK, "", "", "")
+    assert list(explain_site(nothing, [stack(600, 6, "f")])) == []
+    assert name_keeper(nothing, [stack(600, 6, "f")]) == nothing

@@ -32,6 +32,19 @@ def test_a_stack_that_kept_nothing_takes_no_part() -> None:
     assert share_out({1: Counts(3, 0, 0, 0)}, {1: Freed(5, 0)}) == {}
 
 
+def test_a_stack_that_frees_nothing_does_not_pay_for_churn_of_its_size() -> None:
+    """Tables of 20,000 strings that are replaced at random, and a log that keeps each of its own."""
+    grown = {1: Counts(130_880, 130_880 * 256, 111_069, 111_069 * 256), 2: Counts(1851, 1851 * 256, 0, 0)}
+    assert share_out(grown, {7: Freed(19_811, 19_811 * 264)}) == {1: {7: 1.0}}
+
+
+def test_what_churn_cannot_have_held_is_of_the_stacks_that_free_nothing() -> None:
+    """Beside the churn, sessions that outlive the window: as many old ones end as new ones begin."""
+    grown = {1: Counts(5000, 500_000, 4000, 400_000), 2: Counts(3000, 300_000, 0, 0)}
+    shares = share_out(grown, {7: Freed(4000, 400_000)})
+    assert shares == {1: {7: pytest.approx(0.25)}, 2: {7: pytest.approx(0.75)}}
+
+
 # Size class 5: blocks of 1 KiB of a busy stack of all sizes, and of one that keeps each of its blocks.
 KEEPER, CHURN = 1, 2
 GROWN = {KEEPER: Counts(148, 148 * 1024, 0, 0), CHURN: Counts(1_000_000, 2_000_000_000, 999_540, 1_999_080_000)}

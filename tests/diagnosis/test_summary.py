@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from diagnosis.base.units import format_size
 from diagnosis.report.account import Account, Part
-from diagnosis.report.history import Evidence, SiteHistory
+from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.site import CallSite
 from diagnosis.report.summary import summarize
 from diagnosis.report.unseen import Touched, Unseen
@@ -134,6 +135,30 @@ def test_code_that_touched_more_than_memory_grew_by_is_said_to_have_given_it_bac
     assert "post, called from main (about 600 MiB, most of it given back)" in unexplained(Touched(POSTS, 600 * MIB))
 
 
+def test_code_that_touched_no_more_than_memory_grew_by_has_given_nothing_back() -> None:
+    """A runtime's own heap: its mappings were taken, and a small part of what was touched is unexplained."""
+    memory = tuple(2 * MIB * each for each in range(READINGS))
+    unseen = Unseen(3 * MIB, "unseen", "memory", touched=(Touched(POSTS, 46 * MIB),))
+    evidence = Evidence(15.0, [], live=FLAT, memory=memory, unseen=[unseen])
+    assert "post, called from main (about 46.0 MiB)" in summarize(find(evidence), evidence).summary
+
+
+def test_memfds_that_nobody_maps_are_named_by_what_sees_writes() -> None:
+    evidence = Evidence(15.0, [], live=FLAT, memory=FLAT, unseen=[MEMFDS])
+    assert "/proc/PID/fd" in summarize(find(evidence), evidence).decides
+
+
+@pytest.mark.parametrize(("freed", "said"), [(127 * MIB, True), (2 * MIB, False)])
+def test_what_the_allocator_holds_is_said_where_it_is_the_larger_part(freed: int, said: bool) -> None:
+    """Threads that each free what they took: their arenas keep it, and a few blocks are left."""
+    held = (Part("live", 3 * MIB, "blocks"), Part("retained", freed, "freed memory that the allocator holds"))
+    account = Account((Part("anonymous", freed + 3 * MIB, "anonymous memory"),), held, 0, 0, 0)
+    sentence = f" {format_size(freed)} of the growth in memory is freed memory that the allocator holds."
+    for site in (LEAK, replace(LEAK, oldest_seconds=0.0)):
+        evidence = Evidence(30.0, [site], live=site.outstanding, memory=site.outstanding)
+        assert (sentence in summarize(find(evidence), evidence, account).summary) is said
+
+
 LEAK = SiteHistory(
     CallSite("decode", "main"), tuple(MIB * each // 8 for each in range(READINGS)), 1000, 0, 30.0, kept_bytes=2 * MIB
 )
@@ -163,7 +188,8 @@ def test_further_sites_are_named() -> None:
 
 def test_sites_too_small_for_a_name_are_told_with_the_option_that_names_them() -> None:
     small = replace(LEAK, outstanding=tuple(KIB * 60 * each // (READINGS - 1) for each in range(READINGS)))
-    evidence = Evidence(30.0, [small] * 20, live=LEAK.outstanding, memory=LEAK.outstanding)
+    sites = [replace(small, site=CallSite(f"parse_{i}", "main")) for i in range(20)]
+    evidence = Evidence(30.0, sites, live=LEAK.outstanding, memory=LEAK.outstanding)
     verdict = summarize(find(evidence), evidence)
     assert verdict.summary.startswith("GROWING: 20 call sites grew steadily, each by too little to be named")
     assert "together by 1.17 MiB" in verdict.summary
@@ -194,3 +220,18 @@ def test_frees_without_an_allocation_are_told_with_what_was_lost() -> None:
         "No leak found: not one allocation, and 3 frees of older blocks, was seen in 30s: trace for longer, or while"
         " the process works; 2 events were not counted; "
     )
+
+
+def test_who_uses_what_a_runtime_maps_for_its_own_heap_is_named() -> None:
+    """Go's runtime maps on a stack of its own, on which none of the program's functions are."""
+    user = Touched(CallSite("main.remember", "main.main"), 3 * MIB)
+    mapped = replace(LEAK, site=CallSite("x_cgo_mmap", "runtime.callCgoMmap.abi0"), takes=Takes.MAPPINGS)
+    evidence = Evidence(30.0, [mapped], live=mapped.outstanding, memory=mapped.outstanding)
+    touched = [Touched(CallSite("runtime.memclr", ""), 9 * MIB), user]
+    verdict = summarize(find(evidence), replace(evidence, touched=touched))
+    assert (verdict.function, verdict.caller) == user.site
+    assert " It was first touched by main.remember, called from main.main (about 3.00 MiB)." in verdict.summary
+    assert summarize(find(evidence), evidence).function == "x_cgo_mmap"
+    of_a_pool = replace(mapped, site=CallSite("pool_map", "main"))
+    pool = Evidence(30.0, [of_a_pool], live=mapped.outstanding, memory=mapped.outstanding, touched=touched)
+    assert summarize(find(pool), pool).function == "pool_map"

@@ -191,6 +191,11 @@ def test_lost_events_make_a_leak_doubtful_where_they_could_be_its_frees() -> Non
     assert doubt(keeps, lost=101) is Doubt.LOST
     assert doubt(replace(keeps, allocations=1_000_000, frees=999_000), lost=101) is Doubt.LOST
     assert answer(replace(keeps, allocations=5), lost=1) is Answer.LEAK
+    assert answer(keeps, lost=1101, harmless=1001) is Answer.LEAK
+    assert doubt(keeps, lost=1101, harmless=1000) is Doubt.LOST
+    assert answer(keeps, lost=1000, discarded=1000) is Answer.LEAK
+    assert doubt(keeps, lost=1000, discarded=1000, memory=FLAT) is Doubt.LOST  # it went with its heap
+    assert doubt(replace(keeps, frees=101), lost=1000, discarded=1000) is Doubt.LOST
 
 
 def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:

@@ -35,6 +35,14 @@ def frame(function: str, module: str = "server") -> Frame:
         "<mimalloc::MiMalloc as core::alloc::global::GlobalAlloc>::realloc",
         "<alloc::vec::Vec<T> as core::clone::Clone>::clone", "hashbrown::raw::RawTable<T,A>::reserve_rehash",
         "core::iter::traits::iterator::Iterator::collect", "xmalloc.cold", "zmalloc.part.0",
+        "<T as alloc::slice::<impl [T]>::to_vec_in::ConvertVec>::to_vec", "<u64 as core::fmt::Display>::fmt",
+        "<(u64,alloc::string::String) as core::clone::Clone>::clone", "<str as alloc::string::ToString>::to_string",
+        "hashbrown::raw::RawTable<T,A>::reserve_rehash (.llvm.1625457062179553913)",
+        "alloc::raw_vec::RawVecInner<A>::finish_grow (.llvm.1360787849417029966)",
+        "ckalloc", "palloc", "kalloc", "ngx_alloc", "x_alloc", "mem_alloc", "my_mem_alloc", "HeapAlloc", "pool_alloc",
+        "xcalloc_or_exit", "malloc_or_abort", "mem_alloc_or_exit",
+        "runtime.mallocgc", "runtime.asmcgocall.abi0", "runtime.callCgoMmap.abi0", "x_cgo_mmap",
+        "_cgo_7a4c92e59e3e_Cfunc__Cmalloc",
         "_ZSt11make_sharedI4NodeJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES4_E4typeEEDpOT0_",
     ],
 )  # fmt: skip
@@ -50,6 +58,8 @@ def test_who_takes_for_his_caller_is_passed_over(name: str) -> None:
         "server::Cache::put", "<server::Cache as core::clone::Clone>::clone", "render_template", "smalloc_stats_print",
         "allocate_session", "session_new", "pool_alloc_session", "malloc_heavy_request", "remalloc_report_to_user",
         "stdlib_report", "alloc_report", "mallocate", "dupe", "list_dup_check",
+        "<(shop::Order,u64) as core::clone::Clone>::clone", "session_alloc", "runtime", "runtime.cold", "runtime_start",
+        "github.com/shop/runtime.Keep", "main.remember",
         "std_report(std::string)", "PyInit_catalog", "json_loads", "start_job",
     ],
 )  # fmt: skip
