@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from heap_trace import MappingKind
 
+from diagnosis.base.errors import LabError
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from heap_trace import MappingEvent
+
+    from diagnosis.target.process import Process
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,6 +30,8 @@ MAX_UNDER_WAY = 4096
 
 # A buffer that grows by mremap has an age in each of its parts. In so many, neighbours are put together.
 MAX_PARTS = 64
+
+_SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
 
 @dataclass
@@ -66,6 +71,18 @@ class MappedRange:
     time_ns: int
 
 
+def kind_at(process: Process, address: int) -> MappingKind:
+    """What is mapped at an address now: anonymous memory, where that cannot be known."""
+    try:
+        found = next((each for each in process.maps() if each.start <= address < each.end), None)
+    except (LabError, OSError):
+        return MappingKind.MAPPED
+    if not found or not found.inode:
+        return MappingKind.RESERVED if found and found.permissions.startswith("---") else MappingKind.MAPPED
+    shared = found.permissions.endswith("s") and found.path == _SHARED_ANONYMOUS
+    return MappingKind.SHARED if shared else MappingKind.FILE_MAPPED
+
+
 def _no_counts() -> defaultdict[int, Counts]:
     return defaultdict(Counts)
 
@@ -77,14 +94,17 @@ class MappedRanges:
     What mremap moves stays its first caller's, as old as it is: only what it adds is new.
 
     ``counts`` are of anonymous memory, ``apart`` of the kinds that are address space only, both by call stack.
+    ``kind_at`` says what is mapped at an address from before the trace.
     """
 
+    kind_at: Callable[[int], MappingKind] = lambda _: MappingKind.MAPPED
     counts: defaultdict[int, Counts] = field(default_factory=_no_counts)
     apart: dict[MappingKind, defaultdict[int, Counts]] = field(
         default_factory=lambda: {kind: _no_counts() for kind in (MappingKind.FILE_MAPPED, MappingKind.RESERVED)}
     )
     _pieces: list[_Piece] = field(default_factory=list)
     _last_cut: dict[int, _Cut] = field(default_factory=dict)
+    _older_kinds: dict[int, MappingKind] = field(default_factory=dict)
 
     def apply(self, events: Iterable[MappingEvent]) -> None:
         """Count events in the order in which the kernel saw them."""
@@ -133,13 +153,18 @@ class MappedRanges:
         moved = (replace(piece, start=piece.start + by, end=min(piece.end + by, end)) for piece in cut.pieces)
         self._restore(self._fewer([piece for piece in moved if piece.start < piece.end]))
         grown = cut.end + by
+        kind = self._kind_of(cut)
         if grown < end:
-            self._add(event, grown, end, self._kind_of(cut))
+            kind = self.kind_at(event.address) if kind is None else kind
+            self._add(event, grown, end, kind)
+        if kind is not None and sum(piece.end - piece.start for piece in cut.pieces) < cut.end - cut.start:
+            self._older_kinds[event.address] = kind  # it may shrink to what is older, and grow again
 
-    def _kind_of(self, cut: _Cut) -> MappingKind:
+    def _kind_of(self, cut: _Cut) -> MappingKind | None:
         """The kind of a range that mremap makes longer. A copy of one leaves it uncut."""
         known = cut.pieces or [piece for piece in self._pieces if piece.start <= cut.start == cut.end < piece.end]
-        return known[-1].call.kind if known else MappingKind.MAPPED
+        older = self._older_kinds.pop(cut.start, None)
+        return known[-1].call.kind if known else older
 
     def _add(self, event: MappingEvent, start: int, end: int, kind: MappingKind) -> None:
         call = _Call(kind, event.stack, event.time_ns, end - start)

@@ -3,12 +3,17 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from heap_trace import MappingEvent, MappingKind
 
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.mapped import MAX_PARTS, PAGE_BYTES, MappedRanges
+from diagnosis.trace.mapped import MAX_PARTS, PAGE_BYTES, MappedRanges, kind_at
+from tests.diagnosis.recorded import end, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = PAGE_BYTES
 BASE = 0x7F0000000000
@@ -130,6 +135,32 @@ def test_what_is_moved_stays_what_it_is(kind: MappingKind) -> None:
     assert {each.kind for each in ranges.ranges()} == {kind}
     ranges = after(event(kind, 0, 4), unmapped(1, 0), moved(100, 4))  # a copy: the old range stays
     assert [each.kind for each in ranges.ranges()] == [kind] * 3
+
+
+@pytest.mark.parametrize("kind", [MappingKind.MAPPED, MappingKind.FILE_MAPPED])
+def test_what_a_range_from_before_the_trace_is_gets_asked_once(kind: MappingKind) -> None:
+    asked: list[int] = []
+    ranges = MappedRanges(lambda address: asked.append(address) or kind)  # type: ignore[func-returns-value]
+    ranges.apply([unmapped(0, 1), moved(100, 4), unmapped(100, 4), moved(100, 1), unmapped(100, 1), moved(50, 2)])
+    assert asked == [BASE + 100 * PAGE]
+    assert [each.kind for each in ranges.ranges()] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("rw-s 00000000 fd:01 17 /data/segment", MappingKind.FILE_MAPPED),
+        ("rw-s 00000000 00:01 17 /dev/zero (deleted)", MappingKind.SHARED),
+        ("rw-p 00000000 00:00 0", MappingKind.MAPPED),
+        ("rw-p 00000000 00:00 0 [anon:arena]", MappingKind.MAPPED),
+        ("---p 00000000 00:00 0", MappingKind.RESERVED),
+    ],
+)
+def test_the_kind_of_a_mapping_is_read_where_no_event_told_it(tmp_path: Path, line: str, kind: MappingKind) -> None:
+    process = record(tmp_path, maps=f"7f0000000000-7f0000010000 {line}\n")
+    assert kind_at(process, 0x7F0000001000) is kind
+    end(tmp_path)
+    assert kind_at(process, 0x7F0000001000) is MappingKind.MAPPED
 
 
 def test_of_a_range_that_grows_often_the_parts_are_few_and_the_bytes_and_ages_right() -> None:
