@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 UNSEEN_MEANING = "memory that no call of an allocator explains"
 
+# What a program's own mapping can look like to the kernel: one with a guard page is a stack, as for a coroutine.
+OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS)
+
 LIGHT = "trace --light names the code that touches it"
 
 
@@ -132,18 +135,20 @@ def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
 def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     used = {use: end.uses[use] - start.uses[use] for use in Use}
     total = end.anonymous + end.swapped - start.anonymous - start.swapped
-    mapped = end.within(traced.mapped, (Use.OTHER, Use.HEAP))
-    rest = total - used[Use.STACKS] - used[Use.DATA] - mapped - traced.live_growth
+    of_stacks = end.within(traced.mapped, (Use.STACKS,))
+    mapped = end.within(traced.mapped, OWN_USES)
+    stacks = used[Use.STACKS] - of_stacks
+    rest = total - stacks - used[Use.DATA] - mapped - traced.live_growth
     yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
     yield Part("mapped", mapped, "mappings of the program's own (mmap)")
     yield Part(
         "stacks",
-        used[Use.STACKS],
+        stacks,
         "thread stacks",
         f"threads that run, or that ended and are neither joined nor detached (pthread_join, pthread_detach): {LIGHT}",
     )
     yield Part("data", used[Use.DATA], "variables of the program and its libraries")
-    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped
+    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped + of_stacks
     # Of a heap that did not shrink, what older blocks gave back beyond what new ones took is held as well.
     holds -= min(0, traced.live_growth)
     retained = max(0, min(rest, holds, traced.freed))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import MappingKind
 
-from diagnosis.report.account import UNSEEN_MEANING, Traced
+from diagnosis.report.account import OWN_USES, UNSEEN_MEANING, Traced
 from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.older import Freed
 from diagnosis.report.unseen import Touched, Unseen
@@ -199,7 +199,7 @@ def _resident_of(counted: Counted) -> Counter[int]:
     found: Counter[int] = Counter()
     for each in counted.window.ranges if memory else ():
         if memory and each.kind is MappingKind.MAPPED:
-            found[each.stack] += memory.within([(each.start, each.end)], (Use.OTHER, Use.HEAP))
+            found[each.stack] += memory.within([(each.start, each.end)], OWN_USES)
     return found
 
 

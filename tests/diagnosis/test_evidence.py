@@ -104,6 +104,14 @@ def test_mappings_and_files_are_told_from_blocks() -> None:
     assert takes == {"session_new": Takes.BLOCKS, "pool_map": Takes.MAPPINGS, "segment_map": Takes.FILES}
 
 
+@pytest.mark.parametrize("use", [Use.OTHER, Use.HEAP, Use.STACKS])
+def test_what_is_in_memory_of_a_mapping_is_its_mappers_whatever_the_kernel_takes_it_for(use: Use) -> None:
+    """Stacks of coroutines lie on guard pages as those of threads do."""
+    end = Memory(ranges=(Range(1 << 20, (1 + READINGS) << 20, READINGS * MIB, use),))
+    sites = gather(counted(memory_start=Memory(), memory_end=end), None, ()).sites
+    assert next(site for site in sites if site.site.function == "pool_map").resident_bytes == READINGS * MIB
+
+
 def test_the_live_heap_is_all_that_was_taken_less_all_that_was_freed() -> None:
     found = traced(counted())
     assert found.live_growth == 1200 * 8000 - 1200 * 8008

@@ -189,6 +189,14 @@ def test_mappings_of_the_program_are_what_is_resident_of_them() -> None:
     assert parts(result) == {"anonymous": 40, "mapped": 40}
 
 
+def test_stacks_that_the_program_maps_itself_are_its_mappings() -> None:
+    traced = Traced(0, 0, mapped=((0x400000000, 0x500000000),))
+    result = account(memory(heap=100), memory(heap=100, stacks=20), traced)
+    check(result, 20)
+    assert parts(result) == {"anonymous": 20, "mapped": 20}
+    assert result.unseen == ()
+
+
 def test_what_no_allocator_explains_is_named_by_its_kind() -> None:
     result = account(START, memory(heap=100, other=10, stacks=21, shared=7, unmapped_memfd=9, file=5), Traced(0, 0))
     check(result, 20 + 7 + 9 + 5)
