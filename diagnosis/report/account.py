@@ -82,6 +82,7 @@ class Traced:
         live_growth: blocks taken and kept, less frees of older blocks.
         freed: all that was freed, of older blocks too: the allocator can hold no more freed memory than that.
         mapped: address ranges that the program mapped in the window and that are still mapped.
+        shared: those that it shares with its children.
         brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
             False for allocators that keep theirs in mappings.
     """
@@ -89,13 +90,14 @@ class Traced:
     live_growth: int
     freed: int
     mapped: tuple[tuple[int, int], ...] = ()
+    shared: tuple[tuple[int, int], ...] = ()
     brk_is_free: bool = True
 
 
 def account(start: Memory, end: Memory, traced: Traced) -> Account:
     """The growth between two moments."""
     return Account(
-        kinds=tuple(_kinds(start, end)),
+        kinds=tuple(_kinds(start, end, end.shared_within(traced.shared))),
         anonymous=tuple(part for part in _anonymous(start, end, traced) if part.bytes),
         huge_bytes=end.huge - start.huge,
         error_bytes=start.error + end.error,
@@ -103,7 +105,7 @@ def account(start: Memory, end: Memory, traced: Traced) -> Account:
     )
 
 
-def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
+def _kinds(start: Memory, end: Memory, shared_mapped: int) -> Iterable[Part]:
     yield Part("anonymous", end.anonymous - start.anonymous, "anonymous memory")
     yield Part(
         "swapped",
@@ -112,9 +114,10 @@ def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
         "it is the process's all the same: the machine is short of memory",
     )
     yield Part("file", end.file - start.file, "mapped files", "the kernel drops these pages when it needs the room")
+    yield Part("shared_mapped", shared_mapped, "shared mappings of the program's own (mmap)")
     yield Part(
         "shared",
-        end.shared - start.shared,
+        end.shared - start.shared - shared_mapped,
         "shared memory",
         f"System V segments (ipcs -m -p), /dev/shm, memfd or shared mappings that nobody detaches: {LIGHT}",
     )

@@ -44,8 +44,13 @@ def traced(counted: Counted) -> Traced:
     return Traced(
         live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
         freed=sum(counts.freed_bytes for counts in blocks) + older,
-        mapped=tuple((each.start, each.end) for each in counted.window.ranges if each.kind is MappingKind.MAPPED),
+        mapped=_ranges(counted, MappingKind.MAPPED),
+        shared=_ranges(counted, MappingKind.SHARED),
     )
+
+
+def _ranges(counted: Counted, kind: MappingKind) -> tuple[tuple[int, int], ...]:
+    return tuple((each.start, each.end) for each in counted.window.ranges if each.kind is kind)
 
 
 def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) -> Evidence:
@@ -200,6 +205,8 @@ def _resident_of(counted: Counted) -> Counter[int]:
     for each in counted.window.ranges if memory else ():
         if memory and each.kind is MappingKind.MAPPED:
             found[each.stack] += memory.within([(each.start, each.end)], OWN_USES)
+        elif memory and each.kind is MappingKind.SHARED:
+            found[each.stack] += memory.shared_within([(each.start, each.end)])
     return found
 
 

@@ -14,7 +14,7 @@ from diagnosis.target.process import PROC
 from diagnosis.target.procfs import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
@@ -24,6 +24,9 @@ GLIBC_HEAP_BYTES = 64 * MIB
 LARGEST_GUARD_BYTES = MIB
 
 _MEMFD = "/memfd:"
+
+# A mapping that is shared with children has a file that no folder has.
+SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
 
 class Use(enum.StrEnum):
@@ -59,6 +62,7 @@ class Memory:
         unmapped_memfd: pages of memfds that are open and not mapped: they count for the container only.
         uses: ``anonymous`` and ``swapped`` together, by their use.
         ranges: the anonymous mappings, by rising address.
+        shared_ranges: the shared anonymous ones.
         error: by how much two readings of the same moment differed.
     """
 
@@ -71,6 +75,7 @@ class Memory:
     unmapped_memfd: int = 0
     uses: Counter[Use] = field(default_factory=Counter)
     ranges: tuple[Range, ...] = ()
+    shared_ranges: tuple[Range, ...] = ()
     error: int = 0
 
     @property
@@ -83,17 +88,24 @@ class Memory:
 
         /proc tells what is resident of a mapping and not where in it: an overlap in part counts in proportion.
         """
-        total = 0.0
-        wanted = frozenset(uses)
-        for start, end in parts:
-            first = bisect.bisect_right(self.ranges, start, key=lambda kept: kept.end)
-            for kept in self.ranges[first:]:
-                if kept.start >= end:
-                    break
-                if kept.use in wanted:
-                    overlap = min(end, kept.end) - max(start, kept.start)
-                    total += kept.bytes * overlap / (kept.end - kept.start)
-        return round(total)
+        return _within(self.ranges, parts, frozenset(uses))
+
+    def shared_within(self, parts: Iterable[tuple[int, int]]) -> int:
+        """The same of the shared anonymous ranges."""
+        return _within(self.shared_ranges, parts, frozenset(Use))
+
+
+def _within(ranges: Sequence[Range], parts: Iterable[tuple[int, int]], wanted: frozenset[Use]) -> int:
+    total = 0.0
+    for start, end in parts:
+        first = bisect.bisect_right(ranges, start, key=lambda kept: kept.end)
+        for kept in ranges[first:]:
+            if kept.start >= end:
+                break
+            if kept.use in wanted:
+                overlap = min(end, kept.end) - max(start, kept.start)
+                total += kept.bytes * overlap / (kept.end - kept.start)
+    return round(total)
 
 
 @dataclass
@@ -142,6 +154,9 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         unmapped_memfd=_unmapped_memfd(folder, {area.path for area in areas}),
         uses=uses,
         ranges=ranges,
+        shared_ranges=tuple(
+            Range(area.start, area.end, area["Rss"], Use.OTHER) for area in areas if area.path == SHARED_ANONYMOUS
+        ),
         error=abs(anonymous - status["RssAnon"]),
     )
 

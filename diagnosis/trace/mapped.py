@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.memory import SHARED_ANONYMOUS
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ MAX_UNDER_WAY = 4096
 
 # A buffer that grows by mremap has an age in each of its parts. In so many, neighbours are put together.
 MAX_PARTS = 64
-
-_SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
 
 @dataclass
@@ -79,7 +78,7 @@ def kind_at(process: Process, address: int) -> MappingKind:
         return MappingKind.MAPPED
     if not found or not found.inode:
         return MappingKind.RESERVED if found and found.permissions.startswith("---") else MappingKind.MAPPED
-    shared = found.permissions.endswith("s") and found.path == _SHARED_ANONYMOUS
+    shared = found.permissions.endswith("s") and found.path == SHARED_ANONYMOUS
     return MappingKind.SHARED if shared else MappingKind.FILE_MAPPED
 
 

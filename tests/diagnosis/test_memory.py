@@ -59,6 +59,7 @@ def test_every_kind_of_memory_is_read(tmp_path: Path) -> None:
     assert (memory.file, memory.shared, memory.swapped, memory.huge) == (400 * KIB, 64 * KIB, 8 * KIB, 100 * KIB)
     assert memory.held == (1132 + 8 + 64) * KIB
     assert memory.error == 0
+    assert memory.shared_within([(0x7F0030000000, 0x7F0030008000)]) == 32 * KIB
 
 
 def test_anonymous_memory_is_told_by_its_use(tmp_path: Path) -> None:
@@ -195,6 +196,15 @@ def test_stacks_that_the_program_maps_itself_are_its_mappings() -> None:
     check(result, 20)
     assert parts(result) == {"anonymous": 20, "mapped": 20}
     assert result.unseen == ()
+
+
+def test_shared_mappings_of_the_program_are_no_shared_memory_that_nobody_explains() -> None:
+    shared = (Range(0x600000000, 0x700000000, 34 * MIB, Use.OTHER),)
+    end = replace(memory(heap=100, shared=40), shared_ranges=shared)
+    result = account(memory(heap=100), end, Traced(0, 0, shared=((0x600000000, 0x700000000),)))
+    check(result, 40)
+    assert parts(result) == {"shared": 6, "shared_mapped": 34}
+    assert [(part.name, part.bytes) for part in result.unseen] == [("shared", 6 * MIB)]
 
 
 def test_what_no_allocator_explains_is_named_by_its_kind() -> None:
