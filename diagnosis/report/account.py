@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNSEEN_MEANING = "memory that no call of an allocator explains"
 
 # What a program's own mapping can look like to the kernel: one with a guard page is a stack, as for a coroutine.
-OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS)
+OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS, Use.FILES)
 
 LIGHT = "trace --light names the code that touches it"
 
@@ -141,7 +141,9 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     of_stacks = end.within(traced.mapped, (Use.STACKS,))
     mapped = end.within(traced.mapped, OWN_USES)
     stacks = used[Use.STACKS] - of_stacks
-    rest = total - stacks - used[Use.DATA] - mapped - traced.live_growth
+    of_files = end.within(traced.mapped, (Use.FILES,))
+    data = used[Use.DATA] + used[Use.FILES] - of_files
+    rest = total - stacks - data - mapped - traced.live_growth
     yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
     yield Part("mapped", mapped, "mappings of the program's own (mmap)")
     yield Part(
@@ -150,8 +152,8 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         "thread stacks",
         f"threads that run, or that ended and are neither joined nor detached (pthread_join, pthread_detach): {LIGHT}",
     )
-    yield Part("data", used[Use.DATA], "variables of the program and its libraries")
-    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped + of_stacks
+    yield Part("data", data, "variables of the program and its libraries")
+    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped + of_stacks + of_files
     # Of a heap that did not shrink, what older blocks gave back beyond what new ones took is held as well.
     holds -= min(0, traced.live_growth)
     retained = max(0, min(rest, holds, traced.freed))

@@ -25,6 +25,9 @@ LARGEST_GUARD_BYTES = MIB
 
 _MEMFD = "/memfd:"
 
+# A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
+_ZERO = "/dev/zero"
+
 # A mapping that is shared with children has a file that no folder has.
 SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
@@ -34,7 +37,8 @@ class Use(enum.StrEnum):
 
     HEAP = "heap"  # what brk grows, and glibc's other arenas
     STACKS = "stacks"
-    DATA = "data"  # written pages of mapped files: variables, relocations
+    DATA = "data"  # written pages of programs and libraries: variables, relocations
+    FILES = "files"  # those of files that hold no code
     OTHER = "other"
 
 
@@ -177,7 +181,9 @@ def _areas(text: str) -> Iterator[_Area]:
             start, _, end = fields[0].partition("-")
             if area:
                 yield area
-            area = _Area(int(start, 16), int(end, 16), fields[1], fields[5] if len(fields) > 5 else "")
+            path = fields[5] if len(fields) > 5 else ""
+            is_zero = path == _ZERO and fields[1].endswith("p")
+            area = _Area(int(start, 16), int(end, 16), fields[1], "" if is_zero else path)
     if area:
         yield area
 
@@ -188,23 +194,24 @@ def _kib(status: Mapping[str, str]) -> dict[str, int]:
 
 
 def _ranges(areas: list[_Area]) -> Iterator[Range]:
+    code = frozenset(area.path for area in areas if "x" in area.permissions and area.path.startswith("/"))
     for before, area, after in zip([None, *areas[:-1]], areas, [*areas[1:], None], strict=True):
         size = area["Anonymous"] + area["Swap"]
         anonymous = not area.path or area.path.startswith("[")
         if size or anonymous:
-            yield Range(area.start, area.end, size, _use(area, before, after))
+            yield Range(area.start, area.end, size, _use(area, before, after, code))
 
 
-def _use(area: _Area, before: _Area | None, after: _Area | None) -> Use:
+def _use(area: _Area, before: _Area | None, after: _Area | None, code: frozenset[str]) -> Use:
     if area.path == "[heap]" or _is_arena(area, after):
         return Use.HEAP
     if area.path.startswith("[stack"):
         return Use.STACKS
     if area.path.startswith("/"):
-        return Use.DATA
+        return Use.DATA if area.path in code else Use.FILES
     if before and before.permissions.startswith("---") and before.end == area.start:
         return Use.STACKS if before.end - before.start <= LARGEST_GUARD_BYTES else Use.OTHER
-    if before and before.path.startswith("/") and before.end == area.start:
+    if before and before.path in code and before.end == area.start:
         return Use.DATA  # what a program or library sets to zero lies behind its file
     return Use.OTHER
 

@@ -72,6 +72,24 @@ def test_anonymous_memory_is_told_by_its_use(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("line", "use"),
+    [
+        (("7f0040000000-7f0040100000", "rw-p", "/usr/bin/p"), Use.DATA),
+        (("7f0040000000-7f0040100000", "rw-p", "/srv/image"), Use.FILES),
+        (("7f0040000000-7f0040100000", "rw-p", "/dev/zero"), Use.OTHER),
+        (("7f0030010000-7f0030020000", "rw-p", ""), Use.OTHER),  # behind a mapping that is no program's
+    ],
+)
+def test_written_pages_are_data_of_files_that_hold_code_only(
+    tmp_path: Path, line: tuple[str, str, str], use: Use
+) -> None:
+    stack = SMAPS.index("7ffc00000000")
+    before = recorded(tmp_path / "before").uses[use]
+    after = recorded(tmp_path / "after", SMAPS[:stack] + entry(*line, Rss=300, Anonymous=300) + SMAPS[stack:])
+    assert after.uses[use] == before + 300 * KIB
+
+
 def test_two_readings_that_differ_are_the_error(tmp_path: Path) -> None:
     moved = STATUS.replace("1132 kB", "1140 kB")
     assert recorded(tmp_path, status=moved).error == 8 * KIB
