@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 UNSEEN_MEANING = "memory that no call of an allocator explains"
 
+# What a program's own mapping can look like to the kernel: one with a guard page is a stack, as for a coroutine.
+OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS, Use.FILES)
+
 LIGHT = "trace --light names the code that touches it"
 
 
@@ -79,6 +82,7 @@ class Traced:
         live_growth: blocks taken and kept, less frees of older blocks.
         freed: all that was freed, of older blocks too: the allocator can hold no more freed memory than that.
         mapped: address ranges that the program mapped in the window and that are still mapped.
+        shared: those that it shares with its children.
         brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
             False for allocators that keep theirs in mappings.
     """
@@ -86,13 +90,14 @@ class Traced:
     live_growth: int
     freed: int
     mapped: tuple[tuple[int, int], ...] = ()
+    shared: tuple[tuple[int, int], ...] = ()
     brk_is_free: bool = True
 
 
 def account(start: Memory, end: Memory, traced: Traced) -> Account:
     """The growth between two moments."""
     return Account(
-        kinds=tuple(_kinds(start, end)),
+        kinds=tuple(_kinds(start, end, end.shared_within(traced.shared))),
         anonymous=tuple(part for part in _anonymous(start, end, traced) if part.bytes),
         huge_bytes=end.huge - start.huge,
         error_bytes=start.error + end.error,
@@ -100,7 +105,7 @@ def account(start: Memory, end: Memory, traced: Traced) -> Account:
     )
 
 
-def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
+def _kinds(start: Memory, end: Memory, shared_mapped: int) -> Iterable[Part]:
     yield Part("anonymous", end.anonymous - start.anonymous, "anonymous memory")
     yield Part(
         "swapped",
@@ -109,9 +114,10 @@ def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
         "it is the process's all the same: the machine is short of memory",
     )
     yield Part("file", end.file - start.file, "mapped files", "the kernel drops these pages when it needs the room")
+    yield Part("shared_mapped", shared_mapped, "shared mappings of the program's own (mmap)")
     yield Part(
         "shared",
-        end.shared - start.shared,
+        end.shared - start.shared - shared_mapped,
         "shared memory",
         f"System V segments (ipcs -m -p), /dev/shm, memfd or shared mappings that nobody detaches: {LIGHT}",
     )
@@ -132,18 +138,22 @@ def _kinds(start: Memory, end: Memory) -> Iterable[Part]:
 def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     used = {use: end.uses[use] - start.uses[use] for use in Use}
     total = end.anonymous + end.swapped - start.anonymous - start.swapped
-    mapped = end.within(traced.mapped, (Use.OTHER, Use.HEAP))
-    rest = total - used[Use.STACKS] - used[Use.DATA] - mapped - traced.live_growth
+    of_stacks = end.within(traced.mapped, (Use.STACKS,))
+    mapped = end.within(traced.mapped, OWN_USES)
+    stacks = used[Use.STACKS] - of_stacks
+    of_files = end.within(traced.mapped, (Use.FILES,))
+    data = used[Use.DATA] + used[Use.FILES] - of_files
+    rest = total - stacks - data - mapped - traced.live_growth
     yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
     yield Part("mapped", mapped, "mappings of the program's own (mmap)")
     yield Part(
         "stacks",
-        used[Use.STACKS],
+        stacks,
         "thread stacks",
         f"threads that run, or that ended and are neither joined nor detached (pthread_join, pthread_detach): {LIGHT}",
     )
-    yield Part("data", used[Use.DATA], "variables of the program and its libraries")
-    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped
+    yield Part("data", data, "variables of the program and its libraries")
+    holds = used[Use.HEAP] if traced.brk_is_free else used[Use.HEAP] + used[Use.OTHER] - mapped + of_stacks + of_files
     # Of a heap that did not shrink, what older blocks gave back beyond what new ones took is held as well.
     holds -= min(0, traced.live_growth)
     retained = max(0, min(rest, holds, traced.freed))

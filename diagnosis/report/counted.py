@@ -10,6 +10,7 @@ from heap_trace import MappingKind
 
 from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
 from diagnosis.trace.counts import Counts
+from diagnosis.trace.mapped import HEAP_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +75,7 @@ class Counted:
     @cached_property
     def mapping_stacks(self) -> frozenset[int]:
         """Stacks that map memory and take no blocks."""
-        return frozenset(each.stack for each in self.window.ranges if each.kind is MappingKind.MAPPED)
+        return frozenset(each.stack for each in self.window.ranges if each.kind in HEAP_KINDS)
 
     def files(self) -> dict[int, Counts]:
         """What each stack did with mappings of files: address space."""

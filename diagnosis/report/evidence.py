@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import Lost, MappingKind
 
-from diagnosis.report.account import UNSEEN_MEANING, Traced
+from diagnosis.report.account import OWN_USES, UNSEEN_MEANING, Traced
 from diagnosis.report.history import Evidence, SiteHistory, Takes
 from diagnosis.report.older import Freed
 from diagnosis.report.unseen import Touched, Unseen
@@ -44,8 +44,13 @@ def traced(counted: Counted) -> Traced:
     return Traced(
         live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
         freed=sum(counts.freed_bytes for counts in blocks) + older,
-        mapped=tuple((each.start, each.end) for each in counted.window.ranges if each.kind is MappingKind.MAPPED),
+        mapped=_ranges(counted, MappingKind.MAPPED),
+        shared=_ranges(counted, MappingKind.SHARED),
     )
+
+
+def _ranges(counted: Counted, kind: MappingKind) -> tuple[tuple[int, int], ...]:
+    return tuple((each.start, each.end) for each in counted.window.ranges if each.kind is kind)
 
 
 def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) -> Evidence:
@@ -208,7 +213,9 @@ def _resident_of(counted: Counted) -> Counter[int]:
     found: Counter[int] = Counter()
     for each in counted.window.ranges if memory else ():
         if memory and each.kind is MappingKind.MAPPED:
-            found[each.stack] += memory.within([(each.start, each.end)], (Use.OTHER, Use.HEAP))
+            found[each.stack] += memory.within([(each.start, each.end)], OWN_USES)
+        elif memory and each.kind is MappingKind.SHARED:
+            found[each.stack] += memory.shared_within([(each.start, each.end)])
     return found
 
 

@@ -16,6 +16,7 @@ from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
 from diagnosis.report.timeline import timeline
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, find
+from diagnosis.report.written_files import with_written_files
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def build_report(
         touched: the code that touched new memory in the window, most first, where page faults were sampled.
         smallest: growth in bytes that is worth a name.
     """
+    window = with_written_files(window)
     first, last = window.samples[0], window.samples[-1]
     changes = last.snapshot.since(first.snapshot)
 

@@ -14,7 +14,7 @@ from diagnosis.target.process import PROC
 from diagnosis.target.procfs import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
@@ -25,13 +25,20 @@ LARGEST_GUARD_BYTES = MIB
 
 _MEMFD = "/memfd:"
 
+# A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
+_ZERO = "/dev/zero"
+
+# A mapping that is shared with children has a file that no folder has.
+SHARED_ANONYMOUS = "/dev/zero (deleted)"
+
 
 class Use(enum.StrEnum):
     """What anonymous memory is used for."""
 
     HEAP = "heap"  # what brk grows, and glibc's other arenas
     STACKS = "stacks"
-    DATA = "data"  # written pages of mapped files: variables, relocations
+    DATA = "data"  # written pages of programs and libraries: variables, relocations
+    FILES = "files"  # those of files that hold no code
     OTHER = "other"
 
 
@@ -59,6 +66,7 @@ class Memory:
         unmapped_memfd: pages of memfds that are open and not mapped: they count for the container only.
         uses: ``anonymous`` and ``swapped`` together, by their use.
         ranges: the anonymous mappings, by rising address.
+        shared_ranges: the shared anonymous ones.
         error: by how much two readings of the same moment differed.
     """
 
@@ -71,6 +79,7 @@ class Memory:
     unmapped_memfd: int = 0
     uses: Counter[Use] = field(default_factory=Counter)
     ranges: tuple[Range, ...] = ()
+    shared_ranges: tuple[Range, ...] = ()
     error: int = 0
 
     @property
@@ -83,17 +92,24 @@ class Memory:
 
         /proc tells what is resident of a mapping and not where in it: an overlap in part counts in proportion.
         """
-        total = 0.0
-        wanted = frozenset(uses)
-        for start, end in parts:
-            first = bisect.bisect_right(self.ranges, start, key=lambda kept: kept.end)
-            for kept in self.ranges[first:]:
-                if kept.start >= end:
-                    break
-                if kept.use in wanted:
-                    overlap = min(end, kept.end) - max(start, kept.start)
-                    total += kept.bytes * overlap / (kept.end - kept.start)
-        return round(total)
+        return _within(self.ranges, parts, frozenset(uses))
+
+    def shared_within(self, parts: Iterable[tuple[int, int]]) -> int:
+        """The same of the shared anonymous ranges."""
+        return _within(self.shared_ranges, parts, frozenset(Use))
+
+
+def _within(ranges: Sequence[Range], parts: Iterable[tuple[int, int]], wanted: frozenset[Use]) -> int:
+    total = 0.0
+    for start, end in parts:
+        first = bisect.bisect_right(ranges, start, key=lambda kept: kept.end)
+        for kept in ranges[first:]:
+            if kept.start >= end:
+                break
+            if kept.use in wanted:
+                overlap = min(end, kept.end) - max(start, kept.start)
+                total += kept.bytes * overlap / (kept.end - kept.start)
+    return round(total)
 
 
 @dataclass
@@ -142,6 +158,9 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         unmapped_memfd=_unmapped_memfd(folder, {area.path for area in areas}),
         uses=uses,
         ranges=ranges,
+        shared_ranges=tuple(
+            Range(area.start, area.end, area["Rss"], Use.OTHER) for area in areas if area.path == SHARED_ANONYMOUS
+        ),
         error=abs(anonymous - status["RssAnon"]),
     )
 
@@ -162,7 +181,9 @@ def _areas(text: str) -> Iterator[_Area]:
             start, _, end = fields[0].partition("-")
             if area:
                 yield area
-            area = _Area(int(start, 16), int(end, 16), fields[1], fields[5] if len(fields) > 5 else "")
+            path = fields[5] if len(fields) > 5 else ""
+            is_zero = path == _ZERO and fields[1].endswith("p")
+            area = _Area(int(start, 16), int(end, 16), fields[1], "" if is_zero else path)
     if area:
         yield area
 
@@ -173,23 +194,24 @@ def _kib(status: Mapping[str, str]) -> dict[str, int]:
 
 
 def _ranges(areas: list[_Area]) -> Iterator[Range]:
+    code = frozenset(area.path for area in areas if "x" in area.permissions and area.path.startswith("/"))
     for before, area, after in zip([None, *areas[:-1]], areas, [*areas[1:], None], strict=True):
         size = area["Anonymous"] + area["Swap"]
         anonymous = not area.path or area.path.startswith("[")
         if size or anonymous:
-            yield Range(area.start, area.end, size, _use(area, before, after))
+            yield Range(area.start, area.end, size, _use(area, before, after, code))
 
 
-def _use(area: _Area, before: _Area | None, after: _Area | None) -> Use:
+def _use(area: _Area, before: _Area | None, after: _Area | None, code: frozenset[str]) -> Use:
     if area.path == "[heap]" or _is_arena(area, after):
         return Use.HEAP
     if area.path.startswith("[stack"):
         return Use.STACKS
     if area.path.startswith("/"):
-        return Use.DATA
+        return Use.DATA if area.path in code else Use.FILES
     if before and before.permissions.startswith("---") and before.end == area.start:
         return Use.STACKS if before.end - before.start <= LARGEST_GUARD_BYTES else Use.OTHER
-    if before and before.path.startswith("/") and before.end == area.start:
+    if before and before.path in code and before.end == area.start:
         return Use.DATA  # what a program or library sets to zero lies behind its file
     return Use.OTHER
 

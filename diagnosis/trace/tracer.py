@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.trace.attachments import Attachments
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.guard import Watchdog, raised_priority
-from diagnosis.trace.mapped import MappedRanges
+from diagnosis.trace.mapped import MappedRanges, kind_at
 from diagnosis.trace.programs import Programs
 from diagnosis.trace.python_names import PythonNames
 from diagnosis.trace.refusals import explain, refuse_if_endangered, risk_of_returns
@@ -95,7 +96,7 @@ class Tracer(Closing):
         programs = programs or Programs(tracing)
         self._attachments = Attachments(process, tracing.custom, at_entry=tracing.at_entry, surveys=programs.surveys)
         self._python = PythonNames(process)
-        self._mapped = MappedRanges()
+        self._mapped = MappedRanges(partial(kind_at, process))
         self._stacks: dict[int, Stack] = {}
         self._lock = Lock()  # of the two above
         self._closing = Event()

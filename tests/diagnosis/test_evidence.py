@@ -104,6 +104,24 @@ def test_mappings_and_files_are_told_from_blocks() -> None:
     assert takes == {"session_new": Takes.BLOCKS, "pool_map": Takes.MAPPINGS, "segment_map": Takes.FILES}
 
 
+@pytest.mark.parametrize("use", [Use.OTHER, Use.HEAP, Use.STACKS])
+def test_what_is_in_memory_of_a_mapping_is_its_mappers_whatever_the_kernel_takes_it_for(use: Use) -> None:
+    """Stacks of coroutines lie on guard pages as those of threads do."""
+    end = Memory(ranges=(Range(1 << 20, (1 + READINGS) << 20, READINGS * MIB, use),))
+    sites = gather(counted(memory_start=Memory(), memory_end=end), None, ()).sites
+    assert next(site for site in sites if site.site.function == "pool_map").resident_bytes == READINGS * MIB
+
+
+def test_shared_mappings_are_no_blocks() -> None:
+    shared = tuple(replace(each, kind=MappingKind.SHARED) for each in counted().window.ranges)
+    end = Memory(shared_ranges=(Range(1 << 20, (1 + READINGS) << 20, READINGS * MIB, Use.OTHER),))
+    found = counted(ranges=shared, memory_start=Memory(), memory_end=end)
+    assert traced(found).live_growth == 1200 * 8000 - 1200 * 8008
+    assert len(traced(found).shared) == READINGS
+    site = next(site for site in gather(found, None, ()).sites if site.site.function == "pool_map")
+    assert (site.takes, site.resident_bytes) == (Takes.MAPPINGS, READINGS * MIB)
+
+
 def test_the_live_heap_is_all_that_was_taken_less_all_that_was_freed() -> None:
     found = traced(counted())
     assert found.live_growth == 1200 * 8000 - 1200 * 8008

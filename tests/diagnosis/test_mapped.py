@@ -3,12 +3,17 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from heap_trace import MappingEvent, MappingKind
 
 from diagnosis.trace.counts import Counts
-from diagnosis.trace.mapped import PAGE_BYTES, MappedRanges
+from diagnosis.trace.mapped import MAX_PARTS, PAGE_BYTES, MappedRanges, kind_at
+from tests.diagnosis.recorded import end, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = PAGE_BYTES
 BASE = 0x7F0000000000
@@ -29,6 +34,10 @@ def unmapped(page: int, pages: float, *, thread: int = 1) -> MappingEvent:
 
 def restored(page: int, *, thread: int = 1) -> MappingEvent:
     return event(MappingKind.RESTORED, page, 0, thread=thread)
+
+
+def moved(to: int, pages: float, *, stack: int = 2, at: int = 0, thread: int = 1) -> MappingEvent:
+    return event(MappingKind.MOVED, to, pages, stack=stack, at=at, thread=thread)
 
 
 def after(*events: MappingEvent) -> MappedRanges:
@@ -101,11 +110,70 @@ def test_a_reservation_takes_nothing_and_replaces_what_was_there() -> None:
     assert ranges.counts[2] == Counts()
 
 
-def test_a_move_is_a_free_and_a_mapping() -> None:
+def test_what_is_moved_keeps_its_age_and_what_is_added_is_new() -> None:
     """mremap: the old range goes at its entry, the new one comes at its return."""
-    ranges = after(mapped(0, 4, stack=1), unmapped(0, 4), mapped(100, 6, stack=2))
+    ranges = after(mapped(0, 4, stack=1, at=1), unmapped(0, 4), moved(100, 6, at=2))
+    assert pages_of(ranges, 1) == (1, 4, 0, 0)
+    assert pages_of(ranges, 2) == (1, 2, 0, 0)
+    assert ranges.survivors() == [(1, 4 * PAGE, 1), (2, 2 * PAGE, 2)]
+    ranges.apply([unmapped(100, 6), moved(100, 3), unmapped(100, 3)])
     assert pages_of(ranges, 1) == (1, 4, 1, 4)
-    assert pages_of(ranges, 2) == (1, 6, 0, 0)
+    assert pages_of(ranges, 2) == (1, 2, 1, 2)
+
+
+def test_of_a_range_from_before_the_trace_only_what_is_added_counts() -> None:
+    ranges = after(unmapped(0, 40), moved(100, 44, at=5))
+    assert pages_of(ranges, 2) == (1, 4, 0, 0)
+    (added,) = ranges.ranges()
+    assert (added.start, added.end, added.time_ns) == (BASE + 140 * PAGE, BASE + 144 * PAGE, 5)
+    assert not after(unmapped(0, 40), moved(0, 30)).ranges()
+
+
+@pytest.mark.parametrize("kind", [MappingKind.FILE_MAPPED, MappingKind.SHARED, MappingKind.RESERVED])
+def test_what_is_moved_stays_what_it_is(kind: MappingKind) -> None:
+    ranges = after(event(kind, 0, 1), unmapped(0, 1), moved(100, 4))
+    assert {each.kind for each in ranges.ranges()} == {kind}
+    ranges = after(event(kind, 0, 4), unmapped(1, 0), moved(100, 4))  # a copy: the old range stays
+    assert [each.kind for each in ranges.ranges()] == [kind] * 3
+
+
+@pytest.mark.parametrize("kind", [MappingKind.MAPPED, MappingKind.FILE_MAPPED])
+def test_what_a_range_from_before_the_trace_is_gets_asked_once(kind: MappingKind) -> None:
+    asked: list[int] = []
+    ranges = MappedRanges(lambda address: asked.append(address) or kind)  # type: ignore[func-returns-value]
+    ranges.apply([unmapped(0, 1), moved(100, 4), unmapped(100, 4), moved(100, 1), unmapped(100, 1), moved(50, 2)])
+    assert asked == [BASE + 100 * PAGE]
+    assert [each.kind for each in ranges.ranges()] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("rw-s 00000000 fd:01 17 /data/segment", MappingKind.FILE_MAPPED),
+        ("rw-s 00000000 00:01 17 /dev/zero (deleted)", MappingKind.SHARED),
+        ("rw-p 00000000 00:00 0", MappingKind.MAPPED),
+        ("rw-p 00000000 00:00 0 [anon:arena]", MappingKind.MAPPED),
+        ("---p 00000000 00:00 0", MappingKind.RESERVED),
+    ],
+)
+def test_the_kind_of_a_mapping_is_read_where_no_event_told_it(tmp_path: Path, line: str, kind: MappingKind) -> None:
+    process = record(tmp_path, maps=f"7f0000000000-7f0000010000 {line}\n")
+    assert kind_at(process, 0x7F0000001000) is kind
+    end(tmp_path)
+    assert kind_at(process, 0x7F0000001000) is MappingKind.MAPPED
+
+
+def test_of_a_range_that_grows_often_the_parts_are_few_and_the_bytes_and_ages_right() -> None:
+    ranges, grown = after(mapped(0, 1, stack=2)), 1000
+    for size in range(1, grown):
+        ranges.apply([unmapped(0, size), moved(0, size + 1, at=size)])
+    assert len(ranges.ranges()) <= MAX_PARTS + 1
+    assert ranges.counts[2].outstanding_bytes == grown * PAGE
+    assert ranges.counts[2].outstanding == len(ranges.ranges())
+    old = sum(size for _, size, born in ranges.survivors() if born <= grown // 2)
+    assert old / PAGE == pytest.approx(grown / 2, rel=0.1)
+    ranges.apply([unmapped(0, grown)])
+    assert (ranges.counts[2].outstanding_bytes, ranges.counts[2].outstanding) == (0, 0)
 
 
 @pytest.mark.parametrize(("page", "pages"), [(0, 4), (1, 1), (0, 2), (-2, 10)])
@@ -154,6 +222,12 @@ class PageByPage:
         gone = {each: self.owner.pop(each) for each in range(page, page + pages) if each in self.owner}
         self.cut[thread] = gone
 
+    def move(self, page: int, to: int, pages: int, thread: int) -> None:
+        """After ``unmap`` of as many pages."""
+        for each in range(to, to + pages):
+            self.owner.pop(each, None)
+        self.owner |= {each - page + to: call for each, call in self.cut.pop(thread).items()}
+
     def restore(self, thread: int) -> None:
         self.owner |= self.cut.pop(thread, {})
 
@@ -192,8 +266,8 @@ def test_random_histories_agree_with_a_book_kept_page_by_page(seed: int) -> None
                 model.unmap(page, pages, thread)
                 ranges.apply([unmapped(page, pages, thread=thread)])
                 to = 100 + chance.randrange(60)
-                model.map(to, pages, stack, at, thread)
-                ranges.apply([mapped(to, pages, stack=stack, at=at, thread=thread)])
+                model.move(page, to, pages, thread)
+                ranges.apply([moved(to, pages, stack=stack, at=at, thread=thread)])
             case _:  # another thread works elsewhere before the failure is known
                 model.unmap(page, pages, thread)
                 model.map(200 + page, pages, stack, at, thread + 10)

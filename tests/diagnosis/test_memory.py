@@ -59,6 +59,7 @@ def test_every_kind_of_memory_is_read(tmp_path: Path) -> None:
     assert (memory.file, memory.shared, memory.swapped, memory.huge) == (400 * KIB, 64 * KIB, 8 * KIB, 100 * KIB)
     assert memory.held == (1132 + 8 + 64) * KIB
     assert memory.error == 0
+    assert memory.shared_within([(0x7F0030000000, 0x7F0030008000)]) == 32 * KIB
 
 
 def test_anonymous_memory_is_told_by_its_use(tmp_path: Path) -> None:
@@ -69,6 +70,24 @@ def test_anonymous_memory_is_told_by_its_use(tmp_path: Path) -> None:
         Use.DATA: 12,
         Use.OTHER: 200,
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "use"),
+    [
+        (("7f0040000000-7f0040100000", "rw-p", "/usr/bin/p"), Use.DATA),
+        (("7f0040000000-7f0040100000", "rw-p", "/srv/image"), Use.FILES),
+        (("7f0040000000-7f0040100000", "rw-p", "/dev/zero"), Use.OTHER),
+        (("7f0030010000-7f0030020000", "rw-p", ""), Use.OTHER),  # behind a mapping that is no program's
+    ],
+)
+def test_written_pages_are_data_of_files_that_hold_code_only(
+    tmp_path: Path, line: tuple[str, str, str], use: Use
+) -> None:
+    stack = SMAPS.index("7ffc00000000")
+    before = recorded(tmp_path / "before").uses[use]
+    after = recorded(tmp_path / "after", SMAPS[:stack] + entry(*line, Rss=300, Anonymous=300) + SMAPS[stack:])
+    assert after.uses[use] == before + 300 * KIB
 
 
 def test_two_readings_that_differ_are_the_error(tmp_path: Path) -> None:
@@ -187,6 +206,23 @@ def test_mappings_of_the_program_are_what_is_resident_of_them() -> None:
     result = account(memory(heap=100), memory(heap=100, other=40), traced)
     check(result, 40)
     assert parts(result) == {"anonymous": 40, "mapped": 40}
+
+
+def test_stacks_that_the_program_maps_itself_are_its_mappings() -> None:
+    traced = Traced(0, 0, mapped=((0x400000000, 0x500000000),))
+    result = account(memory(heap=100), memory(heap=100, stacks=20), traced)
+    check(result, 20)
+    assert parts(result) == {"anonymous": 20, "mapped": 20}
+    assert result.unseen == ()
+
+
+def test_shared_mappings_of_the_program_are_no_shared_memory_that_nobody_explains() -> None:
+    shared = (Range(0x600000000, 0x700000000, 34 * MIB, Use.OTHER),)
+    end = replace(memory(heap=100, shared=40), shared_ranges=shared)
+    result = account(memory(heap=100), end, Traced(0, 0, shared=((0x600000000, 0x700000000),)))
+    check(result, 40)
+    assert parts(result) == {"shared": 6, "shared_mapped": 34}
+    assert [(part.name, part.bytes) for part in result.unseen] == [("shared", 6 * MIB)]
 
 
 def test_what_no_allocator_explains_is_named_by_its_kind() -> None:

@@ -85,7 +85,7 @@ static __always_inline void begin(struct heap_pending *call, const struct argume
 	case HEAP_MREMAP:
 		call->pointer = arguments->at[1];
 		call->bytes = arguments->at[3];
-		call->flag = HEAP_MAPPED;
+		call->flag = HEAP_MOVED;
 		/* With MREMAP_DONTUNMAP the pages go and the old range stays. */
 		report_mapping(HEAP_UNMAPPED, call->pointer,
 			       arguments->at[4] & MREMAP_DONTUNMAP ? 0 : arguments->at[2], 0);

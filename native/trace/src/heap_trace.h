@@ -157,6 +157,7 @@ enum heap_mapping_kind {
 	HEAP_FILE_MAPPED, /* new, and of a file: it replaces what was there, and is address space only */
 	HEAP_UNMAPPED,    /* the range is about to go */
 	HEAP_RESTORED,    /* the thread's last HEAP_UNMAPPED failed: the range stayed */
+	HEAP_MOVED,       /* the thread's last HEAP_UNMAPPED lies here now, longer or shorter */
 };
 
 struct heap_mapping {

@@ -10,22 +10,12 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-#include "random_sites.h"
+#include "random_books.h"
 
 #define THREADS 8
 #define HELD 64      /* blocks that a thread holds at a time, at most */
 #define EXCHANGED 32 /* places where threads leave blocks for each other */
 #define PAGE ((size_t)4096)
-
-struct tally {
-	long allocations, frees, allocated, freed;
-};
-
-struct block {
-	void *address;
-	size_t bytes;
-	struct { unsigned way, site; } taken;
-};
 
 struct thread {
 	pthread_t id;
@@ -33,7 +23,7 @@ struct thread {
 	long calls;
 	struct block held[HELD];
 	unsigned n_held;
-	struct tally books[2][SITES];
+	struct books books;
 };
 
 static int has_pvalloc;
@@ -53,27 +43,6 @@ static uint64_t draw(struct thread *thread, uint64_t below)
 	return (z ^ (z >> 31)) % below;
 }
 
-static int is_mapping(unsigned site)
-{
-	return site / 4 == MMAP || site / 4 == MREMAP;
-}
-
-static void book_taken(struct thread *thread, const struct block *block)
-{
-	struct tally *tally = &thread->books[block->taken.way][block->taken.site];
-
-	tally->allocations++;
-	tally->allocated += (long)block->bytes;
-}
-
-static void book_freed(struct thread *thread, const struct block *block, size_t bytes, int whole)
-{
-	struct tally *tally = &thread->books[block->taken.way][block->taken.site];
-
-	tally->frees += whole;
-	tally->freed += (long)bytes;
-}
-
 static size_t draw_bytes(struct thread *thread)
 {
 	switch (draw(thread, 100)) {
@@ -88,28 +57,35 @@ static size_t draw_bytes(struct thread *thread)
 
 static size_t draw_pages(struct thread *thread)
 {
-	return (1 + draw(thread, 32)) * PAGE;
+	return (1 + draw(thread, LARGEST_PAGES)) * PAGE;
 }
 
 /* One allocating call; what it replaces, where it replaces something, is in *block. 1 where it succeeded. */
 static int call_site(struct thread *thread, enum family family, struct block *block, size_t bytes)
 {
-	struct block taken = {.bytes = bytes,
-			      .taken = {(unsigned)draw(thread, 2), family * 4 + (unsigned)draw(thread, 4)}};
+	struct part taken = {bytes, (unsigned)draw(thread, 2), family * 4 + (unsigned)draw(thread, 4)};
 	struct request request = {block->address, block->bytes, 1, bytes, (size_t)16 << draw(thread, 7)};
 
 	if (family == CALLOC || family == REALLOCARRAY) {
 		request.count = 1 + draw(thread, 8);
 		taken.bytes = request.bytes = bytes / request.count * request.count;
 	}
-	taken.address = ways[taken.taken.way].call(sites[taken.taken.site].call, &request);
+	void *address = ways[taken.way].call(sites[taken.site].call, &request);
+
 	thread->calls--;
-	if (!taken.address)
+	if (!address)
 		return 0;
-	if (block->address)
-		book_freed(thread, block, block->bytes, 1);
-	book_taken(thread, &taken);
-	*block = taken;
+	block->address = address;
+	if (family != MREMAP) {
+		book_freed(&thread->books, block);
+	} else if (bytes > block->bytes) { /* only what it adds is new */
+		taken.bytes -= block->bytes;
+	} else {
+		book_cut(&thread->books, block, block->bytes - bytes, 1);
+		return 1;
+	}
+	block->bytes = request.bytes;
+	book_taken(&thread->books, block, taken);
 	return 1;
 }
 
@@ -131,10 +107,11 @@ static void take(struct thread *thread)
 static void drop(struct thread *thread, unsigned which)
 {
 	struct block *block = &thread->held[which];
+	const int is_mapped = is_mapping(block->parts[0].site);
 
 	/* Counted first: then the table is never older than what another thread could find at the address. */
-	book_freed(thread, block, block->bytes, 1);
-	if (is_mapping(block->taken.site))
+	book_freed(&thread->books, block);
+	if (is_mapped)
 		MUST(munmap(block->address, block->bytes) == 0);
 	else
 		free(block->address);
@@ -148,18 +125,17 @@ static void resize(struct thread *thread, unsigned which)
 	struct block *block = &thread->held[which];
 	enum family family = draw(thread, 8) ? REALLOC : REALLOCARRAY;
 
-	if (is_mapping(block->taken.site)) {
+	if (is_mapping(block->parts[0].site)) {
 		if (draw(thread, 2)) {
 			MUST(call_site(thread, MREMAP, block, draw(thread, 20) ? draw_pages(thread) : too_large) ||
 			     block->address);
 		} else if (block->bytes > PAGE) { /* a part of it goes */
 			size_t bytes = (1 + draw(thread, block->bytes / PAGE - 1)) * PAGE;
 
-			book_freed(thread, block, bytes, 0);
+			book_cut(&thread->books, block, bytes, 0);
 			MUST(munmap(block->address, bytes) == 0);
 			thread->calls--;
 			block->address = (char *)block->address + bytes;
-			block->bytes -= bytes;
 		}
 		return;
 	}
@@ -169,7 +145,7 @@ static void resize(struct thread *thread, unsigned which)
 		break;
 	case 1: /* to nothing: glibc frees, jemalloc gives another block */
 		if (!call_site(thread, family, block, 0)) {
-			book_freed(thread, block, block->bytes, 1);
+			book_freed(&thread->books, block);
 			*block = thread->held[--thread->n_held];
 		}
 		break;
@@ -229,7 +205,7 @@ static void stop_with_books(void)
 			struct tally sum = {0};
 
 			for (int i = 0; i < THREADS; i++) {
-				const struct tally *own = &threads[i].books[way][site];
+				const struct tally *own = &threads[i].books.of[way][site];
 				sum.allocations += own->allocations;
 				sum.frees += own->frees;
 				sum.allocated += own->allocated;

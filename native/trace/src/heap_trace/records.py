@@ -44,6 +44,7 @@ class MappingKind(enum.IntEnum):
     FILE_MAPPED = lib.HEAP_FILE_MAPPED
     UNMAPPED = lib.HEAP_UNMAPPED
     RESTORED = lib.HEAP_RESTORED
+    MOVED = lib.HEAP_MOVED
 
 
 @dataclass(frozen=True)
