@@ -126,11 +126,14 @@ class ProcessTables:
         if not mapping.inode:
             return None
         if mapping.file not in self._layouts:
-            table = None
-            with contextlib.suppress(OSError, LabError, ParserError):
+            try:
                 path = self._process.open_path(mapping)
                 self._states[mapping.file] = file_state(path, mapping.label)
                 table = read_table(path, self._parser, self._budget)
+            except ParserError:
+                table = None
+            except (OSError, LabError):
+                return None  # not remembered: where its process has just ended, the next one leads to the file
             self._layouts[mapping.file] = table.layout if table else None
             if table:
                 self._rows[mapping.file] = table.rows
