@@ -78,6 +78,7 @@ class Traced:
     Attributes:
         live_growth: blocks taken and kept, less frees of older blocks.
         freed: all that was freed, of older blocks too: the allocator can hold no more freed memory than that.
+        overhead: by how much the allocator's headers grew, and what it rounds up: for most allocators an estimate.
         mapped: address ranges that the program mapped in the window and that are still mapped.
         brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
             False for allocators that keep theirs in mappings.
@@ -85,6 +86,7 @@ class Traced:
 
     live_growth: int
     freed: int
+    overhead: int = 0
     mapped: tuple[tuple[int, int], ...] = ()
     brk_is_free: bool = True
 
@@ -134,7 +136,16 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     total = end.anonymous + end.swapped - start.anonymous - start.swapped
     mapped = end.within(traced.mapped, (Use.OTHER, Use.HEAP))
     rest = total - used[Use.STACKS] - used[Use.DATA] - mapped - traced.live_growth
+    # An estimate explains what is there, and no more. Blocks in memory that was resident before need none.
+    overhead = max(0, min(rest, traced.overhead))
+    rest -= overhead
     yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
+    yield Part(
+        "overhead",
+        overhead,
+        "the allocator's own headers and rounding",
+        "small blocks take more than they hold: glibc takes 32 bytes for one of 24 or less",
+    )
     yield Part("mapped", mapped, "mappings of the program's own (mmap)")
     yield Part(
         "stacks",
