@@ -81,9 +81,10 @@ class WindowTrace:
 
             def pause(seconds: float) -> bool:
                 target.resume()  # now that the window has begun
+                faults.refresh()
                 return ticker.pause(seconds)
 
-            faults = stack.enter_context(FaultsBeside(process.pid))
+            faults = stack.enter_context(FaultsBeside(process, self.tracing.unwind))
             window = measure(
                 tracer,
                 symbolizer,
