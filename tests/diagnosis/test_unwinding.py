@@ -128,6 +128,20 @@ def test_a_file_that_cannot_be_read_anew_leaves_the_tables_as_they_are(host: Hos
     assert has_rows(tables, host)
 
 
+def test_what_was_just_read_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the samples beside a trace, and for a server's workers. Later it takes no memory any more."""
+    tables = tables_with_room_for_one(host)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(unwinding, "read_table", None)
+        assert has_rows(tables_with_room_for_one(host), host)
+    tables._kept_until = 0.0
+    tables.refresh()
+    assert not tables._kept
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(unwinding, "read_table", lambda *_: None)
+        assert not tables_with_room_for_one(host).objects
+
+
 def test_a_file_whose_process_has_just_ended_is_read_for_the_next_one(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
