@@ -6,6 +6,7 @@ And which files are open from the start, and how many may be at a time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import stat
@@ -17,7 +18,14 @@ from diagnosis.base.units import MIB, format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FEWEST_DESCRIPTORS", "allow_descriptors", "give_usual_descriptors", "open_streams", "read_regular"]
+__all__ = [
+    "FEWEST_DESCRIPTORS",
+    "allow_descriptors",
+    "find_beneath",
+    "give_usual_descriptors",
+    "open_streams",
+    "read_regular",
+]
 
 _PIECE = MIB
 # As a shell has it: enough for the trace of some processes.
@@ -54,6 +62,27 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise ValueError(f"it is larger than {format_size(limit)}")
     return data
+
+
+def find_beneath(folder: int, path: str) -> int:
+    """What lies at a path below an open folder, as a descriptor without access. No link is followed, and no way up.
+
+    Raises:
+        OSError: there is no such thing.
+    """
+    parts = [part for part in path.split("/") if part]
+    if ".." in parts:
+        raise OSError(errno.EXDEV, "the way leads up")
+    found = os.dup(folder)
+    try:
+        for part in parts:
+            further = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found)
+            os.close(found)
+            found = further
+    except BaseException:
+        os.close(found)
+        raise
+    return found
 
 
 def allow_descriptors() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import choose_user
 from diagnosis.target.launch import Account, Launched
+from diagnosis.target.libc import is_libc
 from diagnosis.target.members import container_of, family_of, own_family
 from diagnosis.target.process import Process
 from diagnosis.target.procfs import runs
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from diagnosis.target.members import Members
+
+# How long a program may take to map its libraries, and how often is looked.
+LOADING_SECONDS, LOOK_SECONDS = 0.5, 0.01
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class OpenedTarget:
         """Let a command that was started begin. Has no effect on what runs already."""
         if self.started:
             self.started.resume()
+
+    def renewed(self) -> OpenedTarget:
+        """The same process as what it became, once that has its libraries.
+
+        Raises:
+            LabError: it has ended.
+        """
+        process = Process(self.process.pid, self.process.proc)
+        until = time.monotonic() + LOADING_SECONDS
+        while time.monotonic() < until and not any(is_libc(each.path) for each in process.code_maps()):
+            time.sleep(LOOK_SECONDS)  # one that is statically linked has none
+        return replace(self, process=process)
 
 
 @dataclass(frozen=True)

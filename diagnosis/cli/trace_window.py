@@ -21,10 +21,13 @@ from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.group import Group
 from diagnosis.trace.measured import Measured, Names
 from diagnosis.trace.tracer import Tracer, Tracing
-from diagnosis.trace.window import Sample, measure
+from diagnosis.trace.window import Ending, OtherProgramError, Sample, measure
 
 if TYPE_CHECKING:
     from diagnosis.trace.snapshot import Snapshot
+
+# Up to this time after its start, a command that becomes another program has only led to that.
+BECOMING_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,24 @@ class WindowTrace:
     smallest: int
 
     def run(self, target: OpenedTarget, console: Console) -> tuple[Report, LedgerWindow | None]:
-        """The report, and what the ledger counted in its window where there is one."""
+        """The report, and what the ledger counted in its window where there is one.
+
+        A command that becomes another program right after its start is a shell or its like: that program is meant.
+        """
         stopped = stop_on_signals()
+        while True:
+            try:
+                return self._run(target, console, stopped)
+            except OtherProgramError:
+                if not target.started:
+                    raise
+                target = target.renewed()
+                line = f"pid {target.process.pid} is {target.process.command} now: traced from here on"
+                console.print(line, highlight=False, markup=False)
+
+    def _run(
+        self, target: OpenedTarget, console: Console, stopped: threading.Event
+    ) -> tuple[Report, LedgerWindow | None]:
         process = target.process
         with ExitStack() as stack:
             tracer, symbolizer = self._attach(target, stack, lambda line: console.print(line, markup=False))
@@ -60,9 +79,10 @@ class WindowTrace:
 
             def pause(seconds: float) -> bool:
                 target.resume()  # now that the window has begun
+                faults.refresh()
                 return ticker.pause(seconds)
 
-            faults = stack.enter_context(FaultsBeside(process.pid))
+            faults = stack.enter_context(FaultsBeside(process, self.tracing.unwind))
             window = measure(
                 tracer,
                 symbolizer,
@@ -71,6 +91,8 @@ class WindowTrace:
                 pause=pause,
                 align=ticker.align,
             )
+            if target.started and window.ending is Ending.EXECED and window.seconds < BECOMING_SECONDS:
+                raise OtherProgramError(f"pid {process.pid} became another program")
             touched = faults.touched(symbolizer)
             report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
             counted = alignment.window(window.detached) if alignment else None

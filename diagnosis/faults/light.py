@@ -171,16 +171,28 @@ class FaultsBeside:
     """Samples page faults beside an exact trace, where the kernel lets it: it costs the process nothing measurable.
 
     Use it as a context manager.
+
+    Args:
+        process: is traced.
+        unwind: how its stacks are taken: by tables of the samples' own, or by frame pointers.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, process: Process, unwind: UnwindMode = UnwindMode.ON) -> None:
+        self._process, self._unwind = process, unwind
+        self._tables: ProcessTables | None = None
         self._sampler: GrowthSampler | None = None
 
     def __enter__(self) -> Self:
         with contextlib.suppress(LabError):  # the trace does without: its account then says whom to ask
-            self._sampler = GrowthSampler(self._pid)
+            self._tables = None if self._unwind is UnwindMode.OFF else ProcessTables(self._process)
+            self._sampler = GrowthSampler(self._process.pid, tables=self._tables)
         return self
+
+    def refresh(self) -> None:
+        """Keep the tables as the process's mappings are. Costs nothing where nothing is new."""
+        if self._tables:
+            with contextlib.suppress(LabError):  # it has ended: what was sampled is kept
+                self._tables.refresh()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -192,4 +204,4 @@ class FaultsBeside:
         """Who touched new memory since the start, most first."""
         if not self._sampler:
             return []
-        return touched_sites(tuple(self._sampler.read().stacks_of(self._pid, symbolizer)))
+        return touched_sites(tuple(self._sampler.read().stacks_of(self._process.pid, symbolizer)))

@@ -81,6 +81,7 @@ class Traced:
     Attributes:
         live_growth: blocks taken and kept, less frees of older blocks.
         freed: all that was freed, of older blocks too: the allocator can hold no more freed memory than that.
+        overhead: by how much the allocator's headers grew, and what it rounds up: for most allocators an estimate.
         mapped: address ranges that the program mapped in the window and that are still mapped.
         shared: those that it shares with its children.
         brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
@@ -89,6 +90,7 @@ class Traced:
 
     live_growth: int
     freed: int
+    overhead: int = 0
     mapped: tuple[tuple[int, int], ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
     brk_is_free: bool = True
@@ -144,7 +146,16 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     of_files = end.within(traced.mapped, (Use.FILES,))
     data = used[Use.DATA] + used[Use.FILES] - of_files
     rest = total - stacks - data - mapped - traced.live_growth
+    # An estimate explains what is there, and no more. Blocks in memory that was resident before need none.
+    overhead = max(0, min(rest, traced.overhead))
+    rest -= overhead
     yield Part("live", traced.live_growth, "blocks taken and kept, less frees of older blocks")
+    yield Part(
+        "overhead",
+        overhead,
+        "the allocator's own headers and rounding",
+        "small blocks take more than they hold: glibc takes 32 bytes for one of 24 or less",
+    )
     yield Part("mapped", mapped, "mappings of the program's own (mmap)")
     yield Part(
         "stacks",

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.report.older import FIRST_TENTH, Freed, shares_by_size
+from diagnosis.report.rounding import GLIBC, rounded_by_class
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.mapped import HEAP_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from diagnosis.report.rounding import Blocks
     from diagnosis.report.site import CallSite
     from diagnosis.trace.snapshot import Snapshot
     from diagnosis.trace.window import Sample, Window
@@ -32,12 +34,14 @@ class Counted:
         changes: what each stack did with blocks and anonymous mappings.
         site_of: the call site of a stack.
         lost: events that were not counted.
+        blocks: how the allocator lays blocks out.
     """
 
     window: Window
     changes: Mapping[int, Counts]
     site_of: Callable[[int], CallSite]
     lost: int
+    blocks: Blocks = GLIBC
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
@@ -58,9 +62,8 @@ class Counted:
     @cached_property
     def shares(self) -> dict[int, dict[int, float]]:
         """Which share of the older blocks of a size belongs to a stack that takes blocks of that size."""
-        blocks = {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
         tenth = self.samples[int(FIRST_TENTH * (len(self.samples) - 1))]
-        return shares_by_size(blocks, self.older_classes(tenth.snapshot), self.older_classes(self.last))
+        return shares_by_size(self._takers, self.older_classes(tenth.snapshot), self.older_classes(self.last))
 
     def older_of(self, stack: int) -> Freed:
         """Older blocks that its reallocs replaced, and its share of those of its size that were freed."""
@@ -84,10 +87,14 @@ class Counted:
         return {stack: counts - before.get(stack, Counts()) for stack, counts in after.items()}
 
     def older_bytes(self, snapshot: Snapshot) -> int:
-        """Bytes of older blocks that were freed between the first reading and this one."""
+        """Bytes of older blocks that were freed between the first reading and this one: what was asked for, probably.
+
+        The trace knows their usable sizes.
+        """
         if snapshot.older is None or self.first.older is None:
             return 0
-        return snapshot.older.bytes - self.first.older.bytes
+        rounded = sum(usable.bytes - self._asked(size, usable).bytes for size, usable in self._classes(snapshot))
+        return snapshot.older.bytes - self.first.older.bytes - rounded
 
     @property
     def older_frees(self) -> int:
@@ -98,12 +105,42 @@ class Counted:
 
     def older_classes(self, snapshot: Snapshot) -> dict[int, Freed]:
         """The same by the size of the block."""
+        return {size: self._asked(size, usable) for size, usable in self._classes(snapshot)}
+
+    def _classes(self, snapshot: Snapshot) -> Iterator[tuple[int, Freed]]:
+        """By usable sizes."""
         pairs = zip(self.first.older_sizes, snapshot.older_sizes, strict=True)
-        return {
-            size: Freed(now.frees - before.frees, now.bytes - before.bytes)
-            for size, (before, now) in enumerate(pairs)
-            if now.frees > before.frees
-        }
+        for size, (before, now) in enumerate(pairs):
+            if now.frees > before.frees:
+                yield size, Freed(now.frees - before.frees, now.bytes - before.bytes)
+
+    def _asked(self, size: int, usable: Freed) -> Freed:
+        """What was asked for of the older blocks of a size class."""
+        return Freed(usable.frees, usable.bytes - round(usable.frees * self._rounded.get(size, 0.0)))
+
+    @cached_property
+    def _rounded(self) -> dict[int, float]:
+        return rounded_by_class(self.blocks, self._takers.values())
+
+    @cached_property
+    def _takers(self) -> dict[int, Counts]:
+        """What the stacks did that take blocks."""
+        return {stack: counts for stack, counts in self.changes.items() if stack not in self.mapping_stacks}
+
+    @property
+    def overhead_growth(self) -> int:
+        """By how much the allocator's own headers grew, and what it rounds up."""
+        kept = (counts for counts in self._takers.values() if counts.outstanding > 0)
+        new = sum(
+            each.outstanding * (self.blocks.header + self.blocks.rounded(each.outstanding, each.outstanding_bytes))
+            for each in kept
+        )
+        older, before = self.last.older, self.first.older
+        if older is None or before is None:
+            return round(new)
+        sized = self.older_frees - older.unsized + before.unsized
+        rounded = older.bytes - before.bytes - self.older_bytes(self.last)
+        return round(new) - sized * self.blocks.header - rounded
 
     @property
     def older_unshared(self) -> int:

@@ -44,6 +44,7 @@ def traced(counted: Counted) -> Traced:
     return Traced(
         live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
         freed=sum(counts.freed_bytes for counts in blocks) + older,
+        overhead=counted.overhead_growth,
         mapped=_ranges(counted, MappingKind.MAPPED),
         shared=_ranges(counted, MappingKind.SHARED),
     )
@@ -124,7 +125,8 @@ def _unaccounted(counted: Counted, held: Sequence[int], live: Sequence[int]) -> 
     At least so much: all that was freed may be held by the allocator. What processes brought that came or went within
     the window is not known.
     """
-    size = held[-1] - held[0] - (live[-1] - live[0]) - traced(counted).freed
+    known = traced(counted)
+    size = held[-1] - held[0] - (live[-1] - live[0]) - max(0, known.overhead) - known.freed
     if size < UNACCOUNTED_BYTES or not counted.window.same_processes:
         return ()
     beside_the_heap = [each - taken for each, taken in zip(held, live, strict=True)]

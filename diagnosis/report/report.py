@@ -12,6 +12,7 @@ from diagnosis.report.counted import Counted
 from diagnosis.report.evidence import gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
 from diagnosis.report.names import explain_site, name_keeper
+from diagnosis.report.rounding import blocks_of
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
 from diagnosis.report.timeline import timeline
@@ -153,7 +154,8 @@ def build_report(
     )
     names = symbolizer.lost_names()
     lost = count_lost(window, changes, symbolized, names)
-    counted = Counted(window, changes, cache(site_of), sum(lost[kind] for kind in UNCOUNTED))
+    uncounted = sum(lost[kind] for kind in UNCOUNTED)
+    counted = Counted(window, changes, cache(site_of), uncounted, blocks_of(tracer.allocators))
     grown = None
     if window.memory_start and window.memory_end:
         grown = account(window.memory_start, window.memory_end, traced(counted))

@@ -12,6 +12,7 @@ traced, and becomes the command. UID -1 stands for the user who runs this.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -49,6 +50,9 @@ _NOTIFY, _DEBUG = "_dl_debug_state", "_r_debug"
 # struct r_debug (link.h): where its state is, and the state in which nothing is being mapped.
 _R_STATE, _RT_CONSISTENT = 24, 0
 
+# A program that is to end may take so long for it.
+ENDING_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class Account:
@@ -62,8 +66,8 @@ class Account:
 class Launched:
     """A program of this process's own, stopped before its first allocation. Use it as a context manager.
 
-    Every call has to come from the thread that made it. Leaving the context lets the program run on. A program that
-    was not yet allowed to run ends with this process.
+    Every call has to come from the thread that made it. Leaving the context lets the program run on, and
+    leaving it by an exception ends the program. One that was not yet allowed to run ends with this process.
 
     Args:
         command: the program and its arguments.
@@ -94,8 +98,7 @@ class Launched:
             self.process = Process(self._process.pid)
             self._run_to_start()
         except BaseException:
-            self._process.kill()
-            self._process.wait()
+            self._end()
             raise
 
     def resume(self) -> None:
@@ -166,7 +169,19 @@ class Launched:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.resume()
+        if error is None:
+            self.resume()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """End the program, whom nobody waits for."""
+        if not self._held:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ENDING_SECONDS)
+        self._process.kill()
+        self._process.wait()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.target.debug_files import Linked
 from diagnosis.target.libc import is_c_runtime
+from diagnosis.target.mapping import DELETED
 from diagnosis.target.objects import open_regular
 from diagnosis.target.parser.answers import flag_of, object_of
 from diagnosis.target.parser.client import ParserError
@@ -61,13 +63,23 @@ class MappedFile:
         debug_files: separate debug information, by build id.
         parser: reads it.
         budget: of the process.
+        root: a descriptor of the process's root directory; -1 for none.
         room: whether another descriptor may be held.
     """
 
     def __init__(
-        self, process: Process, mapping: Mapping, debug_files: DebugFiles, parser: Parser, budget: Budget, *, room: bool
+        self,
+        process: Process,
+        mapping: Mapping,
+        debug_files: DebugFiles,
+        parser: Parser,
+        budget: Budget,
+        *,
+        root: int,
+        room: bool,
     ) -> None:
         self.name, self.label = mapping.name, mapping.label
+        self._path, self._root = mapping.path.removesuffix(DELETED), root
         self._debug_files, self._parser, self._budget = debug_files, parser, budget
         self._descriptor = -1
         self.names = Names(parser, budget, self._opened)
@@ -103,11 +115,11 @@ class MappedFile:
 
     def _opened(self, stack: ExitStack) -> list[int]:
         """Most telling first: separate debug information, then the object itself."""
-        build_id = self.object.build_id if self.object else ""
         found = []
-        if build_id:
+        if self.object:
+            linked = Linked(self._descriptor, self._path, self.object.build_id, self._root)
             with contextlib.suppress(OSError):
-                separate = self._debug_files.open(build_id)
+                separate = self._debug_files.open(self.object.build_id, lambda: linked.open(self._parser, self._budget))
                 stack.callback(os.close, separate)
                 found.append(separate)
         return [*found, *([self._descriptor] if self._descriptor >= 0 else [])]

@@ -34,6 +34,7 @@ __all__ = [
     "defines",
     "file_state",
     "find_symbols",
+    "open_found",
     "open_regular",
     "read_code",
     "read_object",
@@ -71,7 +72,15 @@ def open_regular(path: Path) -> int:
     Raises:
         OSError: there is no such file, or it is none.
     """
-    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return open_found(os.open(path, os.O_PATH | os.O_CLOEXEC))
+
+
+def open_found(found: int) -> int:
+    """A descriptor of a regular file that was found: one without access, which is closed.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise OSError(0, "it is no regular file")

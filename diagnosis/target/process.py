@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.files import find_beneath
 from diagnosis.base.text import safe_text
 from diagnosis.target.mapping import DELETED, parse_mapping
 from diagnosis.target.procfs import ProcessEnd, children_of, read_text, runs, stat_of, status_of
@@ -249,6 +250,14 @@ class Process:
             raise LabError(f"{mapping.label} of pid {self.pid} cannot be read", _AS_ROOT)
         return path
 
+    def open_root(self) -> int:
+        """A descriptor of its root directory, to look files up in.
+
+        Raises:
+            OSError: it has ended, or belongs to another user.
+        """
+        return os.open(self._memory / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def open_perf_map(self) -> int:
         """A descriptor of the map that a JIT compiler of this process writes, in the process's own /tmp.
 
@@ -258,12 +267,9 @@ class Process:
         own = next(
             line.split()[-1] for line in read_text(self._memory / "status").split("\n") if line.startswith("NSpid:")
         )
-        root = os.open(self._memory / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        descriptors = [root]
+        descriptors = [self.open_root()]
         try:
-            folder = os.open("tmp", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-            descriptors.append(folder)
-            found = os.open(f"perf-{own}.map", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            found = find_beneath(descriptors[0], f"tmp/perf-{own}.map")
             descriptors.append(found)
             status = os.fstat(found)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != self._root.stat().st_uid:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import os
 from collections import defaultdict
 from dataclasses import replace
 from threading import RLock
@@ -63,6 +65,9 @@ class Symbolizer(Closing):
         self._debug_files = debug_files or DebugFiles()
         self._parser = parser or shared_parser()
         self._budget = Budget()
+        self._root = -1
+        with contextlib.suppress(OSError):  # what it has mapped is named all the same
+            self._root = process.open_root()
         self._lock = RLock()
         self._known: dict[int, list[Frame]] = {}
         self._starting: dict[int, bool] = {}
@@ -102,6 +107,9 @@ class Symbolizer(Closing):
         with self._lock:
             for file in self._files.values():
                 file.close()
+            if self._root >= 0:
+                os.close(self._root)
+                self._root = -1
 
     def lost_names(self) -> dict[str, str]:
         """The files whose names are missing, or their lines, and why."""
@@ -252,7 +260,15 @@ class Symbolizer(Closing):
         file = self._files.get(mapping.file)
         if file is None:
             room = len(self._files) < MAX_FILES
-            file = MappedFile(self._process, mapping, self._debug_files, self._parser, self._budget, room=room)
+            file = MappedFile(
+                self._process,
+                mapping,
+                self._debug_files,
+                self._parser,
+                self._budget,
+                root=self._root,
+                room=room,
+            )
             self._files[mapping.file] = file
         return file
 

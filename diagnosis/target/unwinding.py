@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from heap_trace.unwind import Capacity, Ending, Module
 
@@ -47,6 +48,9 @@ RULES_OF_AN_OBJECT = 64
 # At most this share of a processor goes into reading what is mapped, and into reading its files anew.
 LOOKING_SHARE = 0.01
 
+# How long what was read of files is kept: one process can have several tables, and workers have their server's files.
+KEPT_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -79,6 +83,10 @@ class ObjectTable:
     layout: Layout
 
 
+# As long as somebody keeps it.
+_recent: WeakValueDictionary[FileState, ObjectTable] = WeakValueDictionary()
+
+
 def read_table(path: Path, parser: Parser | None = None, budget: Budget | None = None) -> ObjectTable | None:
     """The unwind table of an object file; None where it holds no call frame information, or is no ELF file.
 
@@ -107,6 +115,8 @@ class ProcessTables:
         self._rows: dict[tuple[str, int], ObjectRows] = {}  # until they lie in the trace's tables
         self._loaded: dict[tuple[str, int], Table | None] = {}
         self._states: dict[tuple[str, int], FileState] = {}
+        self._kept: list[ObjectTable] = []  # for other tables of the same files
+        self._kept_until = began + KEPT_SECONDS
         self._tables: UnwindTables | None = None
         self._look_at = self._anew_at = 0.0
         self._unused = False  # rows lie in the trace's tables that nothing leads to any more
@@ -126,13 +136,18 @@ class ProcessTables:
         if not mapping.inode:
             return None
         if mapping.file not in self._layouts:
-            table = None
-            with contextlib.suppress(OSError, LabError, ParserError):
+            try:
                 path = self._process.open_path(mapping)
-                self._states[mapping.file] = file_state(path, mapping.label)
-                table = read_table(path, self._parser, self._budget)
+                state = self._states[mapping.file] = file_state(path, mapping.label)
+                table = _recent.get(state) or read_table(path, self._parser, self._budget)
+            except ParserError:
+                table = None
+            except (OSError, LabError):
+                return None  # not remembered: where its process has just ended, the next one leads to the file
             self._layouts[mapping.file] = table.layout if table else None
             if table:
+                _recent[state] = table
+                self._kept.append(table)
                 self._rows[mapping.file] = table.rows
         return self._layouts[mapping.file]
 
@@ -192,8 +207,10 @@ class ProcessTables:
         """
         if self._tables is None:
             return False
+        if (now := time.perf_counter()) >= self._kept_until:
+            self._kept.clear()
         missing = self._tables.take_missing()
-        return (missing or time.perf_counter() >= self._look_at) and self._look()
+        return (missing or now >= self._look_at) and self._look()
 
     def refresh_if_missing(self) -> bool:
         """The same, where a walk has met code that is in no table: it costs nothing where none has.

@@ -122,8 +122,14 @@ def _wait(until: float, pause: Callable[[float], bool], over: Callable[[], Endin
     return pause(max(0.0, left))
 
 
-def _other_program(process: MeasuredProcess) -> LabError:
-    return LabError(f"pid {process.pid} became another program at once", "trace it again: it is the new one now")
+class OtherProgramError(LabError):
+    """The process became another program (exec) before there was a window of the one that was traced."""
+
+
+def _other_program(process: MeasuredProcess) -> OtherProgramError:
+    return OtherProgramError(
+        f"pid {process.pid} became another program at once", "trace it again: it is the new one now"
+    )
 
 
 def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
@@ -169,7 +175,8 @@ def measure(
         align: takes the samples at both ends of the window, each at a moment of its own choice.
 
     Raises:
-        LabError: the process ended before it was looked at twice, or `align` failed.
+        OtherProgramError: it became another program before it was looked at twice.
+        LabError: the process ended before it was looked at once, or `align` failed.
     """
     process = tracer.process
     program = process.program()

@@ -79,6 +79,16 @@ def test_leaving_lets_the_program_run(folder: Path) -> None:
     assert launched.ending(20).endswith("ended with exit status 7")
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_leaving_by_an_error_ends_the_program(*, runs: bool) -> None:
+    launched = Launched(["sleep", "60"])
+    if runs:
+        launched.resume()
+    with pytest.raises(LabError, match="no trace"), launched:
+        raise LabError("no trace")
+    assert launched.ending(20) == f"sleep was ended by {'SIGTERM' if runs else 'SIGKILL'}"
+
+
 def test_a_signal_that_comes_while_it_is_held_is_the_programs() -> None:
     with Launched(["sleep", "60"]) as launched:
         os.kill(launched.process.pid, signal.SIGTERM)

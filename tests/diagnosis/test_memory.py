@@ -194,6 +194,13 @@ def test_a_heap_that_shrank_with_its_blocks_holds_the_difference_only() -> None:
     assert parts(result) == {"live": -20, "retained": 5, "unseen": 15}
 
 
+def test_what_the_allocator_takes_beside_its_blocks_explains_what_is_there_and_no_more() -> None:
+    for heap, beside in ((130, {"overhead": 6, "unseen": 4}), (123, {"overhead": 3}), (115, {"untouched": -5})):
+        result = account(START, memory(heap=heap, other=10, stacks=1), Traced(20 * MIB, 0, overhead=6 * MIB))
+        check(result, heap - 100)
+        assert parts(result) == {"anonymous": heap - 100, "live": 20, **beside}
+
+
 def test_blocks_that_are_not_touched_yet_are_said() -> None:
     result = account(START, memory(heap=105, other=10, stacks=1), Traced(20 * MIB, 0))
     check(result, 5)

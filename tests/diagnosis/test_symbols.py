@@ -9,17 +9,19 @@ from diagnosis.target.debug_files import DebugFiles
 from diagnosis.target.parser.worker import demangle
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Frame, Symbolizer
-from tests.diagnosis.walking import CHAIN, HEADER, WALK, line_of, symbolize, walked
+from tests.diagnosis.walking import CHAIN, HEADER, NO_DEBUG_FILES, WALK, line_of, symbolize, walked
 from tests.support.programs import answer, compile_c, running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+NAMES = ["inner", "middle", "main"]
+
 
 def test_frames_have_function_module_file_and_line_innermost_first(chain: Path) -> None:
     source = WALK + HEADER + CHAIN
     stack = symbolize(chain)
-    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert [frame.function for frame in stack.frames] == NAMES
     assert [frame.line for frame in stack.frames] == [
         line_of(source, f"// in {name}") for name in ("inner", "middle", "main")
     ]
@@ -30,7 +32,7 @@ def test_frames_have_function_module_file_and_line_innermost_first(chain: Path) 
 
 def test_without_debug_information_the_functions_are_known(folder: Path) -> None:
     stack = symbolize(compile_c(WALK + HEADER + CHAIN, folder / "nameless", "-g0"))
-    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert [frame.function for frame in stack.frames] == NAMES
     assert {(frame.file, frame.line) for frame in stack.frames} == {("", 0)}
     assert not stack.broken
 
@@ -134,8 +136,33 @@ def test_debug_information_that_was_split_off_is_found_by_its_build_id(folder: P
     subprocess.run(["objcopy", "--strip-all", str(chain), str(program)], check=True)
     assert [frame.function for frame in symbolize(program).frames] == [""] * 3
     stack = symbolize(program, debug_files=debug_files)
-    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert [frame.function for frame in stack.frames] == NAMES
     assert all(frame.line for frame in stack.frames)
+
+
+@pytest.mark.parametrize("with_build_id", [True, False])
+@pytest.mark.parametrize("place", ["", ".debug"])
+def test_debug_information_that_a_program_names_is_found_beside_it(
+    tmp_path: Path, place: str, *, with_build_id: bool
+) -> None:
+    """By its build id or, without one, by its checksum: a file of another program has the wrong names."""
+    build_id = "-Wl,--build-id=0x0badcafe01" if with_build_id else "-Wl,--build-id=none"
+    program = compile_c(WALK + HEADER + CHAIN, tmp_path / "split", "-g", build_id)
+    (tmp_path / place).mkdir(exist_ok=True)
+    separate = tmp_path / place / "split.dbg"
+    subprocess.run(["objcopy", "--only-keep-debug", program, separate], check=True)
+    subprocess.run(["objcopy", "--strip-all", f"--add-gnu-debuglink={separate}", program], check=True)
+    assert [frame.function for frame in symbolize(program, debug_files=NO_DEBUG_FILES).frames] == NAMES
+    kept = separate.read_bytes()
+    other = build_id.replace("01", "02")
+    another = compile_c(WALK + HEADER + CHAIN.replace("inner", "wrong"), tmp_path / "another", "-g", other)
+    subprocess.run(["objcopy", "--only-keep-debug", another, separate], check=True)
+    assert [frame.function for frame in symbolize(program, debug_files=NO_DEBUG_FILES).frames] == [""] * 3
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(kept)
+    separate.unlink()
+    separate.symlink_to(elsewhere)  # which could be root's
+    assert [frame.function for frame in symbolize(program, debug_files=NO_DEBUG_FILES).frames] == [""] * 3
 
 
 def test_debug_information_that_cannot_be_read_does_no_harm(folder: Path, chain: Path) -> None:
@@ -143,7 +170,7 @@ def test_debug_information_that_cannot_be_read_does_no_harm(folder: Path, chain:
     separate = folder / "broken" / "0b" / "adcafe00.debug"
     separate.parent.mkdir(parents=True)
     separate.write_bytes(b"\x7fELF and no more")
-    assert [frame.function for frame in symbolize(chain, debug_files=debug_files).frames] == ["inner", "middle", "main"]
+    assert [frame.function for frame in symbolize(chain, debug_files=debug_files).frames] == NAMES
 
 
 def test_what_was_mapped_since_is_found(folder: Path) -> None:
@@ -173,7 +200,7 @@ def test_a_program_that_was_deleted_is_still_symbolized(folder: Path) -> None:
         program.unlink()
         with Symbolizer(process) as symbolizer:
             stack = symbolizer.symbolize(addresses)
-    assert [frame.function for frame in stack.frames] == ["inner", "middle", "main"]
+    assert [frame.function for frame in stack.frames] == NAMES
     assert stack.frames[0].module == "upgraded"
 
 
@@ -183,7 +210,7 @@ def test_a_program_that_has_ended_is_symbolized_by_what_was_read_before(chain: P
         symbolizer.refresh()
     assert not process.alive()
     with symbolizer:
-        assert [frame.function for frame in symbolizer.symbolize(addresses).frames] == ["inner", "middle", "main"]
+        assert [frame.function for frame in symbolizer.symbolize(addresses).frames] == NAMES
 
 
 def test_a_frame_goes_by_its_function_or_by_where_it_is() -> None:

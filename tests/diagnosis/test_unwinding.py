@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from heap_trace.unwind import Capacity, UnwindTables
 
+from diagnosis.base.errors import LabError
 from diagnosis.target import unwinding
 from diagnosis.target.mapping import Mapping
 from diagnosis.target.parser.facts import Segment
@@ -124,4 +125,35 @@ def test_a_file_that_cannot_be_read_anew_leaves_the_tables_as_they_are(host: Hos
     mapped = {mapping.file for mapping in host.code_maps()}
     host._plugin.with_name("0.so").write_bytes(b"gone")
     assert not tables._read_anew(mapped)
+    assert has_rows(tables, host)
+
+
+def test_what_was_just_read_is_not_read_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the samples beside a trace, and for a server's workers. Later it takes no memory any more."""
+    tables = tables_with_room_for_one(host)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(unwinding, "read_table", None)
+        assert has_rows(tables_with_room_for_one(host), host)
+    tables._kept_until = 0.0
+    tables.refresh()
+    assert not tables._kept
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(unwinding, "read_table", lambda *_: None)
+        assert not tables_with_room_for_one(host).objects
+
+
+def test_a_file_whose_process_has_just_ended_is_read_for_the_next_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a worker that ended before its files could be opened THEN the one that is followed next has its rows."""
+
+    def ended(mapping: Mapping) -> Path:
+        raise LabError(f"{mapping.label} cannot be read", "trace it while it runs")
+
+    following: Any = host
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(host, "open_path", ended)
+        tables = ProcessTables(following)
+    tables.load(UnwindTables.private(Capacity(1 << 10, 1 << 10, 1 << 6)))
+    tables.follow(following)
     assert has_rows(tables, host)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diagnosis.target.parser.answers import names_of, object_of, places_of
+from diagnosis.target.parser.answers import debug_link_of, names_of, object_of, places_of
 from diagnosis.target.parser.client import ParserError
 from diagnosis.target.parser.protocol import LENGTHS, MAX_OBJECT, Message, ProtocolError, receive, send
 
@@ -57,6 +57,13 @@ def test_a_wrong_answer_about_names_is_refused(found: object) -> None:
         places_of(Message({"found": found}), 2)
     with pytest.raises(ParserError, match="wrong answer"):
         names_of(Message({"names": ["a", 5]}), 2)
+
+
+@pytest.mark.parametrize("name", ["/etc/shadow", "..", ".", "a/b", "a\0b", "x" * 256, None, 5])
+def test_a_debug_link_leads_to_no_other_folder(name: object) -> None:
+    with pytest.raises(ParserError):
+        debug_link_of(Message({"name": name, "checksum": 1}))
+    assert debug_link_of(Message({"name": "..a", "checksum": 1})) == ("..a", 1)
 
 
 @pytest.mark.parametrize(

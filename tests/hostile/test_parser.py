@@ -42,6 +42,8 @@ EVERY_QUESTION: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lookup", {"id": 1, "addresses": [0, 0x100, 1 << 63, (1 << 64) - 1]}),
     ("open", {"id": 2, "kind": "symbols"}),
     ("symbols", {"names": ["malloc"], "ends": ["free"], "variables": ["environ"]}),
+    ("debug_link", {}),
+    ("is_linked", {"build_id": "00ff", "checksum": 0}),
     ("cfi", {"patterns": ["c3", "0f05"]}),
 )
 

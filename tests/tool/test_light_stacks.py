@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from diagnosis.faults.growth import GrowthSampler
+from diagnosis.faults.light import FaultsBeside
+from diagnosis.report.site import CallSite
 from diagnosis.target.process import Process
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.target.unwinding import ProcessTables
@@ -139,6 +141,17 @@ def see(tmp_path: Path) -> Callable[..., Seen]:
         return Seen(worst, sum(stack.samples for stack in stacks), lost)
 
     return seen
+
+
+@pytest.mark.ebpf
+def test_samples_beside_a_trace_name_the_caller_without_frame_pointers(tmp_path: Path) -> None:
+    with running(compile_c(TOUCHER, tmp_path / "toucher", *NO_FRAME_POINTERS)) as process:
+        assert answer(process) == "ready"
+        target = Process(process.pid)
+        with Symbolizer(target) as symbolizer, FaultsBeside(target) as faults:
+            assert answer(process, "code") == "done"
+            faults.refresh()
+            assert faults.touched(symbolizer)[0].site == CallSite("by_code", "middle")
 
 
 @pytest.mark.ebpf

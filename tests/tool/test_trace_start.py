@@ -82,6 +82,23 @@ def test_every_allocation_from_the_first_constructor_on_is_counted(early: Path, 
     assert found["given_back"] == (5, 0)
 
 
+@pytest.mark.parametrize("pause", ["", "sleep 0.5;"])
+def test_a_shell_that_becomes_the_program_is_followed(tmp_path: Path, pause: str) -> None:
+    leaks = """
+        #include <stdlib.h>
+        #include <unistd.h>
+        static void *volatile sink;
+        __attribute__((noinline)) void grows(void) { sink = malloc(1000); }
+        int main(void) { for (int i = 0; i < 600; i++) { grows(); usleep(10000); } return 5; }
+    """
+    program = compile_c(leaks, tmp_path / "leaks", "-O1")
+    done = trace("--format", "json", "--", "sh", "-c", f"{pause} exec {program}")
+    assert done.returncode == 0, done.stderr
+    assert by_function(done.stdout)["grows"][0] > 300
+    assert f"is {program} now: traced from here on" in done.stderr
+    assert "sh ended with exit status 5" in done.stderr
+
+
 def test_its_exit_status_is_a_line(early: Path) -> None:
     done = trace("--", early)
     assert done.returncode == 0

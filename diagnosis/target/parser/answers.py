@@ -25,6 +25,8 @@ MAX_FRAMES = 64
 MAX_FUNCTIONS = 4096
 MAX_EXITS = 5000
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){2,64}|")
+# Of one file in a folder: it leads nowhere else.
+_FILE_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\0]{1,255}|")
 _EXPORT = struct.Struct("<QQ")
 
 T = TypeVar("T")
@@ -240,6 +242,15 @@ def names_of(answer: Message, symbols: int) -> list[str]:
     if len(names) != symbols:
         raise ParserError("the parser gave a wrong answer", lost=True)
     return names
+
+
+def debug_link_of(answer: Message) -> tuple[str, int]:
+    """The name of one file, and a checksum; "" for no name.
+
+    Raises:
+        ParserError: the answer is none.
+    """
+    return _text(answer.fields.get("name"), _FILE_NAME), _number(answer.fields.get("checksum"))
 
 
 def flag_of(answer: Message, name: str) -> bool:

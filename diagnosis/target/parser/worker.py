@@ -24,6 +24,7 @@ from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.target.parser.confine import Limits, confine
+from diagnosis.target.parser.debug_link import is_linked, read_debug_link
 from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
 from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.facts import Wanted
@@ -124,6 +125,8 @@ class Worker:
             "open": self._open,
             "lookup": self._lookup,
             "demangle": self._demangle,
+            "debug_link": self._debug_link,
+            "is_linked": self._is_linked,
             "cfi": self._cfi,
         }
 
@@ -225,6 +228,15 @@ class Worker:
 
     def _demangle(self, message: Message) -> Message:
         return Message({"names": [demangle(symbol)[:MAX_NAME] for symbol in message.fields["symbols"]]})
+
+    def _debug_link(self, message: Message) -> Message:
+        (descriptor,) = message.descriptors
+        name, checksum = read_debug_link(descriptor)
+        return Message({"name": name, "checksum": checksum})
+
+    def _is_linked(self, message: Message) -> Message:
+        (descriptor,) = message.descriptors
+        return Message({"linked": is_linked(descriptor, message.fields["build_id"], message.fields["checksum"])})
 
     def _cfi(self, message: Message) -> Message:
         """An object's segments, and the unwind rows of all its call frame information."""
