@@ -150,7 +150,11 @@ class MappedRanges:
         cut = cut or _Cut(event.address, event.address, [])
         by = event.address - cut.start
         moved = (replace(piece, start=piece.start + by, end=min(piece.end + by, end)) for piece in cut.pieces)
-        self._restore(self._fewer([piece for piece in moved if piece.start < piece.end]))
+        pieces = self._fewer([piece for piece in moved if piece.start < piece.end])
+        for piece in pieces:
+            self._count(piece, sign=-1)
+        at = bisect.bisect_left(self._pieces, event.address, key=lambda kept: kept.start)
+        self._pieces[at:at] = pieces  # at once: nothing else is mapped there, and other mappings may be many
         grown = cut.end + by
         kind = self._kind_of(cut)
         if grown < end:
@@ -161,7 +165,9 @@ class MappedRanges:
 
     def _kind_of(self, cut: _Cut) -> MappingKind | None:
         """The kind of a range that mremap makes longer. A copy of one leaves it uncut."""
-        known = cut.pieces or [piece for piece in self._pieces if piece.start <= cut.start == cut.end < piece.end]
+        known = cut.pieces
+        if cut.start == cut.end:
+            known = [piece for piece in self._pieces if piece.start <= cut.start < piece.end]
         older = self._older_kinds.pop(cut.start, None)
         return known[-1].call.kind if known else older
 
