@@ -35,12 +35,13 @@ MAX_PARTS = 64
 
 @dataclass
 class _Call:
-    """One mmap that returned: it is freed when its last byte is unmapped."""
+    """One mmap that returned, or several as one: freed when its last byte is unmapped."""
 
     kind: MappingKind
     stack: int
     time_ns: int
     bytes_left: int
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,11 @@ class MappedRanges:
         cut = cut or _Cut(event.address, event.address, [])
         by = event.address - cut.start
         moved = (replace(piece, start=piece.start + by, end=min(piece.end + by, end)) for piece in cut.pieces)
-        self._restore(self._fewer([piece for piece in moved if piece.start < piece.end]))
+        pieces = self._fewer([piece for piece in moved if piece.start < piece.end])
+        for piece in pieces:
+            self._count(piece, sign=-1)
+        at = bisect.bisect_left(self._pieces, event.address, key=lambda kept: kept.start)
+        self._pieces[at:at] = pieces  # at once: nothing else is mapped there, and other mappings may be many
         grown = cut.end + by
         kind = self._kind_of(cut)
         if grown < end:
@@ -161,7 +166,9 @@ class MappedRanges:
 
     def _kind_of(self, cut: _Cut) -> MappingKind | None:
         """The kind of a range that mremap makes longer. A copy of one leaves it uncut."""
-        known = cut.pieces or [piece for piece in self._pieces if piece.start <= cut.start == cut.end < piece.end]
+        known = cut.pieces
+        if cut.start == cut.end:
+            known = [piece for piece in self._pieces if piece.start <= cut.start < piece.end]
         older = self._older_kinds.pop(cut.start, None)
         return known[-1].call.kind if known else older
 
@@ -204,13 +211,21 @@ class MappedRanges:
         for piece in pieces[1:]:
             last = fewer[-1]
             if last.end == piece.start and last.call.kind == piece.call.kind and piece.end - last.start <= small:
-                counts, size = self._counts_of(last.call), piece.end - piece.start
-                counts.allocated_bytes += size
-                counts.freed_bytes += size  # until it is put back with the lower one
+                self._join(last.call, piece)
                 fewer[-1] = replace(last, end=piece.end)
             else:
                 fewer.append(piece)
         return fewer
+
+    def _join(self, call: _Call, piece: _Piece) -> None:
+        """A piece that was cut is put back as a part of another call, which was cut as well."""
+        other = piece.call
+        if call.stack == other.stack and call.bytes_left == other.bytes_left == 0:
+            call.calls += other.calls if other is not call else 0
+            return
+        counts, size = self._counts_of(call), piece.end - piece.start
+        counts.allocated_bytes += size
+        counts.freed_bytes += size  # until it is put back
 
     def _count(self, piece: _Piece, *, sign: int) -> None:
         """Count a piece as given back (1), or as not given back after all (-1)."""
@@ -219,4 +234,4 @@ class MappedRanges:
         was_gone = piece.call.bytes_left == 0
         piece.call.bytes_left -= size
         counts.freed_bytes += size
-        counts.frees += (piece.call.bytes_left == 0) - was_gone
+        counts.frees += piece.call.calls * ((piece.call.bytes_left == 0) - was_gone)

@@ -169,11 +169,21 @@ def test_of_a_range_that_grows_often_the_parts_are_few_and_the_bytes_and_ages_ri
         ranges.apply([unmapped(0, size), moved(0, size + 1, at=size)])
     assert len(ranges.ranges()) <= MAX_PARTS + 1
     assert ranges.counts[2].outstanding_bytes == grown * PAGE
-    assert ranges.counts[2].outstanding == len(ranges.ranges())
+    assert (ranges.counts[2].allocations, ranges.counts[2].frees) == (grown, 0)
     old = sum(size for _, size, born in ranges.survivors() if born <= grown // 2)
     assert old / PAGE == pytest.approx(grown / 2, rel=0.1)
     ranges.apply([unmapped(0, grown)])
-    assert (ranges.counts[2].outstanding_bytes, ranges.counts[2].outstanding) == (0, 0)
+    assert ranges.counts[2] == Counts(grown, grown * PAGE, grown, grown * PAGE)
+
+
+def test_parts_of_several_stacks_are_put_together_as_well() -> None:
+    ranges, grown = after(mapped(0, 1)), 500
+    for size in range(1, grown):
+        ranges.apply([unmapped(0, size), moved(0, size + 1, stack=size % 2 + 1)])
+    assert len(ranges.ranges()) <= MAX_PARTS + 1
+    assert sum(counts.outstanding_bytes for counts in ranges.counts.values()) == grown * PAGE
+    ranges.apply([unmapped(0, grown)])
+    assert all((each.outstanding_bytes, each.outstanding) == (0, 0) for each in ranges.counts.values())
 
 
 @pytest.mark.parametrize(("page", "pages"), [(0, 4), (1, 1), (0, 2), (-2, 10)])
