@@ -28,16 +28,17 @@ _MODULES = re.compile(
 )
 
 # malloc and its family with any prefix and suffix: xmalloc, g_malloc0, zcalloc, CRYPTO_malloc, je_malloc, av_mallocz,
-# PyMem_RawMalloc, sqlite3MallocZero, __libc_calloc, git__realloc, kmem_alloc, safe_strdup, xasprintf.
+# PyMem_RawMalloc, sqlite3MallocZero, __libc_calloc, git__realloc, kmem_alloc, safe_strdup, xasprintf, and PHP's
+# _emalloc, pemalloc and _safe_femalloc.
 _FAMILY = re.compile(
-    r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z](try)?|(^|_)(safe|check|checked|must|my|our|do|try))"
+    r"(^|[_\d]|(?<=[a-z])(?=[A-Z])|^[a-z](try)?|(^|_)(safe|check|checked|must|my|our|do|try)|^_*(safe_)?[pf]?e)"
     r"(malloc|calloc|zalloc|realloc|reallocarray|memalign|memdup|strn?dup|v?asprintf|valloc)"
     r"(z|0|_?n|array|_?zero|_?array|_?aligned|_?safe|_?or_[a-z]+|_?fatal|_?trace|_?internal|_?impl|_?hook|_?usable|_?default|_?\d+)*$",
     re.IGNORECASE,
 )
 
 # A whole name that says no more than that memory is taken, and of which library: palloc, ckalloc, ngx_alloc, mem_alloc.
-_ALLOC = re.compile(r"^_*([a-z]{1,3}_?|(\w+_)?(mem|memory|heap|pool|arena)_?)alloc(_or_[a-z]+)?$", re.IGNORECASE)
+_ALLOC = re.compile(r"^_*([a-z]{1,2}_?|ngx_|(\w+_)?(mem|memory|heap|pool|arena)_?)alloc(_or_[a-z]+)?$", re.IGNORECASE)
 
 # The allocators of runtimes and libraries, by the prefix that is theirs alone.
 _PREFIXES = (
@@ -83,6 +84,17 @@ _PREFIXES = (
     "apr_pcalloc",
     "talloc_",
     "_talloc",
+    # PostgreSQL's memory contexts, MariaDB's and MySQL's roots, the Boehm collector, OCaml's runtime.
+    "MemoryContextAlloc",
+    "MemoryContextStr",
+    "AllocSet",
+    "palloc",
+    "repalloc",
+    "pstrdup",
+    "alloc_root",
+    "init_alloc_root",
+    "GC_",
+    "caml_alloc",
     # Go's runtime, and what takes a call between Go and C.
     "runtime.",
     "_cgo_",
