@@ -155,7 +155,8 @@ def _print_stack(console: Console, stack: StackReport, *, source: bool) -> None:
         f"oldest {format_duration(stack.oldest_seconds)}",
     ]
     if stack.older_frees:
-        figures.append(f"{stack.older_frees:,} older blocks of its size freed ({format_size(stack.older_bytes)})")
+        older = format_count(stack.older_frees, "older block")
+        figures.append(f"{older} of its size freed ({format_size(stack.older_bytes)})")
     if share is not None:
         figures.append(f"{share:.1%} of the growth" if share <= 1 else "more than the growth: see the account below")
     print_prose(console, ", ".join(figures), "bold", 2)
