@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagnosis.target.memory import Use
+from diagnosis.target.shared_objects import mapped_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,9 +118,17 @@ def _kinds(start: Memory, end: Memory, shared_mapped: int) -> Iterable[Part]:
     )
     yield Part("file", end.file - start.file, "mapped files", "the kernel drops these pages when it needs the room")
     yield Part("shared_mapped", shared_mapped, "shared mappings of the program's own (mmap)")
+    shared = end.shared - start.shared - shared_mapped
+    before = max(0, min(shared, mapped_in(start.shared_objects, end.shared_objects)))
+    yield Part(
+        "shared_before",
+        before,
+        "shared memory that was there before, and that the process touched for the first time",
+        "the machine's memory did not grow by it",
+    )
     yield Part(
         "shared",
-        end.shared - start.shared - shared_mapped,
+        shared - before,
         "shared memory",
         f"System V segments (ipcs -m -p), /dev/shm, memfd or shared mappings that nobody detaches: {LIGHT}",
     )

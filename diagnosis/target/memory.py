@@ -12,10 +12,13 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import KIB, MIB
 from diagnosis.target.process import PROC
 from diagnosis.target.procfs import status_of
+from diagnosis.target.shared_objects import SHARED_ANONYMOUS, SharedArea, read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from diagnosis.target.shared_objects import SharedObject
 
 # glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
 GLIBC_HEAP_BYTES = 64 * MIB
@@ -27,9 +30,6 @@ _MEMFD = "/memfd:"
 
 # A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
 _ZERO = "/dev/zero"
-
-# A mapping that is shared with children has a file that no folder has.
-SHARED_ANONYMOUS = "/dev/zero (deleted)"
 
 
 class Use(enum.StrEnum):
@@ -67,6 +67,7 @@ class Memory:
         uses: ``anonymous`` and ``swapped`` together, by their use.
         ranges: the anonymous mappings, by rising address.
         shared_ranges: the shared anonymous ones.
+        shared_objects: what is behind the mappings of shared memory, as far as it could be read.
         error: by how much two readings of the same moment differed.
     """
 
@@ -80,6 +81,7 @@ class Memory:
     uses: Counter[Use] = field(default_factory=Counter)
     ranges: tuple[Range, ...] = ()
     shared_ranges: tuple[Range, ...] = ()
+    shared_objects: Mapping[str, SharedObject] = field(default_factory=dict)
     error: int = 0
 
     @property
@@ -120,6 +122,7 @@ class _Area:
     end: int
     permissions: str
     path: str
+    file: str  # device and inode
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> int:
@@ -161,6 +164,14 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         shared_ranges=tuple(
             Range(area.start, area.end, area["Rss"], Use.OTHER) for area in areas if area.path == SHARED_ANONYMOUS
         ),
+        shared_objects=read_objects(
+            folder,
+            (
+                SharedArea(area.start, area.end, area.path, area.file, area["Rss"])
+                for area in areas
+                if area.permissions.endswith("s")
+            ),
+        ),
         error=abs(anonymous - status["RssAnon"]),
     )
 
@@ -183,7 +194,7 @@ def _areas(text: str) -> Iterator[_Area]:
                 yield area
             path = fields[5] if len(fields) > 5 else ""
             is_zero = path == _ZERO and fields[1].endswith("p")
-            area = _Area(int(start, 16), int(end, 16), fields[1], "" if is_zero else path)
+            area = _Area(int(start, 16), int(end, 16), fields[1], "" if is_zero else path, " ".join(fields[3:5]))
     if area:
         yield area
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from heap_trace import MappingKind
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.memory import SHARED_ANONYMOUS
+from diagnosis.target.shared_objects import SHARED_ANONYMOUS
 from diagnosis.trace.counts import Counts
 
 if TYPE_CHECKING:
