@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diagnosis.report.site import call_site
 from diagnosis.report.wrappers import first_own
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from diagnosis.report.report import StackReport
     from diagnosis.report.summary import Verdict
-    from diagnosis.target.symbols import Frame
+    from diagnosis.target.stack import Frame, SymbolizedStack
 
 # Callers that are named where the growth divides, and the least share that is worth it.
 SHOWN_CALLERS = 4
@@ -61,6 +62,23 @@ def _ways(verdict: Verdict, stacks: Iterable[StackReport]) -> list[tuple[Sequenc
         for stack in stacks
         if (own := stack.frames[first_own(stack.frames) :]) and own[0].name == verdict.function
     ]
+
+
+def say_others(verdict: Verdict, symbolized: Iterable[SymbolizedStack]) -> Verdict:
+    """The verdict, with a sentence where other files lay at the addresses of the code that it names.
+
+    A library that was unloaded leaves its addresses to the next: whose call a return address there was is not known.
+    """
+    found = dict.fromkeys(
+        name
+        for stack in symbolized
+        if stack.others and call_site(stack.frames).function == verdict.function
+        for name in stack.others
+    )
+    if not verdict.function or not found:
+        return verdict
+    said = f" At its addresses {' and '.join(found)} was mapped as well within the window: the code can be of either."
+    return replace(verdict, summary=verdict.summary + said)
 
 
 def _division(ways: Sequence[tuple[Sequence[Frame], int]]) -> Iterator[str]:

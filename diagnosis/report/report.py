@@ -11,7 +11,7 @@ from diagnosis.report.account import account
 from diagnosis.report.counted import Counted
 from diagnosis.report.evidence import gather, traced
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
-from diagnosis.report.names import explain_site, name_keeper
+from diagnosis.report.names import explain_site, name_keeper, say_others
 from diagnosis.report.rounding import blocks_of
 from diagnosis.report.site import call_site
 from diagnosis.report.summary import summarize
@@ -162,6 +162,7 @@ def build_report(
     evidence = gather(counted, grown, touched)
     stacks = [_stack(symbolized[members[0]], counted, members, truth) for members in _alike(symbolized)]
     verdict = name_keeper(summarize(find(evidence, smallest), evidence, grown), stacks)
+    verdict = say_others(verdict, symbolized.values())
     return Report(
         target=Target(tracer.process.pid, tracer.process.command),
         window_seconds=window.seconds,

@@ -65,6 +65,7 @@ class MappedCode:
         self._current: list[Mapping] = []
         self._starts: list[int] = []
         self._unmapped: dict[Mapping, None] = {}
+        self._unmapped_files: tuple[Mapping, ...] = ()
         self._began = time.monotonic()
         self._spent = 0.0
 
@@ -88,6 +89,7 @@ class MappedCode:
             self._unmapped.pop(mapping, None)
         while len(self._unmapped) > MAX_UNMAPPED:
             del self._unmapped[next(iter(self._unmapped))]
+        self._unmapped_files = tuple(mapping for mapping in self._unmapped if mapping.path.startswith("/"))
         self._current, self._starts = mappings, [mapping.start for mapping in mappings]
         self._spent += time.monotonic() - began
         return new
@@ -103,3 +105,10 @@ class MappedCode:
         if at >= 0 and address < self._current[at].end:
             return self._current[at]
         return next((one for one in reversed(self._unmapped) if one.start <= address < one.end), None)
+
+    def others(self, address: int) -> tuple[str, ...]:
+        """The names of other files than the newest that were mapped at an address, as far as was seen."""
+        if not self._unmapped_files or (found := self.find(address)) is None:
+            return ()
+        there = (one for one in self._unmapped_files if one.start <= address < one.end and one.file != found.file)
+        return tuple(dict.fromkeys(one.name for one in there))

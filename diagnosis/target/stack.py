@@ -43,13 +43,15 @@ class Frame:
 class SymbolizedStack:
     """Frames, innermost first. ``broken`` where unwinding left the code, ``depth`` the addresses that were taken.
 
-    ``ending`` is what the walk itself says of its end: by frame pointers it does not know.
+    ``ending`` is what the walk itself says of its end: by frame pointers it does not know. ``others`` are the files
+    that were mapped at its addresses as well, at another time: the stack can be of their code.
     """
 
     frames: tuple[Frame, ...]
     broken: bool
     depth: int
     ending: Ending = Ending.UNKNOWN
+    others: tuple[str, ...] = ()
 
     @property
     def too_deep(self) -> bool:

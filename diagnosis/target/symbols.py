@@ -151,7 +151,8 @@ class Symbolizer(Closing):
             # What calls main is the start of the program, for which musl has no tables.
             if ending is Ending.NO_TABLE and any(frame.function == "main" for frame in frames[-2:]):
                 ending = Ending.START
-            stack = SymbolizedStack(tuple(frames), broken=broken, depth=len(addresses), ending=ending)
+            others = tuple(dict.fromkeys(name for address in addresses for name in self._code.others(address)))
+            stack = SymbolizedStack(tuple(frames), broken=broken, depth=len(addresses), ending=ending, others=others)
             return self._with_python(stack, python, tuple(addresses)) if python else stack
 
     def _with_python(self, stack: SymbolizedStack, python: PythonStack, addresses: tuple[int, ...]) -> SymbolizedStack:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.report.names import explain_site, name_keeper
+from diagnosis.report.names import explain_site, name_keeper, say_others
 from diagnosis.report.summary import Verdict
 from diagnosis.report.verdict import Answer
-from diagnosis.target.symbols import Frame
+from diagnosis.target.symbols import Frame, SymbolizedStack
 from tests.diagnosis.test_grade import stack
 
 VERDICT = Verdict(Answer.LEAK, "value_make", "", "a summary")
@@ -73,6 +73,17 @@ def test_code_that_was_made_at_run_time_has_no_package_of_symbols(module: str) -
     (line,) = explain_site(Verdict(Answer.LEAK, f"{module}+0x1234", "", ""), [nameless])
     assert "made while it ran" in line
     assert "dbgsym" not in line
+
+
+def test_a_library_that_lay_at_the_same_addresses_is_named_too() -> None:
+    """GIVEN plugins that are loaded in turn THEN the verdict does not put on one what may be the other's."""
+    frames = stack(600, 6, "value_make", "main").frames
+    found = SymbolizedStack(frames, broken=False, depth=2, others=("one.so",))
+    assert say_others(VERDICT, [found]).summary == (
+        "a summary At its addresses one.so was mapped as well within the window: the code can be of either."
+    )
+    assert say_others(VERDICT, [replace(found, others=())]) == VERDICT
+    assert say_others(replace(VERDICT, function="other"), [found]).summary == "a summary"
 
 
 def test_without_a_function_there_is_nothing_to_say() -> None:
