@@ -22,6 +22,9 @@ UNSEEN_MEANING = "memory that no call of an allocator explains"
 # What a program's own mapping can look like to the kernel: one with a guard page is a stack, as for a coroutine.
 OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS, Use.FILES)
 
+GLIBC_GIVES_BACK = "not a leak: glibc gives it back with malloc_trim(0), and holds less with MALLOC_ARENA_MAX=2"
+OTHERS_GIVE_BACK = "not a leak: such an allocator gives it back after a while, or when it is told to purge"
+
 LIGHT = "trace --light names the code that touches it"
 
 
@@ -181,7 +184,7 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         "retained",
         retained,
         "freed memory that the allocator holds",
-        "not a leak: glibc gives it back with malloc_trim(0), and holds less with MALLOC_ARENA_MAX=2",
+        GLIBC_GIVES_BACK if traced.brk_is_free else OTHERS_GIVE_BACK,
     )
     if rest < 0:
         yield Part(

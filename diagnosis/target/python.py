@@ -155,7 +155,8 @@ def _by_version(process: Process, memory: int, runtime: int, version: int | None
         found = FoundPython(reason=f"this is Python {name}: frames of {SUPPORTED} are known")
     known = found.interpreter
     if known and not any(_holds(process, memory, known.frames) for _ in range(_LOOKS)):
-        return FoundPython(reason=f"this Python {name} has its threads elsewhere: it is built in another way")
+        why = "it was forked by C code that did not tell it (PyOS_AfterFork_Child), or is built in another way"
+        return FoundPython(reason=f"this Python {name} knows none of the process's threads: {why}")
     return found
 
 

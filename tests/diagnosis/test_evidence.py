@@ -13,7 +13,7 @@ from diagnosis.report.account import Traced, account
 from diagnosis.report.counted import Counted, evenly
 from diagnosis.report.evidence import gather, traced
 from diagnosis.report.history import Takes
-from diagnosis.report.rounding import size_class
+from diagnosis.report.rounding import GLIBC, OTHERS, size_class
 from diagnosis.report.site import CallSite
 from diagnosis.target.memory import Memory, Range, Use
 from diagnosis.target.process import Resident
@@ -24,6 +24,8 @@ from diagnosis.trace.window import Sample, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from diagnosis.report.rounding import Blocks
 
 KIB, MIB = 1024, 1 << 20
 READINGS = 13
@@ -140,6 +142,23 @@ def test_small_blocks_take_more_than_they_hold() -> None:
     grown = Memory(anonymous=600_000 * 32, uses=Counter({Use.HEAP: 600_000 * 32}))
     parts = {part.name: part.bytes for part in account(Memory(), grown, known).anonymous}
     assert parts == {"live": 600_000, "overhead": 600_000 * 31}
+
+
+@pytest.mark.parametrize(("blocks", "unexplained"), [(GLIBC, 30 * MIB), (OTHERS, 0)])
+def test_an_allocator_that_keeps_its_memory_in_mappings_holds_there_what_was_freed(
+    blocks: Blocks, unexplained: int
+) -> None:
+    """As jemalloc does; glibc's lies in its heap and its arenas."""
+
+    def churned(reading: int) -> Snapshot:
+        """Each reading 4 MiB more were taken and freed."""
+        churn = Counts(4 * reading, 4 * reading * MIB, 4 * reading, 4 * reading * MIB)
+        return Snapshot(1000.0 + reading, {SESSION: churn}, Older(0, 0, 0), CLASSES, (0, 0), {})
+
+    found = replace(counted(churned, ranges=()), blocks=blocks)
+    grown = account(Memory(), Memory(anonymous=30 * MIB, uses=Counter({Use.OTHER: 30 * MIB})), traced(found))
+    assert sum(part.bytes for part in grown.unseen) == unexplained
+    assert sum(part.bytes for part in grown.anonymous) == 30 * MIB
 
 
 @pytest.mark.parametrize(("unsized", "known"), [(0, True), (1, True), (50, False)])
