@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# A shell without job control makes what it starts in the background deaf to Ctrl-C, and that is handed down to every
-# program that the tests start and interrupt.
+# A shell without job control makes what it starts in the background deaf to Ctrl-C, and nohup to a lost terminal: that
+# is handed down to every program that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _root() -> str:
