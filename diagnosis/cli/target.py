@@ -69,8 +69,7 @@ class Target:
 
     def check(self, *, started_first: Mapping[str, bool]) -> None:
         """Raise a LabError unless exactly one is given; also for options that want a process that runs already."""
-        ways = {"--pid": self.pid, "--container": self.container, "--pod": self.pod, "-- COMMAND": self.command or None}
-        named = [way for way, value in ways.items() if value is not None]
+        named = [*self._named, *(["-- COMMAND"] if self.command else [])]
         if not named:
             raise LabError(
                 "trace needs one target", "name it by --pid P, --container NAME, --pod NAMESPACE/NAME or -- COMMAND"
@@ -84,8 +83,13 @@ class Target:
     @property
     def words(self) -> tuple[str, ...]:
         """The option that names what runs already, as it is typed; empty for a command."""
-        named = {"--pid": self.pid, "--container": self.container, "--pod": self.pod}
-        return tuple(word for name, value in named.items() if value is not None for word in (name, str(value)))
+        return tuple(word for option in self._named.items() for word in option)
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The options that name what runs already, and what they were given."""
+        options = {"--pid": self.pid, "--container": self.container, "--pod": self.pod}
+        return {name: str(value) for name, value in options.items() if value is not None}
 
     def find(self) -> Process:
         """The process, where no command is to be started.
