@@ -12,13 +12,15 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.units import KIB, MIB
 from diagnosis.target.process import PROC
 from diagnosis.target.procfs import status_of
-from diagnosis.target.shared_objects import SHARED_ANONYMOUS, SharedArea, read_objects
+from diagnosis.target.shared_objects import BLOCK_BYTES, SHARED_ANONYMOUS, read_objects
+from diagnosis.target.smaps import parse_areas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from diagnosis.target.shared_objects import SharedObject
+    from diagnosis.target.smaps import Area
 
 # glibc takes an arena's memory in heaps of this size, at multiples of it: HEAP_MAX_SIZE in malloc/arena.c.
 GLIBC_HEAP_BYTES = 64 * MIB
@@ -27,9 +29,6 @@ GLIBC_HEAP_BYTES = 64 * MIB
 LARGEST_GUARD_BYTES = MIB
 
 _MEMFD = "/memfd:"
-
-# A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
-_ZERO = "/dev/zero"
 
 
 class Use(enum.StrEnum):
@@ -81,7 +80,7 @@ class Memory:
     uses: Counter[Use] = field(default_factory=Counter)
     ranges: tuple[Range, ...] = ()
     shared_ranges: tuple[Range, ...] = ()
-    shared_objects: Mapping[str, SharedObject] = field(default_factory=dict)
+    shared_objects: Mapping[tuple[str, int], SharedObject] = field(default_factory=dict)
     error: int = 0
 
     @property
@@ -114,21 +113,6 @@ def _within(ranges: Sequence[Range], parts: Iterable[tuple[int, int]], wanted: f
     return round(total)
 
 
-@dataclass
-class _Area:
-    """One entry of smaps."""
-
-    start: int
-    end: int
-    permissions: str
-    path: str
-    file: str  # device and inode
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    def __getitem__(self, key: str) -> int:
-        return self.sizes.get(key, 0)
-
-
 def read_memory(pid: int, proc: Path = PROC) -> Memory:
     """The memory of a process now. The kernel walks its page tables for this: for both ends of a window, not oftener.
 
@@ -137,7 +121,7 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
     """
     folder = proc / str(pid)
     try:
-        areas = list(_areas((folder / "smaps").read_bytes().decode(errors="replace")))
+        areas = list(parse_areas((folder / "smaps").read_bytes().decode(errors="replace")))
         status = _kib(status_of(folder))
     except PermissionError as error:
         raise LabError(f"the memory of pid {pid} cannot be read", "run this command as root") from error
@@ -158,45 +142,15 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         shared=shared,
         huge=sum(area["AnonHugePages"] for area in areas),
         hugetlb=sum(area["Private_Hugetlb"] + area["Shared_Hugetlb"] for area in areas),
-        unmapped_memfd=_unmapped_memfd(folder, {area.path for area in areas}),
+        unmapped_memfd=_unmapped_memfd(folder, areas),
         uses=uses,
         ranges=ranges,
         shared_ranges=tuple(
             Range(area.start, area.end, area["Rss"], Use.OTHER) for area in areas if area.path == SHARED_ANONYMOUS
         ),
-        shared_objects=read_objects(
-            folder,
-            (
-                SharedArea(area.start, area.end, area.path, area.file, area["Rss"])
-                for area in areas
-                if area.permissions.endswith("s")
-            ),
-        ),
+        shared_objects=read_objects(folder, areas),
         error=abs(anonymous - status["RssAnon"]),
     )
-
-
-_KEYS = frozenset({"Rss", "Anonymous", "Swap", "AnonHugePages", "Private_Hugetlb", "Shared_Hugetlb"})
-
-
-def _areas(text: str) -> Iterator[_Area]:
-    area = None
-    for line in text.split("\n"):
-        name, colon, rest = line.partition(":")
-        if colon and name in _KEYS:
-            if area:
-                area.sizes[name] = int(rest.split()[0]) * KIB
-        elif colon and " " in name and "-" in name:
-            # The first line of an entry: its device holds the first colon.
-            fields = line.split(maxsplit=5)
-            start, _, end = fields[0].partition("-")
-            if area:
-                yield area
-            path = fields[5] if len(fields) > 5 else ""
-            is_zero = path == _ZERO and fields[1].endswith("p")
-            area = _Area(int(start, 16), int(end, 16), fields[1], "" if is_zero else path, " ".join(fields[3:5]))
-    if area:
-        yield area
 
 
 def _kib(status: Mapping[str, str]) -> dict[str, int]:
@@ -204,7 +158,7 @@ def _kib(status: Mapping[str, str]) -> dict[str, int]:
     return {name: int(status[name].split()[0]) * KIB for name in ("RssAnon", "RssShmem") if name in status}
 
 
-def _ranges(areas: list[_Area]) -> Iterator[Range]:
+def _ranges(areas: list[Area]) -> Iterator[Range]:
     code = frozenset(area.path for area in areas if "x" in area.permissions and area.path.startswith("/"))
     for before, area, after in zip([None, *areas[:-1]], areas, [*areas[1:], None], strict=True):
         size = area["Anonymous"] + area["Swap"]
@@ -213,7 +167,7 @@ def _ranges(areas: list[_Area]) -> Iterator[Range]:
             yield Range(area.start, area.end, size, _use(area, before, after, code))
 
 
-def _use(area: _Area, before: _Area | None, after: _Area | None, code: frozenset[str]) -> Use:
+def _use(area: Area, before: Area | None, after: Area | None, code: frozenset[str]) -> Use:
     if area.path == "[heap]" or _is_arena(area, after):
         return Use.HEAP
     if area.path.startswith("[stack"):
@@ -227,7 +181,7 @@ def _use(area: _Area, before: _Area | None, after: _Area | None, code: frozenset
     return Use.OTHER
 
 
-def _is_arena(area: _Area, after: _Area | None) -> bool:
+def _is_arena(area: Area, after: Area | None) -> bool:
     """True for a heap of glibc's: used from its start, and reserved up to its end."""
     if area.path or area.start % GLIBC_HEAP_BYTES:
         return False
@@ -236,7 +190,7 @@ def _is_arena(area: _Area, after: _Area | None) -> bool:
     return area.end == limit or (area.end < limit and bool(rest))
 
 
-def _unmapped_memfd(folder: Path, mapped: set[str]) -> int:
+def _unmapped_memfd(folder: Path, areas: Iterable[Area]) -> int:
     """Bytes in memfds that are open here and mapped nowhere here. Names need not differ: each file counts once."""
     seen: dict[tuple[int, int], int] = {}
     try:
@@ -250,14 +204,6 @@ def _unmapped_memfd(folder: Path, mapped: set[str]) -> int:
             found = descriptor.stat()
         except OSError:
             continue  # closed meanwhile
-        seen[found.st_dev, found.st_ino] = found.st_blocks * 512
-    total = sum(seen.values())
-    if not total:
-        return 0
-    inodes = _mapped_inodes(folder) if any(path.startswith(_MEMFD) for path in mapped) else set()
-    return sum(size for (_, inode), size in seen.items() if inode not in inodes)
-
-
-def _mapped_inodes(folder: Path) -> set[int]:
-    lines = (folder / "maps").read_bytes().decode(errors="replace").split("\n")
-    return {int(fields[4]) for fields in (line.split(maxsplit=5) for line in lines) if len(fields) > 5}
+        seen[found.st_dev, found.st_ino] = found.st_blocks * BLOCK_BYTES
+    mapped = {area.inode for area in areas if area.path.startswith(_MEMFD)}
+    return sum(size for (_, inode), size in seen.items() if inode not in mapped)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["SHARED_ANONYMOUS", "SharedArea", "SharedObject", "mapped_in", "read_objects"]
+    from diagnosis.target.smaps import Area
+
+__all__ = ["BLOCK_BYTES", "SHARED_ANONYMOUS", "SharedObject", "mapped_in", "read_objects"]
 
 # A mapping that is shared with children has a file that no folder has.
 SHARED_ANONYMOUS = "/dev/zero (deleted)"
@@ -17,18 +20,8 @@ SHARED_ANONYMOUS = "/dev/zero (deleted)"
 # As the kernel names mappings of memory that it counts as shared: also System V's, memfds and POSIX's.
 _NAMES = (SHARED_ANONYMOUS, "/SYSV", "/memfd:", "/dev/shm/")  # noqa: S108 - a name to compare with
 
-_BLOCK_BYTES = 512
-
-
-@dataclass(frozen=True)
-class SharedArea:
-    """A mapping: its addresses, what is behind it, the device and the inode of that, and the resident bytes."""
-
-    start: int
-    end: int
-    path: str
-    file: str
-    resident: int
+# Of st_blocks: see stat(2).
+BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class SharedObject:
     held: int
 
 
-def read_objects(folder: Path, areas: Iterable[SharedArea]) -> dict[str, SharedObject]:
+def read_objects(folder: Path, areas: Iterable[Area]) -> dict[tuple[str, int], SharedObject]:
     """The objects behind a process's shared mappings, by device and inode.
 
     One whose size the kernel does not tell is left out: that needs root in the machine's own user namespace.
@@ -48,24 +41,21 @@ def read_objects(folder: Path, areas: Iterable[SharedArea]) -> dict[str, SharedO
         folder: the process's, in /proc.
         areas: its mappings.
     """
-    found: dict[str, SharedObject] = {}
+    found: dict[tuple[str, int], SharedObject] = {}
     for area in areas:
-        if not area.path.startswith(_NAMES):
+        if not (area.shared and area.path.startswith(_NAMES)):
             continue
-        before = found.get(area.file)
-        try:
-            held = (
-                before.held
-                if before
-                else (folder / "map_files" / f"{area.start:x}-{area.end:x}").stat().st_blocks * _BLOCK_BYTES
-            )
-        except OSError:  # unmapped meanwhile, or not allowed
+        key = area.device, area.inode
+        if known := found.get(key):
+            found[key] = replace(known, resident=known.resident + area["Rss"])
             continue
-        found[area.file] = SharedObject(area.resident + (before.resident if before else 0), held)
+        with contextlib.suppress(OSError):  # unmapped meanwhile, or not allowed
+            status = (folder / "map_files" / f"{area.start:x}-{area.end:x}").stat()
+            found[key] = SharedObject(area["Rss"], status.st_blocks * BLOCK_BYTES)
     return found
 
 
-def mapped_in(start: Mapping[str, SharedObject], end: Mapping[str, SharedObject]) -> int:
+def mapped_in(start: Mapping[tuple[str, int], SharedObject], end: Mapping[tuple[str, int], SharedObject]) -> int:
     """Bytes that a process touched for the first time between two moments, and that its objects held before.
 
     An object that was not mapped at the first moment may have been made since: all of it counts as new.

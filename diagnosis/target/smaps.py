@@ -1,0 +1,60 @@
+"""The mappings of a process with what is resident of each: /proc/PID/smaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from diagnosis.base.units import KIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Area", "parse_areas"]
+
+# A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
+_ZERO = "/dev/zero"
+
+_KEYS = frozenset({"Rss", "Anonymous", "Swap", "AnonHugePages", "Private_Hugetlb", "Shared_Hugetlb"})
+
+
+@dataclass
+class Area:
+    """One entry: addresses, what is behind them ("" for anonymous memory), and sizes in bytes by the kernel's names."""
+
+    start: int
+    end: int
+    permissions: str
+    device: str
+    inode: int
+    path: str
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> int:
+        return self.sizes.get(key, 0)
+
+    @property
+    def shared(self) -> bool:
+        """True where what is written is seen by others who map the same."""
+        return self.permissions.endswith("s")
+
+
+def parse_areas(text: str) -> Iterator[Area]:
+    """The entries, by rising address."""
+    area = None
+    for line in text.split("\n"):
+        name, colon, rest = line.partition(":")
+        if colon and name in _KEYS:
+            if area:
+                area.sizes[name] = int(rest.split()[0]) * KIB
+        elif colon and " " in name and "-" in name:
+            # The first line of an entry: its device holds the first colon.
+            addresses, permissions, _, device, inode, *path = line.split(maxsplit=5)
+            start, _, end = addresses.partition("-")
+            if area:
+                yield area
+            area = Area(int(start, 16), int(end, 16), permissions, device, int(inode), path[0] if path else "")
+            if area.path == _ZERO and not area.shared:
+                area.path = ""
+    if area:
+        yield area
