@@ -36,6 +36,7 @@ def report_command(
     if len(files) == 2 and output is not Format.TABLE:
         raise LabError(f"two reports have no --format {output}", "name one file, or leave --format out")
     refuse_terminal(output)
+    _check_not_read(html, files)
     check_writable({"--html": html})
     captures = [read_capture(path) for path in files]
     failed = write_page(html, lambda: _page(captures))
@@ -46,6 +47,11 @@ def report_command(
     if failed:
         raise failed[0]
     fail_on(captures[-1].report.verdict.answer, failing)
+
+
+def _check_not_read(html: Path | None, files: list[Path]) -> None:
+    if html and any(html.resolve() == each.resolve() for each in files if each.is_file()):
+        raise LabError(f"--html {html}: this is a report that is to be read", "name another file, such as report.html")
 
 
 def _page(captures: list[Capture]) -> dict[str, Any]:

@@ -144,6 +144,19 @@ def test_one_saved_report_becomes_a_page_beside_any_format(tmp_path: Path, saved
     assert file.read_text().startswith("<!DOCTYPE html>")
 
 
+def test_a_report_that_is_read_is_not_overwritten(saved: tuple[Path, Path], tmp_path: Path) -> None:
+    link = tmp_path / "link.html"
+    link.symlink_to(saved[0])
+    before = saved[0].read_bytes()
+
+    for name in (saved[0], link):
+        done = memleak_lab("report", *saved, "--html", name)
+
+        assert done.returncode == 2
+        assert f"--html {name}: this is a report that is to be read" in done.stderr
+    assert saved[0].read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
