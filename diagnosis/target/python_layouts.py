@@ -19,9 +19,9 @@ COOKIE = b"xdebugpy"
 # Offsets within the interpreter's structures: the largest of them is some 100 KB long.
 MAX_OFFSET = 1 << 20
 WORD = 8
-# Offsets within a frame that the program reads: PYTHON_FRAME_BYTES of native/trace/src/python_frames.bpf.h.
-MAX_IN_A_FRAME = 71
-_IN_A_FRAME = ("frame.previous", "frame.executable", "frame.instr_ptr", "frame.owner")
+# The program reads a frame up to its owner, in words: PYTHON_FRAME_WORDS of native/trace/src/python_frames.h.
+MAX_IN_A_FRAME = 16 * WORD - 1
+_BEFORE_THE_OWNER = ("frame.previous", "frame.executable", "frame.instr_ptr")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def layouts_of(published: bytes, minor: tuple[int, int]) -> tuple[PythonFrames, 
         raise ValueError("publishes no offsets")
     if values.pop("free_threaded"):
         raise ValueError("is built without the interpreter's lock")
-    if max(values.values()) > MAX_OFFSET or max(values[each] for each in _IN_A_FRAME) > MAX_IN_A_FRAME:
+    before = max(values[each] for each in _BEFORE_THE_OWNER)
+    if max(values.values()) > MAX_OFFSET or not before + WORD <= values["frame.owner"] <= MAX_IN_A_FRAME:
         raise ValueError("publishes offsets that cannot be")
     return _layouts(values)
 

@@ -65,6 +65,16 @@ class Linkage:
             for header in (segment.header for segment in elf.iter_segments("PT_LOAD"))
         )
 
+    @property
+    def base(self) -> int:
+        """The address of the first segment."""
+        return self._segments[0].address if self._segments else 0
+
+    @property
+    def has_symbol_table(self) -> bool:
+        """True where the file names its own functions too, and not just those that it exports."""
+        return any(section.kind == _SHT_SYMTAB for section in self._sections)
+
     def functions(self, wanted: Callable[[str], bool]) -> dict[str, Symbol]:
         """The functions that the file defines under wanted names: exported ones, then those of its symbol table."""
         return self._symbols((_SHT_DYNSYM, _SHT_SYMTAB), (_STT_FUNC, _STT_GNU_IFUNC), wanted)

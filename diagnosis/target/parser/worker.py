@@ -19,18 +19,17 @@ import capstone
 import pycxxfilt
 from elftools.common.exceptions import ELFError
 from heap_trace import TraceError
-from symbolic._lowlevel import ffi
-from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
 from diagnosis.target.parser.confine import Limits, confine
 from diagnosis.target.parser.debug_link import is_linked, read_debug_link
-from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
+from diagnosis.target.parser.elf import functions, mentions, read_facts
 from diagnosis.target.parser.exit_call import calls_exit
 from diagnosis.target.parser.facts import Wanted
+from diagnosis.target.parser.file_symbols import MAX_MANGLED, MAX_NAME, Symbols, frame_information
 from diagnosis.target.parser.perf_map import PerfMap
 from diagnosis.target.parser.probing import find_symbols, look_at_functions
-from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, MAX_PAYLOAD, Message, ProtocolError, receive, send
+from diagnosis.target.parser.protocol import MAX_DESCRIPTORS, Message, ProtocolError, receive, send
 from diagnosis.target.parser.rust_names import as_rust, is_rust
 from diagnosis.target.parser.unwind_facts import read_unwind_facts
 from diagnosis.target.parser.unwind_rows import make_rows
@@ -39,23 +38,10 @@ from diagnosis.target.placement import place
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from symbolic.symcache import SymCache
-
-# In characters: templates nest, and the start of a name tells most.
-MAX_MANGLED = 16_384
-MAX_NAME = 4_096
-MAX_INLINED = 64
 # Bytes of converted symbols that are kept; the ones that were asked for longest ago go first.
 MAX_KEPT = 48 << 20
 
-SYMBOL_SECTIONS = (".symtab", ".strtab", ".shstrtab", ".dyn", ".hash", ".gnu.hash", ".note", ".gnu_debuglink")
-DEBUG_SECTIONS = (".debug_", ".zdebug_", ".gnu_debugdata")
-UNWIND_SECTIONS = (".eh_frame", ".debug_frame")
-
 EXPORT = struct.Struct("<QQ")
-
-# One name, file and line.
-Place = tuple[str, str, int]
 
 
 def demangle(symbol: str) -> str:
@@ -69,52 +55,11 @@ def demangle(symbol: str) -> str:
     return as_rust(name) if is_rust(symbol) else name
 
 
-class _Symbols:
-    """The symbols of one object, most telling first: separate debug information, then the object's own."""
-
-    def __init__(self, descriptors: Sequence[int], *, debug: bool) -> None:
-        self._caches: list[SymCache] = []
-        self.size = 0
-        for number, descriptor in enumerate(descriptors, 1):
-            try:
-                cache = _symcache(descriptor, debug=debug)
-            except StopIteration:
-                continue  # no symbols to be had here: the frame keeps its module and offset
-            except (SymbolicError, ELFError):
-                if number == len(descriptors):
-                    raise
-                continue  # separate debug information that is none
-            self._caches.append(cache)
-            self.size += len(cache.open_stream().read(MAX_PAYLOAD))  # type: ignore[no-untyped-call]
-
-    def lookup(self, address: int) -> list[Place]:
-        for cache in self._caches:
-            found = cache.lookup(address)  # type: ignore[no-untyped-call] # symbolic types the rest
-            if found:
-                return [
-                    (_whole(place.symbol or "")[:MAX_MANGLED], (place.full_path or "")[:MAX_NAME], place.line or 0)
-                    for place in found[:MAX_INLINED]
-                ]
-        return []
-
-
-def _whole(symbol: str) -> str:
-    """The function of a part that the compiler put elsewhere: where all of it has the name of that part, too."""
-    return symbol.removesuffix(".cold")
-
-
-def _symcache(descriptor: int, *, debug: bool) -> SymCache:
-    wanted = (*SYMBOL_SECTIONS, *(DEBUG_SECTIONS if debug else ()))
-    # symbolic looks into this memory and does not keep it alive: it has to last until the conversion is over.
-    memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, wanted, () if debug else DEBUG_SECTIONS))
-    return next(Archive.from_bytes(memory).iter_objects()).make_symcache()
-
-
 class Worker:
     """Answers requests. Files are closed after each; what was converted of them is kept for later questions."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, _Symbols | PerfMap] = {}
+        self._kept: dict[int, Symbols | PerfMap] = {}
         self._operations: dict[str, Callable[[Message], Message]] = {
             "facts": self._facts,
             "defines": self._defines,
@@ -210,9 +155,9 @@ class Worker:
         fields = message.fields
         if fields["kind"] == "perf map":
             (descriptor,) = message.descriptors
-            kept: _Symbols | PerfMap = PerfMap(descriptor)
+            kept: Symbols | PerfMap = PerfMap(descriptor)
         else:
-            kept = _Symbols(message.descriptors, debug=fields["kind"] == "debug")
+            kept = Symbols(message.descriptors, debug=fields["kind"] == "debug")
         self._kept[fields["id"]] = kept
         while len(self._kept) > 1 and sum(each.size for each in self._kept.values()) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -242,10 +187,7 @@ class Worker:
         """An object's segments, and the unwind rows of all its call frame information."""
         (descriptor,) = message.descriptors
         facts = read_unwind_facts(descriptor)
-        memory = ffi.from_buffer("uint8_t[]", copy_sections(descriptor, (*SYMBOL_SECTIONS, *UNWIND_SECTIONS)))
-        text = next(Archive.from_bytes(memory).iter_objects()).make_cficache().open_stream().read(MAX_PAYLOAD + 1)
-        if len(text) > MAX_PAYLOAD:
-            raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
+        text = frame_information(descriptor)
         segments = [asdict(segment) for segment in facts.segments]
         try:
             rows = make_rows(text, facts) if segments else None

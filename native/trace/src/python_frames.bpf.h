@@ -17,7 +17,6 @@
 /* Set by the loader before the program is verified. */
 const volatile struct python_settings python SEC(".rodata.python") = {};
 
-#define PYTHON_FRAME_BYTES 72   /* of a frame: all that is asked of it lies in them */
 #define PYTHON_MAX_THREADS 4096 /* looked at for one thread's state */
 #define PYTHON_MAX_SEARCHES 4   /* through a list that other threads change meanwhile */
 #define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
@@ -235,7 +234,10 @@ static int python_one(__u32 i, void *context)
 	}
 	if (i >= HEAP_MAX_PYTHON || place >= HEAP_MAX_FRAMES + 2 * HEAP_MAX_PYTHON - 1)
 		return 1;
-	if (bpf_probe_read_user(walk->frame, PYTHON_FRAME_BYTES, (void *)walk->at)) {
+	/* The owner lies behind all else that is asked of a frame. Of the innermost one little more may be mapped. */
+	__u32 size = (python.owner & (sizeof(walk->frame) - 8)) + 8;
+
+	if (bpf_probe_read_user(walk->frame, size, (void *)walk->at)) {
 		out->python_ending = HEAP_PYTHON_UNREADABLE;
 		return 1;
 	}
