@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +82,28 @@ def test_an_exec_makes_another_program_of_a_process() -> None:
         child.kill()
         child.wait()
         assert process.program() == ()
+
+
+def stat_line(*, flags: int, stack: int) -> str:
+    """A process's stat, as far as what tells its program."""
+    return f"{PID} (catalog) R 1 {PID} {PID} 0 -1 {flags}" + " 0" * 16 + f" 4096 8192 {stack} 0\n"
+
+
+def test_in_the_middle_of_an_exec_the_new_program_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = record(tmp_path)
+    stat = tmp_path / str(PID) / "stat"
+    stat.write_text(stat_line(flags=0, stack=0))
+    monkeypatch.setattr(time, "sleep", lambda _: stat.write_text(stat_line(flags=0, stack=7)))
+    assert process.program() == ("4096", "7")
+
+
+def test_a_process_that_has_given_up_its_memory_has_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = record(tmp_path)
+    (tmp_path / str(PID) / "stat").write_text(stat_line(flags=4, stack=0))
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it was waited for"))
+    assert process.program() == ()
 
 
 def test_resident_memory_is_in_bytes(tmp_path: Path) -> None:
