@@ -257,6 +257,10 @@ _DOUBTS = {
         "older blocks of other sizes were freed as well, which may have been its own",
         "a trace longer than its blocks live, {longer}",
     ),
+    Doubt.UNSIZED: (
+        "as many older blocks were freed all the time, of sizes that this allocator does not tell, maybe its own",
+        "a trace longer than its blocks live, {longer}",
+    ),
     Doubt.NOT_RESIDENT: (
         "it is address space, and resident memory did not grow with it",
         "resident memory in a second trace: whether the program ever touches it",
