@@ -86,17 +86,14 @@ def counts(site: SiteHistory, seconds: float) -> str:
 
 
 def share_of_growth(size: int, growth: int) -> str:
-    """A share of the growth in memory; more than all of it needs a word why."""
+    """A share of the growth in memory; where it is more than all of it, the account says why."""
     if growth < 64 * KIB:
         return ""
     if size < growth / 100:
         return ", less than 1% of the growth in memory"
     if size <= growth * 1.02:
         return f", {min(1.0, size / growth):.0%} of the growth in memory"
-    return (
-        f", more than the {format_size(growth)} by which memory grew: the rest is not touched yet, or lies in memory"
-        " that was resident before"
-    )
+    return f", more than the {format_size(growth)} by which memory grew"
 
 
 def holds(site: SiteHistory, evidence: Evidence) -> str:
