@@ -72,6 +72,11 @@ class Account:
         return sum(part.bytes for part in self.kinds if part.name == "file")
 
     @property
+    def untouched_bytes(self) -> int:
+        """What of the blocks taken did not make memory grow."""
+        return -sum(part.bytes for part in self.anonymous if part.name == "untouched")
+
+    @property
     def unseen(self) -> tuple[Part, ...]:
         """Growth that the kernel cannot drop and that no call of an allocator explains."""
         wanted = {"stacks", "unseen", "shared", "memfd", "hugetlb"}

@@ -78,6 +78,7 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         memory=_since_the_first(held),
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched, live) if grown else _unaccounted(counted, held, live),
+        untouched_bytes=grown.untouched_bytes if grown else 0,
         touched=touched,
         lost=counted.lost,
         harmless=_harmless(counted),

@@ -123,6 +123,7 @@ class Evidence:
         live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
+        untouched_bytes: what was taken and did not make memory grow, as far as there is an account.
         touched: who touched new memory first, most first, as far as page faults were sampled.
         lost: events that were not counted.
         harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
@@ -138,6 +139,7 @@ class Evidence:
     memory: Sequence[int]
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
+    untouched_bytes: int = 0
     touched: Sequence[Touched] = ()
     lost: int = 0
     harmless: int = 0
