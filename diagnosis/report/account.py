@@ -57,6 +57,11 @@ class Account:
     resident_bytes: int
 
     @property
+    def together(self) -> bool:
+        """True where processes ended or have copies of what they shared: readings of resident memory miss both."""
+        return any(part.name in {"copies", "ended"} for part in self.anonymous)
+
+    @property
     def growth(self) -> int:
         """All of it."""
         return sum(part.bytes for part in self.kinds)

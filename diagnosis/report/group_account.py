@@ -87,8 +87,9 @@ def _in_common(footprints: Footprints, counted: Counted) -> Iterable[Part]:
     yield Part(
         "copies",
         copies - last_shared,
-        "pages shared since a fork that were written since, of which each process has a copy now",
-        "no call allocates them: they are what the parent held at the fork, at most once for each process",
+        "copies of pages that processes had shared since a fork",
+        "a process that writes to such a page gets a copy: no call allocates it, and each has no more of them than the"
+        " parent held at the fork",
     )
     yield _started(brought)
     yield Part("live", kept, "blocks taken and kept, less frees of older blocks")
@@ -104,8 +105,7 @@ def _started(size: int) -> Part:
     return Part(
         "started",
         size,
-        "brought by processes that started within the window: what they had before they were traced, thread stacks, and"
-        " what no call explains",
+        "memory of processes that started in the window, from before they were traced or explained by no call",
         "a trace of one of them says whether that goes on",
     )
 

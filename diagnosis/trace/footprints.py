@@ -144,7 +144,7 @@ def _counted(member: Member) -> Snapshot:
 
 def _with_leaving(ended: Snapshot, members: Iterable[Member]) -> Snapshot:
     """With what those had counted that have ended and are not yet among the ended ones."""
-    return merge_snapshots(0.0, (ended, *(_counted(each) for each in members if not each.process.alive())))
+    return merge_snapshots(0.0, (ended, *(_counted(each) for each in members if not each.process.program())))
 
 
 def _read(members: Iterable[Member], counted: Callable[[Member], Snapshot] = _counted) -> dict[Member, Moment] | None:
@@ -158,6 +158,6 @@ def _read(members: Iterable[Member], counted: Callable[[Member], Snapshot] = _co
         try:
             read.append((member, read_share(process.pid, process.thread), counted(member)))
         except (LabError, OSError):
-            if process.alive():
+            if process.program():  # one on its way to its end has no memory any more
                 return None
     return {member: Moment(share(), snapshot) for member, share, snapshot in read}

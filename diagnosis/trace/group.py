@@ -134,8 +134,11 @@ class Group(Closing):
         """Read what is mapped now."""
         for each in self._roster.traced():
             each.symbolizer.refresh()
-            if self._roster.since is None:  # to name what was seen by now takes up to a second, and none of the window
-                each.snapshot()
+        if self._roster.since is None:
+            # To name what was seen by now can take a second: not between the first counts and the reading of memory.
+            with self._roster.lock:
+                for each in self._roster.traced():
+                    each.snapshot()
 
     def ending(self, stack: int) -> Ending:
         """How a stack ended: what `symbolize` gives knows it."""

@@ -1,4 +1,4 @@
-/* A server and its three workers, of the kind that its first argument names. Says "ready" when they run. */
+/* A server and its three workers, of the kind that its first argument names; says "ready" when they run. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +71,7 @@ static void worker(int number, int steps)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (is("recycled healthy")) { handle_request(5 * MIB); grow_break(); }
-    for (int i = 0; i < steps; i++) { step(number, i); usleep(2000); }
+    for (int i = 0; i < steps; i++) { step(number, i); usleep(held ? 10000 : 2000); }
     _exit(0);
 }
 
