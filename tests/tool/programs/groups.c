@@ -13,6 +13,7 @@ enum { WORKERS = 3, PAGE = 4096, HELD = 96 << 20, MIB = 1 << 20 };
 
 static const char *kind;
 static char *held;             /* taken by the server before it forks */
+static int file;               /* two pages without a name */
 static void *volatile sink;
 
 static int is(const char *name) { return !strcmp(kind, name); }
@@ -45,6 +46,14 @@ __attribute__((noinline)) void map_pool(void)
     __asm__ volatile("");
 }
 
+/* A private mapping of a file, which is written to: its pages are the process's. */
+__attribute__((noinline)) void patch_file(void)
+{
+    char *at = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    at[0] = at[PAGE] = 1;
+    __asm__ volatile("");
+}
+
 /* A thirtieth of a megabyte of what the server holds, from page `step` on: read, or written to. */
 static void touch(int step, int write)
 {
@@ -63,6 +72,7 @@ static void step(int number, int i)
     if (is("system call") && number == 0) map_by_itself(MAP_PRIVATE);
     if (is("shared system call") && number == 0) map_by_itself(MAP_SHARED);
     if (is("pools")) map_pool();
+    if (is("files")) patch_file();
     if (is("written since") || is("recycled, written since")) touch(i, 1);
     if (is("shared, filled") || is("shared, read")) touch(i, is("shared, filled"));
 }
@@ -84,6 +94,8 @@ int main(int argc, char **argv)
     if (shared || strstr(kind, "written since"))
         held = mmap(NULL, HELD, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
     if (held && !is("shared, filled")) memset(held, 1, HELD);
+    file = fileno(tmpfile());
+    if (ftruncate(file, 2 * PAGE)) return 1;
     for (int i = 0; i < WORKERS; i++)
         if (!fork()) worker(i, steps);
     puts("ready");
