@@ -126,6 +126,8 @@ def name_parts(account: Account, growth: int) -> Iterator[str]:
         if part.name == "untouched":
             size = format_size(abs(part.bytes))
             yield f"{size} of the blocks taken are not touched yet, or lie in memory that was resident before"
+        elif part.name == "ended":
+            yield f"{format_size(abs(part.bytes))} of it {part.meaning}"
         elif 0 < part.bytes <= growth and part.name != "file":
             yield f"{format_size(part.bytes)} of it is {part.meaning}"
         else:
