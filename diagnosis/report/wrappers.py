@@ -99,6 +99,7 @@ _PREFIXES = (
     "runtime.",
     "_cgo_",
     "x_cgo_",
+    "_cgoexp_",
     "__libc_",
     "__GI_",
     "_int_",
@@ -110,6 +111,10 @@ _NAMES = frozenset(
         "open_memstream", "tmpfile", "regcomp", "getaddrinfo", "pthread_create",
     }
 )  # fmt: skip
+
+# What cgo makes for each function of C that a package calls: main._Cfunc_CString.abi0.
+_CALLS_C = re.compile(r"[^.()]\._(Cfunc|cgo)_")
+_SWITCHES_TO_C = ("runtime.asmcgocall", "runtime.cgocall", "_cgo_", "_cgoexp_", "crosscall2")
 
 # What calls into libraries because a program has to begin somewhere.
 _STARTS = START_FUNCTIONS | {"clone", "__clone3", ""}
@@ -149,7 +154,7 @@ def is_for_its_caller(function: str) -> bool:
         type_ = trait["type"]
         return type_.startswith((*_RUST_LIBRARIES, "&", "[")) or set(_RUST_CRATE.findall(type_)) <= {*_RUST_LIBRARIES}
     bare = _without_return_type(name)
-    if bare in _NAMES or bare.startswith(_PREFIXES):
+    if bare in _NAMES or bare.startswith(_PREFIXES) or _CALLS_C.search(bare):
         return True
     last = _last_part(bare)
     return bool(_FAMILY.search(last) or _ALLOC.match(last))
@@ -158,6 +163,11 @@ def is_for_its_caller(function: str) -> bool:
 def runs_for_python(frame: Frame) -> bool:
     """True where a frame belongs to Python's interpreter, or to the library by which it calls C."""
     return frame.interpreter or bool(_FOREIGN_CALLS.match(frame.module))
+
+
+def runs_for_go(frame: Frame) -> bool:
+    """True where a frame is between Go and C: of two functions of Go that call one of C, each is a caller."""
+    return frame.function.startswith(_SWITCHES_TO_C) or bool(_CALLS_C.search(frame.function))
 
 
 def first_own(frames: Sequence[Frame]) -> int:

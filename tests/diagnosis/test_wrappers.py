@@ -44,7 +44,8 @@ def frame(function: str, module: str = "server") -> Frame:
         "MemoryContextAllocZeroAligned", "AllocSetAlloc", "palloc0", "init_alloc_root", "GC_generic_malloc_many",
         "caml_alloc_for_heap", "xcalloc_or_exit", "malloc_or_abort", "mem_alloc_or_exit",
         "runtime.mallocgc", "runtime.asmcgocall.abi0", "runtime.callCgoMmap.abi0", "x_cgo_mmap",
-        "_cgo_7a4c92e59e3e_Cfunc__Cmalloc",
+        "_cgo_7a4c92e59e3e_Cfunc__Cmalloc", "main._Cfunc_CString.abi0", "github.com/shop/db._cgo_cmalloc",
+        "_cgoexp_ffd2fd0bbfd0_comesBack",
         "_ZSt11make_sharedI4NodeJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES4_E4typeEEDpOT0_",
     ],
 )  # fmt: skip
@@ -62,7 +63,7 @@ def test_who_takes_for_his_caller_is_passed_over(name: str) -> None:
         "stdlib_report", "alloc_report", "mallocate", "dupe", "list_dup_check",
         "<(shop::Order,u64) as core::clone::Clone>::clone", "session_alloc", "msg_alloc", "row_alloc",
         "runtime", "runtime.cold", "runtime_start",
-        "github.com/shop/runtime.Keep", "main.remember",
+        "github.com/shop/runtime.Keep", "main.remember", "main._Custom", "main.keeps_Cfunc_",
         "std_report(std::string)", "PyInit_catalog", "json_loads", "start_job",
     ],
 )  # fmt: skip

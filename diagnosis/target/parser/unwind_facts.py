@@ -8,9 +8,12 @@ from elftools.common.exceptions import ELFError
 
 from diagnosis.target.parser.elf import PF_X, names, open_elf, span_of
 from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
+from diagnosis.target.parser.go_code import go_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from heap_trace.unwind import Code
 
     from diagnosis.target.parser.bounded_file import BoundedFile
 
@@ -57,7 +60,8 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
         if executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
-    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor, segments))
+    framed, go = _framed(descriptor, segments), _go(descriptor)
+    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), framed, go)
 
 
 def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
@@ -69,6 +73,13 @@ def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
     except ELFError:
         pass  # too many symbols, or broken ones: the call frame information can be sound
     return ()
+
+
+def _go(descriptor: int) -> tuple[Code, ...]:
+    try:
+        return go_code(descriptor)
+    except ELFError:
+        return ()  # as above
 
 
 def _find(stream: BoundedFile, segment: Segment, patterns: tuple[tuple[bytes, bool], ...]) -> Iterator[ReturnedTo]:
