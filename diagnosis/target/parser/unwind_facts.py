@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 # Known by its bytes, by machine: the code, and whether signal handlers return to it. rt_sigreturn: glibc and musl write
 # `mov $15, %rax; syscall`, Go `mov $15, %eax; syscall`, arm64's C libraries and kernel `mov x8, #139; svc #0`. Its call
 # frame information is expressions, which symbolic leaves out. And where glibc's coroutines end, __start_context: `mov
-# %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi`.
+# %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi`. And where musl's threads end, __clone: `mov %eax, %edi; xor %eax,
+# %eax; mov $60, %al; syscall; hlt`.
 PATTERNS = {
     "x64": (
         (b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05", True),
         (b"\xb8\x0f\x00\x00\x00\x0f\x05", True),
         (b"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff", False),
+        (b"\x89\xc7\x31\xc0\xb0\x3c\x0f\x05\xf4", False),
     ),
     "AArch64": ((b"\x68\x11\x80\xd2\x01\x00\x00\xd4", True),),
 }

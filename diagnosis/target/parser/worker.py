@@ -7,6 +7,7 @@ client sees how.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from symbolic._lowlevel import ffi
 from symbolic.debuginfo import Archive
 from symbolic.exceptions import SymbolicError
 
+from diagnosis.target.parser.code_rows import rows_of_code
 from diagnosis.target.parser.confine import Limits, confine
 from diagnosis.target.parser.debug_link import is_linked, read_debug_link
 from diagnosis.target.parser.elf import copy_sections, functions, mentions, read_facts
@@ -246,6 +248,9 @@ class Worker:
         text = next(Archive.from_bytes(memory).iter_objects()).make_cficache().open_stream().read(MAX_PAYLOAD + 1)
         if len(text) > MAX_PAYLOAD:
             raise ELFError(f"more than {MAX_PAYLOAD:,} bytes of call frame information")
+        if not facts.framed and not facts.go:
+            with contextlib.suppress(ELFError):  # symbols that are broken: what the text says holds all the same
+                text += b"\n" + rows_of_code(descriptor, text)
         segments = [asdict(segment) for segment in facts.segments]
         try:
             rows = make_rows(text, facts) if segments else None
