@@ -14,7 +14,7 @@ from heap_trace.unwind import Rule, RuleKind
 
 from diagnosis.target.parser import code_frames
 from diagnosis.target.parser.code_frames import CodeFrames, Intervals, Known, TooMuch
-from diagnosis.target.parser.code_rows import frames_of, rows_of_code
+from diagnosis.target.parser.code_rows import frames_of, functions_by_address, rows_of_code
 from diagnosis.target.parser.elf import functions, read_facts
 from diagnosis.target.unwinding import read_table
 
@@ -124,7 +124,8 @@ def in_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Known]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         segments = [each for each in read_facts(descriptor).segments if each.executable]
-        yield from frames_of(descriptor, [(each.address, each.address + each.size) for each in segments]).known()
+        code = [(each.address, each.address + each.size) for each in segments]
+        yield from frames_of(descriptor, functions_by_address(descriptor), code).known()
     finally:
         os.close(descriptor)
 

@@ -2,8 +2,8 @@
 
 musl's C library has no call frame information. From each entry the code is followed both ways at every branch, with
 what is known there: how far the stack pointer is from the frame's start, what the frame pointer is, and where the
-caller's was saved. Where two ways come together and say different things, or an instruction does what is not known here,
-nothing is known from there on: then there is no row, and none is wrong.
+caller's was saved. Where two ways come together and say different things, or an instruction does what is not known
+here, nothing is known from there on: then there is no row, and none is wrong.
 """
 
 from __future__ import annotations

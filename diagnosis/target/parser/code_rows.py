@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ LEAST_BYTES = 16 << 10
 MOST_BYTES = 2 << 20
 # Text of more code than a program has that musl is linked into, at about a byte of it for a byte of code.
 MOST_TEXT = 16 << 20
+
+# Compilers align functions, and what is called often to 64 bytes.
+LEAST_GAP = 64
 
 # A gap that is as short as padding has the rule before it, unless it is given one.
 PADDING = 15
@@ -45,39 +49,53 @@ def rows_of_code(descriptor: int, text: bytes) -> bytes:
         return b""
     segments = [(each["p_vaddr"], each["p_filesz"], each["p_flags"]) for each in elf.iter_segments("PT_LOAD")]
     base = segments[0][0] if segments else 0
-    undescribed = _gaps([(start, start + size) for start, size, flags in segments if flags & PF_X], text, base)
-    if not LEAST_BYTES <= sum(end - start for start, end in undescribed) <= MOST_BYTES:
+    gaps = _gaps([(start, start + size) for start, size, flags in segments if flags & PF_X], text, base)
+    if not LEAST_BYTES <= _size(gaps) <= MOST_BYTES:
+        return b""
+    named = functions_by_address(descriptor)
+    starts = sorted(named)
+    # The tables of numbers that libraries for cryptography have in their code are none.
+    undescribed = [gap for gap in gaps if bisect_left(starts, gap[0]) != bisect_left(starts, gap[1])]
+    if _size(undescribed) < LEAST_BYTES:
         return b""
     try:
-        return "\n".join(_lines(list(frames_of(descriptor, undescribed).known()), base)).encode()
+        return "\n".join(_lines(list(frames_of(descriptor, named, undescribed).known()), base)).encode()
     except TooMuch:
         return b""
 
 
-def frames_of(descriptor: int, undescribed: list[Interval]) -> CodeFrames:
-    """What can be read from a file's code in some intervals of addresses.
+def _size(intervals: list[Interval]) -> int:
+    return sum(end - start for start, end in intervals)
+
+
+def functions_by_address(descriptor: int) -> dict[int, str]:
+    """The functions that a file names, of both tables."""
+    return {each.address: each.name for table in SYMBOLS for each in functions(descriptor, table) if each.address}
+
+
+def frames_of(descriptor: int, named: dict[int, str], undescribed: list[Interval]) -> CodeFrames:
+    """What can be read from a file's code in some intervals of addresses, from functions with names.
 
     Raises:
-        ELFError: the file is no ELF file, or its symbols are not all in it, or are more than a real one has.
+        ELFError: the file is no ELF file, or damaged.
     """
     linkage = Linkage(descriptor)
-    named = {each.address: each.name for table in SYMBOLS for each in functions(descriptor, table) if each.address}
     no_return = {address for names in (named, linkage.slots) for address, name in names.items() if name in NO_RETURN}
     return CodeFrames(linkage.read, named, no_return, Intervals(undescribed))
 
 
 def _gaps(code: list[Interval], text: bytes, base: int) -> list[Interval]:
-    """The code that the text says nothing of."""
-    described = [(int(each[1], 16) + base, int(each[1], 16) + int(each[2], 16) + base) for each in _INIT.finditer(text)]
+    """The code that the text says nothing of, but for what is padding between functions."""
+    described = sorted((int(each[1], 16) + base, int(each[2], 16)) for each in _INIT.finditer(text))
     gaps: list[Interval] = []
     for start, end in code:
         at = start
-        for first, last in sorted(described):
-            if at < first < end:
+        for first, size in described:
+            if at < first - LEAST_GAP and first < end:
                 gaps.append((at, first))
             if first < end:
-                at = max(at, last)
-        if at < end:
+                at = max(at, first + size)
+        if at < end - LEAST_GAP:
             gaps.append((at, end))
     return gaps
 
