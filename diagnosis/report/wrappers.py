@@ -93,6 +93,7 @@ _PREFIXES = (
     "runtime.",
     "_cgo_",
     "x_cgo_",
+    "_cgoexp_",
     "__libc_",
     "__GI_",
     "_int_",
@@ -124,6 +125,10 @@ _ALLOCATOR_CLASS = re.compile(r"alloc|pool|arena|tracking|memory|resource", re.I
 # A method can be called as one of C's functions and do its own work: Table::realloc(int) makes its table larger. One
 # that gets no address takes nothing for its caller.
 _OWN_REALLOC = re.compile(r"::(re(c)?alloc(array)?)\((?![^)]*\*)")
+
+# What cgo makes for each function of C that a package calls: main._Cfunc_CString.abi0.
+_CALLS_C = re.compile(r"[^.()]\._(Cfunc|cgo)_")
+_SWITCHES_TO_C = ("runtime.asmcgocall", "runtime.cgocall", "_cgo_", "_cgoexp_", "crosscall2")
 
 # What calls into libraries because a program has to begin somewhere.
 _STARTS = START_FUNCTIONS | {"clone", "__clone3", ""}
@@ -170,7 +175,7 @@ def is_for_its_caller(function: str) -> bool:
     # Rust's names have no parameters; a program of C++ can have a namespace of its own that is called core.
     if bare.startswith(_RUST_LIBRARIES) and not _PARAMETERS.search(bare):
         return True
-    if whole in _NAMES or bare.startswith(_PREFIXES) or _NEW.search(name):
+    if whole in _NAMES or bare.startswith(_PREFIXES) or _NEW.search(name) or _CALLS_C.search(bare):
         return True
     last = _last_part(bare)
     if is_method and _ALLOCATES.search(last):
@@ -181,6 +186,11 @@ def is_for_its_caller(function: str) -> bool:
 def runs_for_python(frame: Frame) -> bool:
     """True where a frame belongs to Python's interpreter, or to the library by which it calls C."""
     return frame.interpreter or bool(_FOREIGN_CALLS.match(frame.module))
+
+
+def runs_for_go(frame: Frame) -> bool:
+    """True where a frame is between Go and C: of two functions of Go that call one of C, each is a caller."""
+    return frame.function.startswith(_SWITCHES_TO_C) or bool(_CALLS_C.search(frame.function))
 
 
 def first_own(frames: Sequence[Frame]) -> int:

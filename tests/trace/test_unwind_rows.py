@@ -169,6 +169,17 @@ def test_code_that_keeps_frame_pointers_fills_every_gap() -> None:
     assert [rows.find(at).cfa for at in (0x8FF, 0x1000, 0x2000, 0x3000)] == [0, 8, 24, 0]
 
 
+def test_of_code_that_overlaps_the_later_one_holds() -> None:
+    switches = Code(0x1008, 0x1010, RuleKind.GO_CALLS_C, cfa=40)
+    twice = Code(0x1020, 0x1028, RuleKind.FP, cfa=24)
+    rows = ObjectRows(PUSHES, [Code(0xFF0, 0x1030, RuleKind.FP), switches, twice])
+    by_frame_pointer = Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)
+    assert {rows.find(at) for at in (0xFF0, 0x1007, 0x1010, 0x102F)} == {by_frame_pointer}
+    assert rows.find(0x100F) == Rule(RuleKind.GO_CALLS_C, cfa=40)
+    assert rows.find(0x1020) == Rule(RuleKind.FP, cfa=24, ra=-8, fp=-16)
+    assert rows.find(0x103F) == Rule(RuleKind.SP, cfa=8, ra=-8)
+
+
 @pytest.mark.parametrize(("entry", "ends"), [(0x401000, 0x1040), (0x402000, 0x2000 + ENTRY_BYTES)])
 def test_the_entry_is_a_start_whatever_the_text_says_of_it(entry: int, ends: int) -> None:
     rows = make_rows(PUSHES, UnwindFacts((Segment(0, 0x400000, 0x10000, executable=True),), entry, ()))
