@@ -94,7 +94,14 @@ class WindowTrace:
             if target.started and window.ending is Ending.EXECED and window.seconds < BECOMING_SECONDS:
                 raise OtherProgramError(f"pid {process.pid} became another program")
             touched = faults.touched(symbolizer)
-            report = build_report(tracer, window, symbolizer, touched=touched, smallest=self.smallest)
+            report = build_report(
+                tracer,
+                window,
+                symbolizer,
+                touched=touched,
+                smallest=self.smallest,
+                left_out=self.tracing.min_bytes,
+            )
             counted = alignment.window(window.detached) if alignment else None
             if alignment and counted is None:
                 console.print(f"the ledger is left out of the report: {alignment.missed}", highlight=False)

@@ -106,7 +106,7 @@ def print_report(
         _print_account(console, report.account)
     if claims is not None:
         console.print(_against(report, claims))
-    counted = () if any(report.lost.get(kind) for kind in UNCOUNTED) else ("Every event was counted.",)
+    counted = () if any(report.lost.get(kind) for kind in UNCOUNTED) else ("No event was lost.",)
     for note in (*counted, *report.notes):
         print_prose(console, note, "dim")
     _print_verdict(console, report.verdict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diagnosis.base.units import format_size
 from diagnosis.target.memory import Use
 from diagnosis.target.shared_objects import mapped_in
 
@@ -22,8 +23,11 @@ UNSEEN_MEANING = "memory that no call of an allocator explains"
 # What a program's own mapping can look like to the kernel: one with a guard page is a stack, as for a coroutine.
 OWN_USES = (Use.OTHER, Use.HEAP, Use.STACKS, Use.FILES)
 
-GLIBC_GIVES_BACK = "not a leak: glibc gives it back with malloc_trim(0), and holds less with MALLOC_ARENA_MAX=2"
-OTHERS_GIVE_BACK = "not a leak: such an allocator gives it back after a while, or when it is told to purge"
+GLIBC_GIVES_BACK = (
+    "no leak by itself: malloc_trim(0) gives back what of it lies in whole pages, and not what lies between blocks that"
+    " are kept; glibc holds less with MALLOC_ARENA_MAX=2"
+)
+OTHERS_GIVE_BACK = "no leak by itself: such an allocator gives it back after a while, or when it is told to purge"
 
 LIGHT = "trace --light names the code that touches it"
 
@@ -84,7 +88,7 @@ class Account:
     @property
     def unseen(self) -> tuple[Part, ...]:
         """Growth that the kernel cannot drop and that no call of an allocator explains."""
-        wanted = {"stacks", "unseen", "shared", "memfd", "hugetlb"}
+        wanted = {"stacks", "unseen", "left_out", "shared", "memfd", "hugetlb"}
         return tuple(part for part in (*self.anonymous, *self.kinds) if part.name in wanted and part.bytes > 0)
 
 
@@ -98,6 +102,7 @@ class Traced:
         overhead: by how much the allocator's headers grew, and what it rounds up: for most allocators an estimate.
         mapped: address ranges that the program mapped in the window and that are still mapped.
         shared: those that it shares with its children.
+        left_out: blocks of fewer bytes were left out.
         brk_is_free: True where freed memory lies in what :class:`~diagnosis.target.memory.Use` calls the heap (glibc);
             False for allocators that keep theirs in mappings.
     """
@@ -107,6 +112,7 @@ class Traced:
     overhead: int = 0
     mapped: tuple[tuple[int, int], ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
+    left_out: int = 0
     brk_is_free: bool = True
 
 
@@ -196,6 +202,9 @@ def parts_of(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
     # Of a heap that did not shrink, what older blocks gave back beyond what new ones took is held as well.
     holds -= min(0, traced.live_growth)
     retained = max(0, min(rest, holds, traced.freed))
+    if traced.left_out and rest > 0:
+        yield _left_out(rest, traced.left_out)
+        return
     yield Part(
         "retained",
         retained,
@@ -203,6 +212,16 @@ def parts_of(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         GLIBC_GIVES_BACK if traced.brk_is_free else OTHERS_GIVE_BACK,
     )
     yield rest_of(rest - retained)
+
+
+def _left_out(size: int, below: int) -> Part:
+    """What blocks that were not counted can have taken: which part of it was freed nobody knows."""
+    return Part(
+        "left_out",
+        size,
+        f"blocks below {format_size(below)}, which --min-size left out, or freed memory that the allocator holds",
+        "a trace without --min-size tells them apart",
+    )
 
 
 def rest_of(size: int) -> Part:

@@ -28,7 +28,7 @@ def all_clear(evidence: Evidence, account: Account | None) -> str:
         if evidence.lost:
             seen += f"; {not_counted(evidence)}"
     else:
-        lost = not_counted(evidence) if evidence.lost else "every event was counted"
+        lost = not_counted(evidence) if evidence.lost else "no event was lost"
         freed = format_count(frees + older, "free") + (f", {older:,} of them of older blocks," if older else "")
         seen = f"{format_count(allocations, 'allocation')} and {freed} were seen in {seconds} and {lost};"
         seen += f" {_most(evidence)}"

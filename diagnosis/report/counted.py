@@ -39,6 +39,7 @@ class Counted:
         site_of: the call site of a stack.
         lost: events that were not counted.
         blocks: how the allocator lays blocks out.
+        left_out: blocks of fewer bytes were not counted.
     """
 
     window: Window
@@ -46,6 +47,7 @@ class Counted:
     site_of: Callable[[int], CallSite]
     lost: int
     blocks: Blocks = GLIBC
+    left_out: int = 0
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:

@@ -45,6 +45,7 @@ def traced(counted: Counted) -> Traced:
         live_growth=sum(counts.outstanding_bytes for counts in blocks) - older,
         freed=sum(counts.freed_bytes for counts in blocks) + older,
         overhead=counted.overhead_growth,
+        left_out=counted.left_out,
         brk_is_free=counted.blocks.of_glibc,
         mapped=_ranges(counted, MappingKind.MAPPED),
         shared=_ranges(counted, MappingKind.SHARED),

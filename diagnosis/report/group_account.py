@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 SMALLEST_OF_ONE_BYTES = 1 << 20
 
 # What of a process that started within the window is how it starts, and not how it goes on.
-_OF_A_START = frozenset({"stacks", "unseen"})
+_OF_A_START = frozenset({"stacks", "unseen", "left_out"})
 
 _ORDER = (
     *("live", "overhead", "mapped", "stacks", "data"),
-    *("copies", "started", "ended", "retained", "untouched", "unseen"),
+    *("copies", "started", "ended", "retained", "untouched", "left_out", "unseen"),
 )
 
 
@@ -124,4 +124,4 @@ def _traced(counted: Counted, first: Snapshot, last: Snapshot, ranges: tuple[Map
     # Whoever maps memory: what a process mapped that has ended, or unmapped, is in no range.
     changes = {stack: counts for stack, counts in last.since(first).items() if stack not in counted.mapping_stacks}
     window = replace(counted.window, samples=ends, ranges=ranges)
-    return traced(Counted(window, changes, counted.site_of, lost=0, blocks=counted.blocks))
+    return traced(Counted(window, changes, counted.site_of, lost=0, blocks=counted.blocks, left_out=counted.left_out))

@@ -125,6 +125,7 @@ def build_report(
     *,
     touched: Sequence[Touched] = (),
     smallest: int = SMALLEST_LEAK_BYTES,
+    left_out: int = 0,
 ) -> Report:
     """Put names to addresses, and a verdict to the numbers. The traced process should still run, for its symbols.
 
@@ -134,6 +135,7 @@ def build_report(
         symbolizer: names its stacks.
         touched: the code that touched new memory in the window, most first, where page faults were sampled.
         smallest: growth in bytes that is worth a name.
+        left_out: blocks of fewer bytes were not counted.
     """
     window = with_written_files(window)
     first, last = window.samples[0], window.samples[-1]
@@ -156,7 +158,7 @@ def build_report(
     names = symbolizer.lost_names()
     lost = count_lost(window, changes, symbolized, names)
     uncounted = sum(lost[kind] for kind in UNCOUNTED)
-    counted = Counted(window, changes, cache(site_of), uncounted, blocks_of(tracer.allocators))
+    counted = Counted(window, changes, cache(site_of), uncounted, blocks_of(tracer.allocators), left_out)
     grown = None
     if window.footprints:
         grown = account_of_group(window.footprints, counted)

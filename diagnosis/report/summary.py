@@ -147,8 +147,9 @@ _NO_CALL = "No call of an allocator took it in this window"
 # What names the code behind a growth.
 _LIGHT = "trace --light for a minute names the code that touches new memory, whoever took it"
 _NAMING = {
+    "left_out": "a trace without --min-size",
     "memfd": "ls -l /proc/PID/fd has their names; trace --light names the code that fills them through mappings, and"
-    " strace -k -e write the code that calls write()"
+    " strace -k -e write the code that calls write()",
 }
 
 
@@ -174,7 +175,8 @@ def _growing(finding: Finding, evidence: Evidence, account: Account | None) -> V
             Answer.GROWING,
             site.function if site else "",
             site.caller if site else "",
-            f"GROWING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}. {_NO_CALL}."
+            f"GROWING: {name_unseen(unseen, evidence)}: {rate(unseen.bytes, evidence.seconds)}."
+            f"{'' if unseen.kind == 'left_out' else f' {_NO_CALL}.'}"
             f"{_others(finding)} What decides: {decides}.",
             decides,
         )

@@ -73,7 +73,7 @@ def test_a_run_s_page_shows_everything_and_asks_for_nothing(browser: Browser, tm
         "Resident memory",
         "The traced window",
         "cache.c:82",
-        "Every event was counted.",
+        "No event was lost.",
         *LEAK.report.notes,
         "blocks taken and kept",
     ):

@@ -69,7 +69,7 @@ function accountSection(account, level) {
 function lostSection(lost, level) {
   const rows = lost.counts.map(([kind, number]) => el("tr", {}, el("th", { scope: "row" }, kind), cell(count(number), true)));
   return section(level, "What was lost",
-    el("p", {}, lost.complete ? "Every event was counted." : "Events are missing from the numbers."),
+    el("p", {}, lost.complete ? "No event was lost." : "Events are missing from the numbers."),
     rows.length ? table("Events and stacks that are incomplete", [["kind", false], ["number", true]], rows, "small") : null,
     lost.notes.length ? el("ul", { class: "notes" }, ...lost.notes.map((note) => el("li", {}, note))) : null);
 }
