@@ -120,7 +120,7 @@ def main() -> None:
     open_streams()
     allow_descriptors()
     take_signals((signal.SIGTERM, signal.SIGHUP), _interrupt)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
             stream.reconfigure(errors="backslashreplace")
     try:
