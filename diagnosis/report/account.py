@@ -57,6 +57,11 @@ class Account:
     resident_bytes: int
 
     @property
+    def together(self) -> bool:
+        """True where processes ended or have copies of what they shared: readings of resident memory miss both."""
+        return any(part.name in {"copies", "ended"} for part in self.anonymous)
+
+    @property
     def growth(self) -> int:
         """All of it."""
         return sum(part.bytes for part in self.kinds)
@@ -70,6 +75,11 @@ class Account:
     def file_growth(self) -> int:
         """What of it is pages of files."""
         return sum(part.bytes for part in self.kinds if part.name == "file")
+
+    @property
+    def untouched_bytes(self) -> int:
+        """What of the blocks taken did not make memory grow."""
+        return -sum(part.bytes for part in self.anonymous if part.name == "untouched")
 
     @property
     def unseen(self) -> tuple[Part, ...]:
@@ -103,12 +113,17 @@ class Traced:
 def account(start: Memory, end: Memory, traced: Traced) -> Account:
     """The growth between two moments."""
     return Account(
-        kinds=tuple(_kinds(start, end, end.shared_within(traced.shared))),
-        anonymous=tuple(part for part in _anonymous(start, end, traced) if part.bytes),
+        kinds=kinds_of(start, end, traced),
+        anonymous=tuple(part for part in parts_of(start, end, traced) if part.bytes),
         huge_bytes=end.huge - start.huge,
         error_bytes=start.error + end.error,
         resident_bytes=end.anonymous + end.file + end.shared,
     )
+
+
+def kinds_of(start: Memory, end: Memory, traced: Traced) -> tuple[Part, ...]:
+    """The growth between two moments by kind, as the kernel counts it."""
+    return tuple(_kinds(start, end, end.shared_within(traced.shared)))
 
 
 def _kinds(start: Memory, end: Memory, shared_mapped: int) -> Iterable[Part]:
@@ -149,9 +164,10 @@ def _kinds(start: Memory, end: Memory, shared_mapped: int) -> Iterable[Part]:
     )
 
 
-def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
+def parts_of(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
+    """The growth of a process's anonymous memory, in memory and in swap, by what the trace says of it."""
     used = {use: end.uses[use] - start.uses[use] for use in Use}
-    total = end.anonymous + end.swapped - start.anonymous - start.swapped
+    total = end.private - start.private
     of_stacks = end.within(traced.mapped, (Use.STACKS,))
     mapped = end.within(traced.mapped, OWN_USES)
     stacks = used[Use.STACKS] - of_stacks
@@ -186,15 +202,19 @@ def _anonymous(start: Memory, end: Memory, traced: Traced) -> Iterable[Part]:
         "freed memory that the allocator holds",
         GLIBC_GIVES_BACK if traced.brk_is_free else OTHERS_GIVE_BACK,
     )
-    if rest < 0:
-        yield Part(
-            "untouched", rest, "of the blocks above: not touched yet, or put into memory that was resident before"
+    yield rest_of(rest - retained)
+
+
+def rest_of(size: int) -> Part:
+    """What is left when all that is known is taken off."""
+    if size < 0:
+        return Part(
+            "untouched", size, "of the blocks above: not touched yet, or put into memory that was resident before"
         )
-    else:
-        yield Part(
-            "unseen",
-            rest - retained,
-            UNSEEN_MEANING,
-            "sbrk, a system call of the program's own, or memory that was reserved or taken before and is touched only"
-            f" now: {LIGHT}",
-        )
+    return Part(
+        "unseen",
+        size,
+        UNSEEN_MEANING,
+        "sbrk, a system call of the program's own, or memory that was reserved or taken before and is touched only now:"
+        f" {LIGHT}",
+    )

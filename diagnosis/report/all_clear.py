@@ -34,8 +34,9 @@ def all_clear(evidence: Evidence, account: Account | None) -> str:
         seen += f" {_most(evidence)}"
         if evidence.readings < FEWEST_READINGS:
             seen += f", in {evidence.readings} readings only"
-    explained = "; ".join(name_parts(account, evidence.memory_growth)) if account else ""
-    changed = format_change("memory", evidence.memory_growth) + (f" ({explained})" if explained else "")
+    growth = account.held_growth if account and account.together else evidence.memory_growth
+    explained = "; ".join(name_parts(account, growth)) if account else ""
+    changed = format_change("memory", growth) + (f" ({explained})" if explained else "")
     return f"No leak found: {seen}; {changed}. A slower leak shows in a longer window."
 
 

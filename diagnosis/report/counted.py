@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from diagnosis.report.site import CallSite
     from diagnosis.trace.snapshot import Snapshot
     from diagnosis.trace.window import Sample, Window
+
+# A stack that takes blocks of several sizes takes most of its bytes in blocks of its mean size up to so many times.
+SIZES_APART = 8
 
 # Up to this share of frees of unknown size the live heap is known.
 UNSIZED_SHARE = 0.01
@@ -142,12 +146,35 @@ class Counted:
         rounded = older.bytes - before.bytes - self.older_bytes(self.last)
         return round(new) - sized * self.blocks.header - rounded
 
+    @cached_property
+    def _unshared(self) -> tuple[Freed, ...]:
+        """Of the older blocks that were freed, by size, those that are set against no stack."""
+        shared: defaultdict[int, float] = defaultdict(float)
+        for shares in self.shares.values():
+            for size, share in shares.items():
+                shared[size] += share
+        return tuple(
+            Freed(round(freed.frees * rest), round(freed.bytes * rest))
+            for size, freed in self.older_classes(self.last).items()
+            if (rest := 1 - shared[size]) > 0 and freed.frees
+        )
+
+    def unshared_bytes(self, stack: int) -> int:
+        """Bytes of those that can have been of a stack whose blocks are of several sizes: far from its mean are few."""
+        counts = self.changes[stack]
+        if counts.outstanding <= 0 or counts.outstanding_bytes <= 0:
+            return 0
+        mean = counts.outstanding_bytes / counts.outstanding
+        near = (each for each in self._unshared if each.frees)
+        return sum(each.bytes for each in near if mean / SIZES_APART <= each.bytes / each.frees <= mean * SIZES_APART)
+
     @property
-    def older_unshared(self) -> int:
-        """Bytes of older blocks that were freed and are set against no stack, none of which takes their size."""
-        classes = self.older_classes(self.last)
-        shared = sum(share * classes[size].bytes for shares in self.shares.values() for size, share in shares.items())
-        return self.older_bytes(self.last) - round(shared)
+    def late_unsized(self) -> int:
+        """Older blocks of unknown size that were freed in the last two thirds of the window."""
+        early = self.samples[(len(self.samples) - 1) // 3].snapshot.older
+        if early is None or self.last.older is None:
+            return 0
+        return self.last.older.unsized - early.unsized
 
     @property
     def live_known(self) -> bool:

@@ -78,12 +78,13 @@ def gather(counted: Counted, grown: Account | None, touched: Sequence[Touched]) 
         memory=_since_the_first(held),
         live_known=counted.live_known,
         unseen=_unseen(counted, grown, sites, touched, live) if grown else _unaccounted(counted, held, live),
+        untouched_bytes=grown.untouched_bytes if grown else 0,
         touched=touched,
         lost=counted.lost,
         harmless=_harmless(counted),
         discarded=window.lost[Lost.DISCARDED],
         older_frees=counted.older_frees,
-        older_unshared=counted.older_unshared,
+        late_unsized=counted.late_unsized,
     )
 
 
@@ -205,9 +206,16 @@ def _sites(counted: Counted) -> list[SiteHistory]:
             ),
             replaced=sum(changes[stack].replaced for stack in stacks),
             resident_bytes=sum(resident[stack] for stack in stacks) if maps else 0,
+            of_several_sizes=any(_of_several_sizes(changes[stack]) for stack in stacks),
+            unshared_bytes=max(counted.unshared_bytes(stack) for stack in stacks),
         )
         for (site, maps), stacks in members.items()
     ]
+
+
+def _of_several_sizes(counts: Counts) -> bool:
+    """True for a stack whose blocks are not all of one size."""
+    return counts.outstanding > 1 and bool(counts.outstanding_bytes % counts.outstanding)
 
 
 def _resident_of(counted: Counted) -> Counter[int]:

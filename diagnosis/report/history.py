@@ -43,7 +43,9 @@ class SiteHistory:
     ``resident_bytes`` is what of its mappings is in memory at the end. ``replaced`` of the allocations were reallocs of
     blocks from before the window: ``outstanding`` has the difference, and they are neither taken nor freed.
     ``first_bytes`` are those of ``kept_bytes`` that were taken in the first third. ``fresh_bytes`` is what processes
-    that started within the window held, at its end or at theirs, by thirds of their own time.
+    that started within the window held, at its end or at theirs, by thirds of their own time. ``of_several_sizes`` says
+    that its blocks are not all of one, and ``unshared_bytes`` are those of older blocks that were freed, are set
+    against no site and can have been of this one's sizes.
     """
 
     site: CallSite
@@ -59,6 +61,8 @@ class SiteHistory:
     replaced: int = 0
     first_bytes: int = 0
     fresh_bytes: tuple[int, int, int] = (0, 0, 0)
+    of_several_sizes: bool = False
+    unshared_bytes: int = 0
 
     @property
     def growth(self) -> int:
@@ -98,6 +102,8 @@ def together(sites: Sequence[SiteHistory]) -> SiteHistory:
         resident_bytes=sum(each.resident_bytes for each in sites),
         replaced=sum(each.replaced for each in sites),
         first_bytes=sum(each.first_bytes for each in sites),
+        of_several_sizes=any(each.of_several_sizes for each in sites),
+        unshared_bytes=max(each.unshared_bytes for each in sites),
         fresh_bytes=(
             sum(each.fresh_bytes[0] for each in sites),
             sum(each.fresh_bytes[1] for each in sites),
@@ -117,12 +123,14 @@ class Evidence:
         live_known: False where frees of older blocks have unknown sizes: ``live`` then is too large.
         memory: bytes that the process holds at the readings, less those at the first.
         unseen: growth that no allocator call explains.
+        untouched_bytes: what was taken and did not make memory grow, as far as there is an account.
         touched: who touched new memory first, most first, as far as page faults were sampled.
         lost: events that were not counted.
         harmless: of these, blocks that found no room and were not freed: their frees would be frees of older blocks.
         discarded: of these, heaps that were destroyed with all their blocks.
         older_frees: frees of blocks from before the window, whoever took these.
-        older_unshared: bytes of those that are of no site's kind.
+        late_unsized: how many of those, of unknown size, were freed in the last two thirds of the window: what was on
+            its way when it began is gone by then.
     """
 
     seconds: float
@@ -131,12 +139,13 @@ class Evidence:
     memory: Sequence[int]
     live_known: bool = True
     unseen: Sequence[Unseen] = ()
+    untouched_bytes: int = 0
     touched: Sequence[Touched] = ()
     lost: int = 0
     harmless: int = 0
     discarded: int = 0
     older_frees: int = 0
-    older_unshared: int = 0
+    late_unsized: int = 0
 
     @property
     def readings(self) -> int:

@@ -85,25 +85,29 @@ def counts(site: SiteHistory, seconds: float) -> str:
     )
 
 
-def share_of_growth(size: int, growth: int) -> str:
+def share_of_growth(size: int, evidence: Evidence) -> str:
     """A share of the growth in memory; more than all of it needs a word why."""
+    growth = evidence.memory_growth
     if growth < 64 * KIB:
         return ""
     if size < growth / 100:
         return ", less than 1% of the growth in memory"
     if size <= growth * 1.02:
         return f", {min(1.0, size / growth):.0%} of the growth in memory"
-    return (
-        f", more than the {format_size(growth)} by which memory grew: the rest is not touched yet, or lies in memory"
-        " that was resident before"
-    )
+    if evidence.untouched_bytes * 2 > size - growth:
+        untouched = format_size(evidence.untouched_bytes)
+        return (
+            f", more than the {format_size(growth)} by which memory grew: {untouched} of what was taken is not touched"
+            " yet, or lies in memory that was resident before"
+        )
+    return f", more than the {format_size(growth)} by which memory had grown when it was last read"
 
 
 def holds(site: SiteHistory, evidence: Evidence) -> str:
     """What a site that grew has: blocks, or addresses that are hardly used."""
     if site.held < site.growth:
         return f"mapped {format_size(site.growth)} of address space, {format_size(site.held)} of it in memory"
-    share = share_of_growth(site.growth, evidence.memory_growth)
+    share = share_of_growth(site.growth, evidence)
     return f"holds {format_size(site.growth)} more than at the start{share}"
 
 
@@ -122,6 +126,8 @@ def name_parts(account: Account, growth: int) -> Iterator[str]:
         if part.name == "untouched":
             size = format_size(abs(part.bytes))
             yield f"{size} of the blocks taken are not touched yet, or lie in memory that was resident before"
+        elif part.name == "ended":
+            yield f"{format_size(abs(part.bytes))} of it {part.meaning}"
         elif 0 < part.bytes <= growth and part.name != "file":
             yield f"{format_size(part.bytes)} of it is {part.meaning}"
         else:

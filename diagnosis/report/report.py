@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diagnosis.report.account import account
 from diagnosis.report.counted import Counted
 from diagnosis.report.evidence import gather, traced
+from diagnosis.report.group_account import account_of_group
 from diagnosis.report.lost import UNCOUNTED, count_lost, explain_lost
 from diagnosis.report.names import explain_site, name_keeper, say_others
 from diagnosis.report.rounding import blocks_of
@@ -157,7 +158,9 @@ def build_report(
     uncounted = sum(lost[kind] for kind in UNCOUNTED)
     counted = Counted(window, changes, cache(site_of), uncounted, blocks_of(tracer.allocators))
     grown = None
-    if window.memory_start and window.memory_end:
+    if window.footprints:
+        grown = account_of_group(window.footprints, counted)
+    elif window.memory_start and window.memory_end:
         grown = account(window.memory_start, window.memory_end, traced(counted))
     evidence = gather(counted, grown, touched)
     stacks = [_stack(symbolized[members[0]], counted, members, truth) for members in _alike(symbolized)]

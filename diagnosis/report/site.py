@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from diagnosis.report.wrappers import first_own, runs_for_python
+from diagnosis.report.wrappers import first_own, runs_for_go, runs_for_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,13 @@ def call_site(frames: Sequence[Frame]) -> CallSite:
     """The call site of a stack's frames, innermost first: the first function that somebody can change.
 
     Allocators, the standard libraries and wrappers of malloc are passed over, see :mod:`diagnosis.report.wrappers`. The
-    caller of a C function that Python calls is the Python function.
+    caller of a C function that Python or Go calls is the function of Python or Go.
     """
     first = first_own(frames)
     own = list(frames[first:] or frames)
     if any(frame.python for frame in own):
         own[1:] = [frame for frame in own[1:] if not runs_for_python(frame)]
+    own[1:] = [frame for frame in own[1:] if not runs_for_go(frame)]
     names = [frame.name for frame in own[:2]] or [UNKNOWN_STACK]
     return CallSite(names[0], names[1] if len(names) > 1 else "")
 

@@ -90,7 +90,7 @@ def _leak(finding: Finding, evidence: Evidence, account: Account | None) -> Verd
         named.function,
         named.caller,
         f"WARNING: {subject(worst)} leaks {leaked(worst, evidence)}: {counts(worst, evidence.seconds)},"
-        f" {format_size(worst.growth)} outstanding{share_of_growth(worst.growth, evidence.memory_growth)}.{also}"
+        f" {format_size(worst.growth)} outstanding{share_of_growth(worst.growth, evidence)}.{also}"
         f" {_second_window('It grew', 'its', evidence)}",
     )
 
@@ -123,7 +123,7 @@ def _larger(largest: Judged, evidence: Evidence) -> str:
     why, _ = _doubted(largest.doubt, evidence)
     return (
         f" {subject(largest.site)} holds more, {format_size(largest.site.growth)}"
-        f"{share_of_growth(largest.site.growth, evidence.memory_growth)}; it cannot be said that it goes on: {why}."
+        f"{share_of_growth(largest.site.growth, evidence)}; it cannot be said that it goes on: {why}."
     )
 
 
@@ -230,7 +230,7 @@ def _growing_together(judged: Sequence[Judged], evidence: Evidence) -> Verdict:
     """Sites that are leaks together, and none of them worth a name."""
     largest, together = judged[0].site, sum(each.site.growth for each in judged)
     decides = f"--smallest-growth {format_size(largest.growth / 2).replace(' ', '')} names the largest of them"
-    share = share_of_growth(together, evidence.memory_growth)
+    share = share_of_growth(together, evidence)
     return Verdict(
         Answer.GROWING,
         largest.site.function,
@@ -255,6 +255,10 @@ _DOUBTS = {
     Doubt.CHANCE: ("as much came and went meanwhile as could add up to it by chance", "a longer trace, {longer}"),
     Doubt.OTHER_SIZES: (
         "older blocks of other sizes were freed as well, which may have been its own",
+        "a trace longer than its blocks live, {longer}",
+    ),
+    Doubt.UNSIZED: (
+        "as many older blocks were freed all the time, of sizes that this allocator does not tell, maybe its own",
         "a trace longer than its blocks live, {longer}",
     ),
     Doubt.NOT_RESIDENT: (

@@ -82,6 +82,7 @@ class Doubt(enum.StrEnum):
     YOUNG = "young"
     CHANCE = "chance"
     OTHER_SIZES = "other sizes"
+    UNSIZED = "unsized"
     NOT_RESIDENT = "not resident"
     LOST = "lost"
     FRESH = "fresh"
@@ -163,15 +164,17 @@ _DOUBTS = {
 
 def _doubt(site: SiteHistory, shape: Trend, evidence: Evidence, *, by_chance: bool, backed: bool) -> Doubt | None:
     """The first reason not to call it a leak."""
-    # It takes blocks of many sizes, and of those like its mean one many were freed: the others may be its own as well.
-    of_many_sizes = site.older_frees > FEW_FREES * site.allocations
+    # It takes blocks of many sizes, and many older ones that are nobody's were freed: they may be its own.
+    of_many_sizes = site.of_several_sizes or site.older_frees > FEW_FREES * site.allocations
+    unsized = not evidence.live_known and evidence.late_unsized >= BACKING * site.kept
     reasons = (
         (not backed, Doubt.NOT_RESIDENT),
         (site.warmed_up >= BACKING * site.growth, Doubt.FRESH),
         (shape is not Trend.STEADY, _DOUBTS.get(shape)),
         (site.oldest_seconds < evidence.seconds * OLD, Doubt.YOUNG),
         (by_chance, Doubt.CHANCE),
-        (of_many_sizes and evidence.older_unshared >= BACKING * site.growth, Doubt.OTHER_SIZES),
+        (of_many_sizes and site.unshared_bytes >= BACKING * site.growth, Doubt.OTHER_SIZES),
+        (unsized and site.takes is Takes.BLOCKS, Doubt.UNSIZED),
         (evidence.doubtful_for(site) > max(1, LOST_OF_THE_KEPT * site.kept), Doubt.LOST),
     )
     return next((doubt for holds, doubt in reasons if holds), None)

@@ -1,11 +1,12 @@
 """Which frames are not the place to look: code that takes memory on behalf of its caller.
 
-Two rules. By module: the C library, the C++ library, allocators and language runtimes are nobody's to change. By shape:
-a function that is named as a variant of malloc, or that belongs to a standard library that is compiled into the
-program, takes what its caller asked for. A frame without a name in a shared library of the system's is passed over as
-well: its package has no symbols, and the function that called into the library has a name. One in the program itself,
-or in a library of its own, is not: there an address can be looked up. Named functions of the system's libraries are
-passed over only for a function of the program's that called into them.
+Three rules. By module: the C library, the C++ library, allocators and language runtimes are nobody's to change. By
+source: what a standard library has in its headers is compiled into the program, and has no more than its bare name
+there where it was put in line for a type of one file. By shape: a function that is named as a variant of malloc, or
+that belongs to such a library, takes what its caller asked for. A frame without a name in a shared library of the
+system's is passed over as well: its package has no symbols, and the function that called into the library has a name.
+One in the program itself, or in a library of its own, is not: there an address can be looked up. Named functions of the
+system's libraries are passed over only for a function of the program's that called into them.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ _PREFIXES = (
     "_ZNK9__gnu_cxx",
     "__cxxabiv1::",
     "boost::container::",
-    "alloc::",
-    "core::",
+    "boost::make_shared",
+    "boost::allocate_shared",
     "<alloc::",
     "<core::",
     "hashbrown::",
@@ -76,10 +77,6 @@ _PREFIXES = (
     "_PyObject_Malloc",
     "_PyMem_",
     "g_slice_",
-    "g_memdup",
-    "g_strdup",
-    "g_strconcat",
-    "g_new",
     "apr_palloc",
     "apr_pcalloc",
     "talloc_",
@@ -88,9 +85,6 @@ _PREFIXES = (
     "MemoryContextAlloc",
     "MemoryContextStr",
     "AllocSet",
-    "palloc",
-    "repalloc",
-    "pstrdup",
     "alloc_root",
     "init_alloc_root",
     "GC_",
@@ -99,6 +93,7 @@ _PREFIXES = (
     "runtime.",
     "_cgo_",
     "x_cgo_",
+    "_cgoexp_",
     "__libc_",
     "__GI_",
     "_int_",
@@ -108,8 +103,32 @@ _NAMES = frozenset(
         "aligned_alloc", "mmap", "mmap64", "__mmap", "mremap", "sysmalloc", "sbrk", "brk", "morecore", "arena_get2",
         "memset", "memcpy", "memmove", "bzero", "fopen", "fopen64", "fdopen", "opendir", "getline", "getdelim",
         "open_memstream", "tmpfile", "regcomp", "getaddrinfo", "pthread_create",
+        "g_memdup", "g_memdup2", "g_strdup", "g_strndup", "g_strdupv", "g_strdup_printf", "g_strdup_vprintf",
+        "g_strdup_inline", "g_strconcat", "g_new", "g_new0",
+        "palloc", "palloc0", "palloc_extended", "palloc_aligned", "palloc0fast", "repalloc", "repalloc0", "pstrdup",
+        "pnstrdup", "ngx_palloc", "ngx_pnalloc", "ngx_palloc_small", "ngx_palloc_large", "ngx_palloc_block",
+        "event_mm_malloc_", "event_mm_calloc_", "event_mm_strdup_", "event_mm_realloc_", "AllocateHeap",
+        "QArrayData::allocate", "zend_string_alloc", "sdsnewlen", "sdsMakeRoomFor",
     }
 )  # fmt: skip
+
+# The headers of C++'s standard libraries and Boost's of containers, and the sources of Rust's.
+_LIBRARY_SOURCES = re.compile(
+    r"/include/c\+\+/|/c\+\+/v\d+/|/boost/(container|smart_ptr|unordered)/|/rustc/[0-9a-f]+/library/|/rustlib/src/rust/library/"
+)
+
+# Functions of a class that are allocators' own: Order::operator new(unsigned long), Pool<int>::allocate(unsigned long).
+_NEW = re.compile(r"::operator new(\[\])?($|\()")
+_ALLOCATES = re.compile(r"(^|_)(de)?allocate(_\w+)?$")
+_ALLOCATOR_CLASS = re.compile(r"alloc|pool|arena|tracking|memory|resource", re.IGNORECASE)
+
+# A method can be called as one of C's functions and do its own work: Table::realloc(int) makes its table larger. One
+# that gets no address takes nothing for its caller.
+_OWN_REALLOC = re.compile(r"::(re(c)?alloc(array)?)\((?![^)]*\*)")
+
+# What cgo makes for each function of C that a package calls: main._Cfunc_CString.abi0.
+_CALLS_C = re.compile(r"[^.()]\._(Cfunc|cgo)_")
+_SWITCHES_TO_C = ("runtime.asmcgocall", "runtime.cgocall", "_cgo_", "_cgoexp_", "crosscall2")
 
 # What calls into libraries because a program has to begin somewhere.
 _STARTS = START_FUNCTIONS | {"clone", "__clone3", ""}
@@ -120,7 +139,7 @@ _FOREIGN_CALLS = re.compile(r"libffi[.-]")
 # Parts of a function that compilers put elsewhere, or specialise: xmalloc.cold, zmalloc.part.0, ssl_new.isra.0, and
 # Rust's RawTable<T,A>::reserve_rehash (.llvm.1625457062179553913).
 _CLONE = re.compile(
-    r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\]| \(\.llvm\.\d+\))+$"
+    r"(\.(cold|part|isra|constprop|lto_priv|llvm|localalias)(\.\d+)?|\.\d+| \[clone [^]]*\]| \(\.\w+(\.\w+)*\))+$"
 )
 
 # A frame of Rust's libraries can be a trait's function for a type of the program: <shop::Order as core::clone::Clone>.
@@ -129,13 +148,16 @@ _RUST_TRAIT = re.compile(r"^<(?P<type>.+?) as (core|alloc|std)::")
 _RUST_LIBRARIES = ("alloc::", "core::", "std::", "hashbrown::")
 _RUST_CRATE = re.compile(r"(?<![\w:])\w+::")
 
+# C++'s names end so, Rust's do not.
+_PARAMETERS = re.compile(r"\)( const)?( volatile)?( &{1,2})?( noexcept)?$")
+
 # What makes a type of anybody's the program's allocator.
 _RUST_ALLOCATOR = " as core::alloc::"
 
 
 def takes_for_its_caller(frame: Frame) -> bool:
     """True where a frame belongs to an allocator, a standard library or a wrapper of malloc."""
-    if _MODULES.match(frame.module):
+    if _MODULES.match(frame.module) or _LIBRARY_SOURCES.search(frame.file):
         return True
     return is_for_its_caller(frame.function) if frame.function else frame.packaged
 
@@ -149,15 +171,26 @@ def is_for_its_caller(function: str) -> bool:
         type_ = trait["type"]
         return type_.startswith((*_RUST_LIBRARIES, "&", "[")) or set(_RUST_CRATE.findall(type_)) <= {*_RUST_LIBRARIES}
     bare = _without_return_type(name)
-    if bare in _NAMES or bare.startswith(_PREFIXES):
+    whole, is_method = bare.partition("(")[0], "::" in bare
+    # Rust's names have no parameters; a program of C++ can have a namespace of its own that is called core.
+    if bare.startswith(_RUST_LIBRARIES) and not _PARAMETERS.search(bare):
+        return True
+    if whole in _NAMES or bare.startswith(_PREFIXES) or _NEW.search(name) or _CALLS_C.search(bare):
         return True
     last = _last_part(bare)
-    return bool(_FAMILY.search(last) or _ALLOC.match(last))
+    if is_method and _ALLOCATES.search(last):
+        return bool(_ALLOCATOR_CLASS.search(bare.rpartition(last)[0]))
+    return bool(_FAMILY.search(last) or _ALLOC.match(last)) and not _OWN_REALLOC.search(bare)
 
 
 def runs_for_python(frame: Frame) -> bool:
     """True where a frame belongs to Python's interpreter, or to the library by which it calls C."""
     return frame.interpreter or bool(_FOREIGN_CALLS.match(frame.module))
+
+
+def runs_for_go(frame: Frame) -> bool:
+    """True where a frame is between Go and C: of two functions of Go that call one of C, each is a caller."""
+    return frame.function.startswith(_SWITCHES_TO_C) or bool(_CALLS_C.search(frame.function))
 
 
 def first_own(frames: Sequence[Frame]) -> int:
@@ -180,8 +213,14 @@ def first_own(frames: Sequence[Frame]) -> int:
 
 def _last_part(name: str) -> str:
     """The function's own name, without its class, its parameters and its template's arguments."""
-    without = name.partition("(")[0].partition("<")[0]
-    return without.rpartition("::")[2]
+    kept, depth = "", 0
+    for letter in name:
+        if letter == "(" and not depth and kept:
+            break
+        depth += (letter in "<(") - (letter in ">)")
+        if not depth and letter not in ">)":
+            kept += letter
+    return kept.rpartition("::")[2]
 
 
 def _without_return_type(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import enum
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
@@ -88,6 +88,11 @@ class Memory:
         """What the process holds and the kernel cannot drop: anonymous, swapped and shared memory."""
         return self.anonymous + self.swapped + self.shared + self.hugetlb + self.unmapped_memfd
 
+    @property
+    def private(self) -> int:
+        """What no file and no shared memory is behind: anonymous memory, in memory and in swap."""
+        return self.anonymous + self.swapped
+
     def within(self, parts: Iterable[tuple[int, int]], uses: Iterable[Use] = tuple(Use)) -> int:
         """Bytes of the anonymous ranges of some uses that lie in these address ranges.
 
@@ -113,15 +118,28 @@ def _within(ranges: Sequence[Range], parts: Iterable[tuple[int, int]], wanted: f
     return round(total)
 
 
-def read_memory(pid: int, proc: Path = PROC) -> Memory:
-    """The memory of a process now. The kernel walks its page tables for this: for both ends of a window, not oftener.
+@dataclass(frozen=True)
+class Read:
+    """What /proc says of a process's memory at a moment, not yet looked at: see `memory_of`."""
+
+    folder: Path
+    smaps: bytes
+    status: Mapping[str, int]
+
+    def areas(self) -> list[Area]:
+        """Its mappings."""
+        return list(parse_areas(self.smaps.decode(errors="replace")))
+
+
+def read_process(pid: int, proc: Path = PROC) -> Read:
+    """The kernel walks the process's page tables for this: for both ends of a window, not oftener.
 
     Raises:
         LabError: the process has ended, or belongs to somebody else.
     """
     folder = proc / str(pid)
     try:
-        areas = list(parse_areas((folder / "smaps").read_bytes().decode(errors="replace")))
+        smaps = (folder / "smaps").read_bytes()
         status = _kib(status_of(folder))
     except PermissionError as error:
         raise LabError(f"the memory of pid {pid} cannot be read", "run this command as root") from error
@@ -129,6 +147,26 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         raise LabError(f"pid {pid} has ended", "start it again, and trace it while it runs") from error
     if "RssAnon" not in status:  # a zombie has no memory any more
         raise LabError(f"pid {pid} has ended", "start it again, and trace it while it runs")
+    return Read(folder, smaps, status)
+
+
+def read_memory(pid: int, proc: Path = PROC) -> Memory:
+    """The memory of a process now, as costly as `read_process`.
+
+    Raises:
+        LabError: the process has ended, or belongs to somebody else.
+    """
+    read = read_process(pid, proc)
+    areas = read.areas()
+    return replace(
+        memory_of(areas, read.status),
+        unmapped_memfd=unmapped(open_memfds(read.folder), areas),
+        shared_objects=read_objects(read.folder, areas),
+    )
+
+
+def memory_of(areas: Sequence[Area], status: Mapping[str, int]) -> Memory:
+    """The memory of a process by its mappings; what of it has objects of its own is not looked at."""
     anonymous = sum(area["Anonymous"] for area in areas)
     shared = status.get("RssShmem", 0)
     ranges = tuple(_ranges(areas))
@@ -142,13 +180,11 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
         shared=shared,
         huge=sum(area["AnonHugePages"] for area in areas),
         hugetlb=sum(area["Private_Hugetlb"] + area["Shared_Hugetlb"] for area in areas),
-        unmapped_memfd=_unmapped_memfd(folder, areas),
         uses=uses,
         ranges=ranges,
         shared_ranges=tuple(
             Range(area.start, area.end, area["Rss"], Use.OTHER) for area in areas if area.path == SHARED_ANONYMOUS
         ),
-        shared_objects=read_objects(folder, areas),
         error=abs(anonymous - status["RssAnon"]),
     )
 
@@ -158,7 +194,7 @@ def _kib(status: Mapping[str, str]) -> dict[str, int]:
     return {name: int(status[name].split()[0]) * KIB for name in ("RssAnon", "RssShmem") if name in status}
 
 
-def _ranges(areas: list[Area]) -> Iterator[Range]:
+def _ranges(areas: Sequence[Area]) -> Iterator[Range]:
     code = frozenset(area.path for area in areas if "x" in area.permissions and area.path.startswith("/"))
     for before, area, after in zip([None, *areas[:-1]], areas, [*areas[1:], None], strict=True):
         size = area["Anonymous"] + area["Swap"]
@@ -190,20 +226,25 @@ def _is_arena(area: Area, after: Area | None) -> bool:
     return area.end == limit or (area.end < limit and bool(rest))
 
 
-def _unmapped_memfd(folder: Path, areas: Iterable[Area]) -> int:
-    """Bytes in memfds that are open here and mapped nowhere here. Names need not differ: each file counts once."""
-    seen: dict[tuple[int, int], int] = {}
+def open_memfds(folder: Path) -> dict[tuple[int, int], int]:
+    """The bytes of memfds that are open in a process, by device and inode: names need not differ."""
+    found: dict[tuple[int, int], int] = {}
     try:
         descriptors = list((folder / "fd").iterdir())
     except OSError:
-        return 0
+        return found
     for descriptor in descriptors:
         try:
             if not str(descriptor.readlink()).startswith(_MEMFD):
                 continue
-            found = descriptor.stat()
+            status = descriptor.stat()
         except OSError:
             continue  # closed meanwhile
-        seen[found.st_dev, found.st_ino] = found.st_blocks * BLOCK_BYTES
+        found[status.st_dev, status.st_ino] = status.st_blocks * BLOCK_BYTES
+    return found
+
+
+def unmapped(memfds: Mapping[tuple[int, int], int], areas: Iterable[Area]) -> int:
+    """Bytes of those memfds that none of the mappings is of."""
     mapped = {area.inode for area in areas if area.path.startswith(_MEMFD)}
-    return sum(size for (_, inode), size in seen.items() if inode not in mapped)
+    return sum(size for (_, inode), size in memfds.items() if inode not in mapped)

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import struct
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.files import find_beneath
 from diagnosis.base.text import safe_text
 from diagnosis.target.mapping import DELETED, parse_mapping
-from diagnosis.target.procfs import ProcessEnd, children_of, read_text, runs, stat_of, status_of
+from diagnosis.target.procfs import ProcessEnd, children_of, program_of, read_text, runs, stat_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 KIB = 1024
-
-# A flag of a thread that ends: include/linux/sched.h.
-PF_EXITING = 4
-
-# An exec is waited for this long. It takes microseconds, and longer where the machine is busy.
-EXEC_SECONDS = 1.0
 
 # A command line can have 2 MiB.
 MAX_COMMAND = 1_024
@@ -97,15 +90,7 @@ class Process:
 
         Empty when the process has ended, or has given up its memory on the way to its end.
         """
-        until = time.monotonic() + EXEC_SECONDS
-        while self.alive() and (fields := stat_of(self._memory)) and fields[0] not in "ZX":
-            if fields[25] != "0":
-                return fields[23], fields[25]
-            # In the middle of an exec there is no stack yet; on the way to an end there is none any more.
-            if int(fields[6]) & PF_EXITING or time.monotonic() > until:
-                break
-            time.sleep(0.001)
-        return ()
+        return program_of(self._memory) if self.alive() else ()
 
     def started(self) -> float:
         """When it started, in seconds of CLOCK_BOOTTIME, to a hundredth.

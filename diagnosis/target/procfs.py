@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import select
+import time
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# A flag of a thread that ends: include/linux/sched.h.
+PF_EXITING = 4
+
+# An exec is waited for this long. It takes microseconds, and longer where the machine is busy.
+EXEC_SECONDS = 1.0
 
 
 class ProcessEnd:
@@ -51,6 +58,19 @@ def runs(folder: Path) -> bool:
     """True for a process or thread that is there, and more than an entry that waits to be reaped."""
     fields = stat_of(folder)
     return bool(fields) and fields[0] not in "ZX"
+
+
+def program_of(folder: Path) -> tuple[str, ...]:
+    """Where code and stack of a thread's program begin; empty where it has ended or given up its memory."""
+    until = time.monotonic() + EXEC_SECONDS
+    while (fields := stat_of(folder)) and fields[0] not in "ZX":
+        if fields[25] != "0":
+            return fields[23], fields[25]
+        # In the middle of an exec there is no stack yet; on the way to an end there is none any more.
+        if int(fields[6]) & PF_EXITING or time.monotonic() > until:
+            break
+        time.sleep(0.001)
+    return ()
 
 
 def status_of(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from diagnosis.target.smaps import Area
 
-__all__ = ["BLOCK_BYTES", "SHARED_ANONYMOUS", "SharedObject", "mapped_in", "read_objects"]
+__all__ = ["BLOCK_BYTES", "SHARED_ANONYMOUS", "SharedObject", "is_shared_memory", "mapped_in", "read_objects"]
 
 # A mapping that is shared with children has a file that no folder has.
 SHARED_ANONYMOUS = "/dev/zero (deleted)"
@@ -32,7 +32,12 @@ class SharedObject:
     held: int
 
 
-def read_objects(folder: Path, areas: Iterable[Area]) -> dict[tuple[str, int], SharedObject]:
+def is_shared_memory(area: Area) -> bool:
+    """True for a mapping of memory that the kernel counts as shared."""
+    return area.shared and area.path.startswith(_NAMES)
+
+
+def read_objects(folder: Path, areas: Iterable[Area], resident: str = "Rss") -> dict[tuple[str, int], SharedObject]:
     """The objects behind a process's shared mappings, by device and inode.
 
     One whose size the kernel does not tell is left out: that needs root in the machine's own user namespace.
@@ -40,18 +45,18 @@ def read_objects(folder: Path, areas: Iterable[Area]) -> dict[tuple[str, int], S
     Args:
         folder: the process's, in /proc.
         areas: its mappings.
+        resident: what of a mapping counts, by the kernel's name: "Pss" for its share of what several processes map.
     """
     found: dict[tuple[str, int], SharedObject] = {}
     for area in areas:
-        if not (area.shared and area.path.startswith(_NAMES)):
+        if not is_shared_memory(area):
             continue
-        key = area.device, area.inode
-        if known := found.get(key):
-            found[key] = replace(known, resident=known.resident + area["Rss"])
+        if known := found.get(area.file):
+            found[area.file] = replace(known, resident=known.resident + area[resident])
             continue
         with contextlib.suppress(OSError):  # unmapped meanwhile, or not allowed
             status = (folder / "map_files" / f"{area.start:x}-{area.end:x}").stat()
-            found[key] = SharedObject(area["Rss"], status.st_blocks * BLOCK_BYTES)
+            found[area.file] = SharedObject(area[resident], status.st_blocks * BLOCK_BYTES)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The mappings of a process with what is resident of each: /proc/PID/smaps."""
+"""The mappings of a process with what is resident of each: /proc/PID/smaps, and their sums: smaps_rollup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ __all__ = ["Area", "parse_areas"]
 # A private mapping of it is anonymous memory, as programs took it before there was a flag for that.
 _ZERO = "/dev/zero"
 
-_KEYS = frozenset({"Rss", "Anonymous", "Swap", "AnonHugePages", "Private_Hugetlb", "Shared_Hugetlb"})
+_KEYS = frozenset(
+    {
+        *("Rss", "Anonymous", "Swap", "AnonHugePages", "Private_Hugetlb", "Shared_Hugetlb"),
+        # For what several processes share; those with a kind are in smaps_rollup only.
+        *("Pss", "Private_Clean", "Private_Dirty", "Pss_Anon", "Pss_File", "Pss_Shmem", "SwapPss"),
+    }
+)
 
 
 @dataclass
@@ -32,6 +38,11 @@ class Area:
 
     def __getitem__(self, key: str) -> int:
         return self.sizes.get(key, 0)
+
+    @property
+    def file(self) -> tuple[str, int]:
+        """What identifies the object behind it: device and inode."""
+        return self.device, self.inode
 
     @property
     def shared(self) -> bool:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from diagnosis.target.allocator import Allocator
     from diagnosis.target.members import Members
+    from diagnosis.target.memory import Memory
     from diagnosis.target.process import Process, Resident
     from diagnosis.target.python_code import PythonStack
+    from diagnosis.trace.footprints import Footprints
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.snapshot import Snapshot, Survivors
 
@@ -76,7 +78,7 @@ class Group(Closing):
             return merge_older((self._roster.ended.older, *(each.older() for each in self._roster.traced())))
 
     def ranges(self) -> list[MappedRange]:
-        """What was mapped under the trace and still is, in those that run."""
+        """What was mapped under the trace and still is, in those that run: at addresses that are `apart`."""
         with self._roster.lock:
             return [mapped for each in self._roster.traced() for mapped in each.ranges()]
 
@@ -132,6 +134,11 @@ class Group(Closing):
         """Read what is mapped now."""
         for each in self._roster.traced():
             each.symbolizer.refresh()
+        if self._roster.since is None:
+            # To name what was seen by now can take a second: not between the first counts and the reading of memory.
+            with self._roster.lock:
+                for each in self._roster.traced():
+                    each.snapshot()
 
     def ending(self, stack: int) -> Ending:
         """How a stack ended: what `symbolize` gives knows it."""
@@ -180,7 +187,7 @@ class GroupProcess:
     Resident memory is the main process's, and what the others have grown by since they were seen. What ended workers
     had grown by stays in it, as what they held stays outstanding.
 
-    ``proc`` is a folder that holds no process: what one process's memory is made of is no account of several's.
+    ``proc`` is a folder that holds no process.
     """
 
     def __init__(self, main: Process, roster: Roster) -> None:
@@ -204,6 +211,16 @@ class GroupProcess:
         if not self.alive():
             raise LabError(f"pid {self.pid} and its group have ended", "start it again, and trace it while it runs")
         return self._roster.resident()
+
+    def begin(self) -> Memory | None:
+        """What the memory of all is made of at the start of a window; None where it cannot be read."""
+        with self._roster.lock:
+            return self._roster.footprints.begin(self._roster.present(), self._roster.ended.snapshot)
+
+    def end(self) -> Footprints | None:
+        """The same at both ends of a window, at its end; None where it cannot be read."""
+        with self._roster.lock:
+            return self._roster.footprints.end(self._roster.present(), self._roster.ended.snapshot)
 
     def children(self) -> tuple[int, ...]:
         """Those that are not traced: none but those that the group's notes tell."""

@@ -9,14 +9,16 @@ from diagnosis.base.errors import LabError
 
 if TYPE_CHECKING:
     from diagnosis.target.process import Process, Resident
+    from diagnosis.trace.footprints import Moment
     from diagnosis.trace.named import NamedTracer
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """A process of the group. ``traced`` is None before its probes are attached, or for ever.
 
-    ``base`` is the resident memory that is not its own growth; ``started`` is in seconds of CLOCK_BOOTTIME.
+    ``base`` is the resident memory that is not its own growth; ``started`` is in seconds of CLOCK_BOOTTIME. ``first``
+    is what it held when the window began, or of one that is ``fresh`` and came later, when its probes were in.
     """
 
     process: Process
@@ -27,6 +29,8 @@ class Member:
     traced: NamedTracer | None = None
     attaching: bool = True
     leaving: bool = False
+    first: Moment | None = None
+    fresh: bool = True
 
     def look(self) -> None:
         """Read its resident memory. That of one that has ended stays as it was last seen."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import Ending, Older, SizeClass
 
+from diagnosis.target.common_memory import apart
 from diagnosis.target.stack import SymbolizedStack
 from diagnosis.trace.counts import Counts
 from diagnosis.trace.snapshot import Snapshot, Survivors
@@ -133,8 +134,12 @@ class NamedTracer:
         )
 
     def ranges(self) -> list[MappedRange]:
-        """What was mapped under the trace and still is."""
-        return [replace(each, stack=self._number(each.stack)) for each in self.tracer.ranges()]
+        """What was mapped under the trace and still is: at addresses that are `apart`."""
+        pid = self.tracer.process.pid
+        return [
+            replace(each, start=apart(each.start, pid), end=apart(each.end, pid), stack=self._number(each.stack))
+            for each in self.tracer.ranges()
+        ]
 
 
 def merge_snapshots(seconds: float, snapshots: Iterable[Snapshot]) -> Snapshot:

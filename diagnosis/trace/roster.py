@@ -16,6 +16,7 @@ from diagnosis.target.sharing import share_memory
 from diagnosis.target.symbols import Symbolizer
 from diagnosis.trace.arrivals import Arrivals
 from diagnosis.trace.ended import Ended, Legacy, Refusals, total
+from diagnosis.trace.footprints import FootprintReader
 from diagnosis.trace.member import Member
 from diagnosis.trace.named import NamedStacks, NamedTracer
 from diagnosis.trace.programs import Programs
@@ -65,6 +66,7 @@ class Roster:
         self.lock = RLock()
         self.ended = Ended()
         self.since: Snapshot | None = None
+        self.footprints = FootprintReader()
         self._present: dict[int, Member] = {}
         self._arrivals = Arrivals()
         self._refusals = Refusals()
@@ -266,6 +268,7 @@ class Roster:
                 else:
                     self._missed += 1
             return
+        self.footprints.joined(member)
         with self.lock:
             self._joined += 1
             self._latest_join = max(self._latest_join, time.clock_gettime(time.CLOCK_BOOTTIME) - member.started)
@@ -284,6 +287,7 @@ class Roster:
                 self.ended.add(legacy)
             if worker:
                 self.ended.grown = total(self.ended.grown, total(member.last, member.base, sign=-1))
+            self.footprints.left(member)
             self._present.pop(member.process.pid, None)
         if member.traced:
             _close(member.traced)

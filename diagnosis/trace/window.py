@@ -12,6 +12,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.target.memory import read_memory
 from diagnosis.target.process import Process
 from diagnosis.target.sharing import share_memory
+from diagnosis.trace.group import GroupProcess
 from diagnosis.trace.snapshot import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from diagnosis.target.memory import Memory
     from diagnosis.target.process import Resident
+    from diagnosis.trace.footprints import Footprints
     from diagnosis.trace.mapped import MappedRange
     from diagnosis.trace.measured import Measured, MeasuredProcess, Names
     from diagnosis.trace.snapshot import Snapshot, Survivors
@@ -59,7 +61,8 @@ class Window:
     """The measurements of one window, taken while the probes were in.
 
     ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended.
-    ``ranges`` are the mappings that were made within the window and still are.
+    ``ranges`` are the mappings that were made within the window and still are. ``footprints`` are those of a group's
+    processes: ``memory_start`` and ``memory_end`` are then of all together, and the addresses of each are `apart`.
     """
 
     samples: tuple[Sample, ...]
@@ -73,6 +76,7 @@ class Window:
     memory_end: Memory | None = None
     ranges: tuple[MappedRange, ...] = ()
     same_processes: bool = True
+    footprints: Footprints | None = None
 
     @property
     def seconds(self) -> float:
@@ -146,13 +150,24 @@ def _sharing(sample: Sample, earlier: Sample) -> Sample:
 
 
 def _memory(process: MeasuredProcess) -> Memory | None:
-    """What its memory is made of now; None where that cannot be read, it has ended, or it is several processes."""
+    """What its memory is made of now; None where that cannot be read, or it has ended."""
     if not isinstance(process, Process):
         return None
     try:
         return read_memory(process.pid, process.proc)
     except LabError:
         return None
+
+
+def _first_memory(process: MeasuredProcess) -> Memory | None:
+    return process.begin() if isinstance(process, GroupProcess) else _memory(process)
+
+
+def _last_memory(process: MeasuredProcess) -> tuple[Memory | None, Footprints | None]:
+    if not isinstance(process, GroupProcess):
+        return _memory(process), None
+    footprints = process.end()
+    return footprints.end if footprints else None, footprints
 
 
 def measure(
@@ -184,10 +199,11 @@ def measure(
     symbolizer.refresh()
     members = process.members()
     first = align(look)
-    memory_start = _memory(process)
+    memory_start = _first_memory(process)
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
     memory_end: Memory | None = None
+    footprints: Footprints | None = None
     end = None if seconds is None else first.snapshot.seconds + seconds
     if end is not None:
         tracer.set_deadline(end)
@@ -207,7 +223,7 @@ def measure(
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
                 tracer.set_deadline(time.monotonic() + ALIGNED_SECONDS)  # this thread has its turn
                 samples.append(align(look))
-                memory_end = _memory(process)
+                memory_end, footprints = _last_memory(process)
                 break
             samples.append(_sharing(look(), samples[-1]))
         except LabError:
@@ -231,6 +247,7 @@ def measure(
         detached=detached,
         memory_start=memory_start,
         memory_end=memory_end,
+        footprints=footprints,
         ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
         same_processes=process.members() == members,
     )

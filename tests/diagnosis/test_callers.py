@@ -10,7 +10,7 @@ import pytest
 from diagnosis.report.history import Takes, together
 from diagnosis.report.site import CallSite
 from diagnosis.report.verdict import Answer, find
-from tests.diagnosis.test_verdict import KIB, MIB, READINGS, STEADY, WINDOW, site, window
+from tests.diagnosis.windows import KIB, MIB, READINGS, STEADY, WINDOW, site, window
 
 if TYPE_CHECKING:
     from diagnosis.report.history import SiteHistory

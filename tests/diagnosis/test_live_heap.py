@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from diagnosis.report.summary import summarize
 from diagnosis.report.verdict import Answer, find
-from tests.diagnosis.test_verdict import KIB, READINGS, STEADY, answer, site, window
+from tests.diagnosis.windows import KIB, READINGS, STEADY, answer, site, window
 
 # Churn to which another one's older blocks were given, and the leak that paid for it: together they grow evenly.
 RISEN = [min(i, 4) * 70 * KIB for i in range(READINGS)]

@@ -21,9 +21,11 @@ def test_glibc_s_usable_sizes_are_those_of_this_machine() -> None:
     libc.malloc.argtypes = (ctypes.c_size_t,)
     libc.free.argtypes = libc.malloc_usable_size.argtypes = (ctypes.c_void_p,)
     for size in (0, 1, 23, 24, 25, 33, 40, 41, 100, 8000, 60_000):
-        block = libc.malloc(size)
-        assert libc.malloc_usable_size(block) == GLIBC.usable(size)
-        libc.free(block)
+        # One block can be larger: where what is left of a free one is too little for a block, it gets all of it.
+        blocks = [libc.malloc(size) for _ in range(20)]
+        assert min(map(libc.malloc_usable_size, blocks)) == GLIBC.usable(size)
+        for block in blocks:
+            libc.free(block)
 
 
 def test_classes_of_other_allocators_are_an_eighth_to_a_quarter_apart() -> None:

@@ -104,6 +104,16 @@ def test_growth_of_which_it_cannot_be_said_is_named_where_it_holds_more_than_the
     ) in verdict.summary
 
 
+def test_more_than_memory_grew_by_has_a_word_why() -> None:
+    grown = tuple(each // 2 for each in LEAK.outstanding)
+    evidence = Evidence(30.0, [LEAK], live=LEAK.outstanding, memory=grown)
+    without = summarize(find(evidence), evidence).summary
+    assert f", more than the {format_size(grown[-1])} by which memory had grown when it was last read." in without
+    evidence = replace(evidence, untouched_bytes=LEAK.growth - grown[-1])
+    said = f"by which memory grew: {format_size(LEAK.growth - grown[-1])} of what was taken is not touched yet"
+    assert said in summarize(find(evidence), evidence).summary
+
+
 SEGMENTS = Unseen(146 * MIB, "shared", "shared memory")
 MEMFDS = Unseen(140 * MIB, "memfd", "open memfds that are mapped nowhere", resident=False)
 POSTS, BUFFERS = CallSite("post", "main"), CallSite("buffer", "main")

@@ -5,44 +5,10 @@ from typing import Any
 
 import pytest
 
-from diagnosis.report.history import Evidence, SiteHistory, Takes
-from diagnosis.report.site import CallSite
+from diagnosis.report.history import Takes
 from diagnosis.report.unseen import Unseen
 from diagnosis.report.verdict import SMALLEST_LEAK_BYTES, Answer, Doubt, find
-
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
-WINDOW = 30.0
-READINGS = 25
-
-
-def site(*outstanding: float, function: str = "grow", **changes: Any) -> SiteHistory:  # noqa: ANN401
-    """A site whose oldest block is as old as the window, and which keeps what it takes."""
-    held = tuple(map(int, outstanding))
-    kept = max(held) * 2 // 3
-    return replace(SiteHistory(CallSite(function, "main"), held, 1000, 10, WINDOW, kept_bytes=kept), **changes)
-
-
-STEADY = site(*(MIB * i for i in range(READINGS)))
-FLAT = (0,) * READINGS
-
-
-def window(*sites: SiteHistory, **changes: Any) -> Evidence:  # noqa: ANN401
-    """A window in which the live heap and the memory of the process are what its sites hold."""
-    total = tuple(map(sum, zip(*(each.outstanding for each in sites), strict=True))) or FLAT
-    return replace(Evidence(WINDOW, sites, live=total, memory=total), **changes)
-
-
-def answer(*sites: SiteHistory, **changes: Any) -> Answer:  # noqa: ANN401
-    return find(window(*sites, **changes)).answer
-
-
-def doubt(*sites: SiteHistory, **changes: Any) -> Doubt | None:  # noqa: ANN401
-    found = find(window(*sites, **changes))
-    assert found.answer is Answer.GROWING
-    return found.judged[0].doubt
-
+from tests.diagnosis.windows import FLAT, GIB, KIB, MIB, READINGS, STEADY, WINDOW, answer, doubt, site, window
 
 # --- a leak ---
 
@@ -204,19 +170,6 @@ def test_lost_events_leave_no_all_clear_where_memory_grew() -> None:
     assert answer(busy, lost=11, memory=grown) is Answer.GROWING
     assert answer(busy, lost=10, memory=grown) is Answer.NO_LEAK
     assert answer(busy, lost=11, memory=FLAT) is Answer.NO_LEAK
-
-
-def test_one_growth_of_the_heap_does_not_make_leaks_of_an_equilibrium_and_of_a_leak() -> None:
-    """Sessions of many sizes: only those of their mean one are set against old blocks. Alone the live heap is flat."""
-    sessions = site(*(MIB * i for i in range(READINGS)), function="session", older_frees=120)
-    leak = site(*(0.9 * MIB * i for i in range(READINGS)), function="decode")
-    beside: dict[str, Any] = {"live": leak.outstanding, "memory": leak.outstanding, "older_unshared": 22 * MIB}
-    found = find(window(sessions, leak, **beside))
-    assert [(each.site.site.function, each.doubt) for each in found.judged] == [
-        ("decode", None),
-        ("session", Doubt.OTHER_SIZES),
-    ]
-    assert find(window(sessions, leak, **{**beside, "older_unshared": 11 * MIB})).judged[0].site is sessions
 
 
 def test_address_space_that_is_not_resident_is_growth_and_no_leak() -> None:

@@ -44,7 +44,12 @@ def frame(function: str, module: str = "server") -> Frame:
         "MemoryContextAllocZeroAligned", "AllocSetAlloc", "palloc0", "init_alloc_root", "GC_generic_malloc_many",
         "caml_alloc_for_heap", "xcalloc_or_exit", "malloc_or_abort", "mem_alloc_or_exit",
         "runtime.mallocgc", "runtime.asmcgocall.abi0", "runtime.callCgoMmap.abi0", "x_cgo_mmap",
-        "_cgo_7a4c92e59e3e_Cfunc__Cmalloc",
+        "_cgo_7a4c92e59e3e_Cfunc__Cmalloc", "main._Cfunc_CString.abi0", "github.com/shop/db._cgo_cmalloc",
+        "_cgoexp_ffd2fd0bbfd0_comesBack",
+        "Order::operator new(unsigned long)", "Order::operator new[](unsigned long)",
+        "Tracking<int>::allocate(unsigned long) (.isra.0)", "QArrayData::allocate(unsigned long)", "ngx_palloc",
+        "event_mm_malloc_", "zend_string_alloc", "pstrdup", "g_strconcat", "boost::make_shared<Order>()",
+        "core::ops::function::FnOnce::call_once{{vtable.shim}}", "Alloc::realloc(void*, unsigned long)",
         "_ZSt11make_sharedI4NodeJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES4_E4typeEEDpOT0_",
     ],
 )  # fmt: skip
@@ -62,12 +67,30 @@ def test_who_takes_for_his_caller_is_passed_over(name: str) -> None:
         "stdlib_report", "alloc_report", "mallocate", "dupe", "list_dup_check",
         "<(shop::Order,u64) as core::clone::Clone>::clone", "session_alloc", "msg_alloc", "row_alloc",
         "runtime", "runtime.cold", "runtime_start",
-        "github.com/shop/runtime.Keep", "main.remember",
+        "github.com/shop/runtime.Keep", "main.remember", "main._Custom", "main.keeps_Cfunc_",
+        "core::SessionStore::add(int)", "alloc::Ledger::enter(std::vector<int, std::allocator<int> >&)",
+        "Table<int>::realloc(int)", "MyVec::realloc()", "Session::allocate(int)",
+        "palloc_session", "pstrdup_all", "g_new_sessions",
         "std_report(std::string)", "PyInit_catalog", "json_loads", "start_job",
     ],
 )  # fmt: skip
 def test_who_takes_for_himself_is_named(name: str) -> None:
     assert not takes_for_its_caller(frame(name))
+
+
+@pytest.mark.parametrize(
+    ("file", "passed_over"),
+    [
+        ("/usr/include/c++/12/bits/stl_tree.h", True),
+        ("/usr/lib/llvm-14/include/c++/v1/__memory/allocator.h", True),
+        ("/rustc/90b35a6239c3d8bdabc530a6a0816f7ff89a0aaf/library/alloc/src/vec/mod.rs", True),
+        ("/home/shop/c++/allocate.cpp", False),
+        ("/home/shop/library/allocate.rs", False),
+    ],
+)
+def test_what_a_library_has_in_its_headers_is_passed_over_by_its_file(file: str, passed_over: bool) -> None:
+    """Of a function that was put in line for a type of one file, debug information has the bare name."""
+    assert takes_for_its_caller(replace(frame("emplace"), file=file)) is passed_over
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.programs import answer, compile_c, running
+from tests.tool.accounts import assert_adds_up, part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,17 +62,10 @@ def trace(
 
 def check_account(report: dict[str, Any]) -> None:
     """The parts are the whole, and the whole is what the kernel counts beside it."""
-    kinds = {part["name"]: part["bytes"] for part in report["account"]["kinds"]}
-    parts = sum(part["bytes"] for part in report["account"]["anonymous"])
-    assert parts == kinds["anonymous"] + kinds["swapped"]
+    assert_adds_up(report)
     truth = report["truth"]
     counted = truth["anonymous_bytes_end"] - truth["anonymous_bytes_start"]
-    assert abs(counted - kinds["anonymous"]) <= report["account"]["error_bytes"] + BETWEEN_BYTES
-
-
-def part(report: dict[str, Any], name: str) -> int:
-    account = report["account"]
-    return sum(each["bytes"] for each in (*account["kinds"], *account["anonymous"]) if each["name"] == name)
+    assert abs(counted - part(report, "anonymous")) <= report["account"]["error_bytes"] + BETWEEN_BYTES
 
 
 # --- no leak ---

@@ -53,7 +53,7 @@ def test_the_bytes_are_rows_and_then_their_rules() -> None:
         pytest.param([ROWS[0], (0x1000, 2), ROWS[2]], [NO_RULE, BY_SP], 3, id="no such rule"),
         pytest.param(ROWS[:2], [NO_RULE, BY_SP], 2, id="code without an end"),
         pytest.param(ROWS, [BY_SP, BY_SP], 3, id="a first rule that is one"),
-        pytest.param(ROWS, [NO_RULE, (7, 0, 0, 0)], 3, id="no such kind"),
+        pytest.param(ROWS, [NO_RULE, (9, 0, 0, 0)], 3, id="no such kind"),
         pytest.param(ROWS, [NO_RULE, (-1, 0, 0, 0)], 3, id="a negative kind"),
         pytest.param(ROWS, [NO_RULE] * 65537, 3, id="more rules than can be numbered"),
     ],

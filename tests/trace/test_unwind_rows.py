@@ -10,11 +10,12 @@ import pytest
 from elftools.common.exceptions import DWARFError
 from elftools.dwarf.callframe import FDE, RegisterRule
 from elftools.elf.elffile import ELFFile
-from heap_trace.unwind import Capacity, Code, Ending, Module, ObjectRows, Rule, RuleKind, UnwindTables
+from heap_trace.unwind import Code, Module, ObjectRows, Rule, RuleKind, UnwindTables
 
 from diagnosis.target.parser.facts import Segment, UnwindFacts
 from diagnosis.target.parser.unwind_rows import ENTRY_BYTES, make_rows
 from diagnosis.target.unwinding import read_table
+from tests.trace.call_frames import NONE, PUSHES, ROOM, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,14 +23,11 @@ if TYPE_CHECKING:
 
 RBP, RSP, RETURN_ADDRESS = 6, 7, 16
 KINDS = {RSP: RuleKind.SP, RBP: RuleKind.FP}
-NONE = Rule(RuleKind.NONE)
 
 LIBRARIES = ("libc.so.6", "libstdc++.so.6", "libsqlite3.so.0", "libz.so.1", "ld-linux-x86-64.so.2")
 PROGRAMS = ("/usr/bin/python3", "/usr/bin/git", "/usr/bin/sqlite3")
 # Of 1,000 rows at most so many cannot be told from the text: an expression in it is left out.
 EXPRESSIONS_PER_MILLE = 2
-
-ROOM = Capacity(1 << 18, 1 << 16, 1 << 12)
 
 
 def _objects() -> Iterator[Path]:
@@ -40,18 +38,6 @@ def _objects() -> Iterator[Path]:
 
 
 OBJECTS = tuple(_objects())
-
-
-def text(*lines: str) -> bytes:
-    return "\n".join(f"STACK CFI {line}" for line in lines).encode()
-
-
-PUSHES = text(
-    "INIT 1000 40 .cfa: $rsp 8 + .ra: .cfa -8 + ^",
-    "1001 .cfa: $rsp 16 + $rbp: .cfa -16 + ^",
-    "1004 .cfa: $rbp 16 +",
-    "103f .cfa: $rsp 8 +",
-)
 
 
 # --- the text ---
@@ -169,6 +155,17 @@ def test_code_that_keeps_frame_pointers_fills_every_gap() -> None:
     assert [rows.find(at).cfa for at in (0x8FF, 0x1000, 0x2000, 0x3000)] == [0, 8, 24, 0]
 
 
+def test_of_code_that_overlaps_the_later_one_holds() -> None:
+    switches = Code(0x1008, 0x1010, RuleKind.GO_CALLS_C, cfa=40)
+    twice = Code(0x1020, 0x1028, RuleKind.FP, cfa=24)
+    rows = ObjectRows(PUSHES, [Code(0xFF0, 0x1030, RuleKind.FP), switches, twice])
+    by_frame_pointer = Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)
+    assert {rows.find(at) for at in (0xFF0, 0x1007, 0x1010, 0x102F)} == {by_frame_pointer}
+    assert rows.find(0x100F) == Rule(RuleKind.GO_CALLS_C, cfa=40)
+    assert rows.find(0x1020) == Rule(RuleKind.FP, cfa=24, ra=-8, fp=-16)
+    assert rows.find(0x103F) == Rule(RuleKind.SP, cfa=8, ra=-8)
+
+
 @pytest.mark.parametrize(("entry", "ends"), [(0x401000, 0x1040), (0x402000, 0x2000 + ENTRY_BYTES)])
 def test_the_entry_is_a_start_whatever_the_text_says_of_it(entry: int, ends: int) -> None:
     rows = make_rows(PUSHES, UnwindFacts((Segment(0, 0x400000, 0x10000, executable=True),), entry, ()))
@@ -244,57 +241,3 @@ def test_a_walk_finds_every_row_at_its_first_and_its_last_byte(path: Path) -> No
     rows = list(table.rows)
     for (start, rule), (end, _) in itertools.pairwise(rows):
         assert tables.find(bias + start) == tables.find(bias + end - 1) == rule, hex(start)
-
-
-def test_objects_share_the_tables_and_keep_their_own_rules() -> None:
-    tables = UnwindTables.private(ROOM)
-    other = ObjectRows(text("INIT 1000 100 .cfa: $rsp 8 + .ra: .cfa -8 + ^", "1080 .cfa: $rsp 4096 +"))
-
-    modules = [
-        Module(0x100000, 0x110000, 0x100000, tables.add(ObjectRows(PUSHES))),
-        Module(0x200000, 0x210000, 0x200000, tables.add(other)),
-        Module(0x50000, 0x60000),
-    ]
-    tables.set_modules(modules)
-
-    assert tables.find(0x10103E) == Rule(RuleKind.FP, cfa=16, ra=-8, fp=-16)
-    assert tables.find(0x20103E) == Rule(RuleKind.SP, cfa=8, ra=-8)
-    assert tables.find(0x201090) == Rule(RuleKind.SP, cfa=4096, ra=-8)
-    assert tables.find(0x55000) == NONE
-    assert tables.find(0x300000) is None
-
-
-def test_modules_are_replaced_as_a_whole() -> None:
-    tables = UnwindTables.private(ROOM)
-    where = tables.add(ObjectRows(PUSHES))
-
-    for base in (0x100000, 0x200000, 0x300000):
-        tables.set_modules([Module(base, base + 0x10000, base, where)])
-        assert tables.find(base + 0x1000) == Rule(RuleKind.SP, cfa=8, ra=-8)
-        assert tables.find(base - 0x100000 + 0x1000) is None
-
-
-def test_a_table_without_room_is_left_out_and_changes_nothing() -> None:
-    tables = UnwindTables.private(Capacity(rows=6, chunks=64, rules=16))
-    first = tables.add(ObjectRows(PUSHES))
-    used = tables.used
-
-    assert tables.add(ObjectRows(PUSHES)) is None
-    assert tables.used == used
-    tables.set_modules(
-        [Module(0x100000, 0x110000, 0x100000, first), Module(0x200000, 0x210000, end_as=Ending.NOT_LOADED)]
-    )
-    assert tables.find(0x101000) == Rule(RuleKind.SP, cfa=8, ra=-8)
-
-
-def test_the_room_of_tables_can_be_given_back() -> None:
-    tables = UnwindTables.private(Capacity(rows=6, chunks=64, rules=16))
-    for _ in range(2):
-        tables.set_modules([Module(0x100000, 0x110000, 0x100000, tables.add(ObjectRows(PUSHES)))])
-        tables.clear()
-        assert (tables.used, tables.find(0x101000)) == (Capacity(0, 0, 0), None)
-
-
-def test_modules_that_overlap_are_refused() -> None:
-    with pytest.raises(OSError, match="not in order"):
-        UnwindTables.private(ROOM).set_modules([Module(0x1000, 0x3000), Module(0x2000, 0x4000)])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heap_trace.unwind import Code
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class UnwindFacts:
     entry: int
     returned_to: tuple[ReturnedTo, ...]
     framed: tuple[Framed, ...] = ()
+    go: tuple[Code, ...] = ()
 
     @property
     def base(self) -> int:

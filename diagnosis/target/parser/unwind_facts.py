@@ -8,21 +8,26 @@ from elftools.common.exceptions import ELFError
 
 from diagnosis.target.parser.elf import PF_X, names, open_elf, span_of
 from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
+from diagnosis.target.parser.go_code import go_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from heap_trace.unwind import Code
 
     from diagnosis.target.parser.bounded_file import BoundedFile
 
 # Known by its bytes, by machine: the code, and whether signal handlers return to it. rt_sigreturn: glibc and musl write
 # `mov $15, %rax; syscall`, Go `mov $15, %eax; syscall`, arm64's C libraries and kernel `mov x8, #139; svc #0`. Its call
 # frame information is expressions, which symbolic leaves out. And where glibc's coroutines end, __start_context: `mov
-# %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi`.
+# %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi`. And where musl's threads end, __clone: `mov %eax, %edi; xor %eax,
+# %eax; mov $60, %al; syscall; hlt`.
 PATTERNS = {
     "x64": (
         (b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05", True),
         (b"\xb8\x0f\x00\x00\x00\x0f\x05", True),
         (b"\x48\x89\xdc\x48\x8b\x3c\x24\x48\x85\xff", False),
+        (b"\x89\xc7\x31\xc0\xb0\x3c\x0f\x05\xf4", False),
     ),
     "AArch64": ((b"\x68\x11\x80\xd2\x01\x00\x00\xd4", True),),
 }
@@ -57,7 +62,8 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
         if executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
-    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), _framed(descriptor, segments))
+    framed, go = _framed(descriptor, segments), _go(descriptor)
+    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), framed, go)
 
 
 def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
@@ -69,6 +75,13 @@ def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
     except ELFError:
         pass  # too many symbols, or broken ones: the call frame information can be sound
     return ()
+
+
+def _go(descriptor: int) -> tuple[Code, ...]:
+    try:
+        return go_code(descriptor)
+    except ELFError:
+        return ()  # as above
 
 
 def _find(stream: BoundedFile, segment: Segment, patterns: tuple[tuple[bytes, bool], ...]) -> Iterator[ReturnedTo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heap_trace.unwind import Code, ObjectRows, RuleKind
@@ -25,7 +26,7 @@ def make_rows(text: bytes, facts: UnwindFacts) -> ObjectRows:
     Raises:
         TraceError: there is too much code, or too many different rules.
     """
-    return ObjectRows(text, [*_returned_to(facts), *_entry(text, facts), *_framed(facts)])
+    return ObjectRows(text, [*_returned_to(facts), *_entry(text, facts), *_framed(facts), *_go(facts)])
 
 
 def _entry(text: bytes, facts: UnwindFacts) -> Iterator[Code]:
@@ -47,6 +48,13 @@ def _returned_to(facts: UnwindFacts) -> Iterator[Code]:
         if 0 < start < MAX_ADDRESS:
             # A return address is looked up by the byte before it.
             yield Code(start - 1, start + code.size, RuleKind.SIGNAL if code.is_signal else RuleKind.START)
+
+
+def _go(facts: UnwindFacts) -> Iterator[Code]:
+    for code in facts.go:
+        start, end = code.start - facts.base, code.end - facts.base
+        if 0 < start < end < MAX_ADDRESS:
+            yield replace(code, start=start, end=end)
 
 
 def _framed(facts: UnwindFacts) -> Iterator[Code]:

@@ -7,6 +7,7 @@ client sees how.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from elftools.common.exceptions import ELFError
 from heap_trace import TraceError
 from symbolic.exceptions import SymbolicError
 
+from diagnosis.target.parser.code_rows import rows_of_code
 from diagnosis.target.parser.confine import Limits, confine
 from diagnosis.target.parser.debug_link import is_linked, read_debug_link
 from diagnosis.target.parser.elf import functions, mentions, read_facts
@@ -188,6 +190,9 @@ class Worker:
         (descriptor,) = message.descriptors
         facts = read_unwind_facts(descriptor)
         text = frame_information(descriptor)
+        if not facts.framed and not facts.go:
+            with contextlib.suppress(ELFError):  # symbols that are broken: what the text says holds all the same
+                text += b"\n" + rows_of_code(descriptor, text)
         segments = [asdict(segment) for segment in facts.segments]
         try:
             rows = make_rows(text, facts) if segments else None

@@ -33,6 +33,8 @@ enum unwind_kind {
 	UNWIND_START,  /* a thread starts here: no caller */
 	UNWIND_SIGNAL, /* the signal trampoline: the interrupted registers lie at the stack pointer */
 	UNWIND_REALIGNED, /* x86, by GCC: the CFA was pushed below the frame pointer, a copy of the return address above it */
+	UNWIND_SWITCHED, /* as UNWIND_FP, and the frame pointer is that of another stack, which can lie anywhere */
+	UNWIND_GO_CALLS_C, /* Go's asmcgocall: at stack pointer + cfa, how deep the goroutine's stack is; then the goroutine */
 	UNWIND_OTHER,     /* described, but not by an offset from one of the two registers */
 };
 

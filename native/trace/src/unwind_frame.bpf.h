@@ -100,6 +100,28 @@ static __always_inline int out_of_realigned(struct unwind_walk *walk, struct hea
 	return go_out(walk, out, cfa, cfa - sizeof(__u64));
 }
 
+/*
+ * Go runs C on its thread's stack. The goroutine's own can be copied elsewhere while C calls Go again: the frame pointer
+ * that C has kept is the old one then, and the runtime goes back by the stack's end and the depth that it has kept. A
+ * goroutine begins with its stack's first address and the one behind its last; without one, the depth is the address.
+ */
+static __always_inline int to_goroutine(struct unwind_walk *walk, struct heap_frames *out, __u64 kept)
+{
+	__u64 goroutine;
+
+	if (read_word(walk, kept, &walk->fp) || read_word(walk, kept + sizeof(__u64), &goroutine))
+		return unwind_end(out, HEAP_END_UNREADABLE);
+	if (goroutine) {
+		if (bpf_probe_read_user(&walk->word, sizeof(walk->word), (void *)(goroutine + sizeof(__u64))))
+			return unwind_end(out, HEAP_END_UNREADABLE);
+		walk->fp = walk->word - walk->fp;
+		walk->sp = 0;
+	}
+	walk->forgets = 1; /* what a goroutine holds is no word of this stack */
+	walk->checked_fp = 1;
+	return by_frame_pointer(walk, out);
+}
+
 static __always_inline int find_code(struct unwind_walk *walk, __u64 address)
 {
 	if (address >= walk->module.start && address < walk->module.end)
@@ -154,6 +176,11 @@ static int unwind_one(__u32 i, void *context)
 		return out_of_signal(walk, out);
 	case UNWIND_REALIGNED:
 		return out_of_realigned(walk, out);
+	case UNWIND_SWITCHED:
+		walk->sp = 0; /* nothing is known of where the other stack lies */
+		return by_frame_pointer(walk, out);
+	case UNWIND_GO_CALLS_C:
+		return to_goroutine(walk, out, walk->sp + (__s64)rule->cfa);
 	case UNWIND_SP:
 	case UNWIND_FP:
 		break;

@@ -110,9 +110,11 @@ static int apply_range(struct unwind_parser *parser, const struct unwind_range *
 	uint32_t number;
 
 	if (rule.kind == UNWIND_FP) { /* a frame record, of the caller's frame pointer and the return address */
-		rule.cfa = 2 * sizeof(uint64_t);
+		rule.cfa = range->cfa;
 		rule.ra = -(int)sizeof(uint64_t);
-		rule.fp = -rule.cfa;
+		rule.fp = 2 * rule.ra;
+	} else if (rule.kind == UNWIND_GO_CALLS_C) {
+		rule.cfa = range->cfa;
 	}
 	if (range->start >= end || end > UINT32_MAX)
 		return 0;

@@ -19,6 +19,7 @@ struct unwind_rows;
 struct unwind_range {
 	uint64_t start, end;
 	int kind;      /* enum unwind_kind; UNWIND_FP: every function there keeps the frame pointer */
+	int cfa;       /* of UNWIND_FP: the return address and the caller's pointer lie below it; of UNWIND_GO_CALLS_C */
 	int fills_gap; /* only where there is no row */
 };
 

@@ -63,6 +63,8 @@ class RuleKind(enum.IntEnum):
     START = lib.UNWIND_START
     SIGNAL = lib.UNWIND_SIGNAL
     REALIGNED = lib.UNWIND_REALIGNED
+    SWITCHED = lib.UNWIND_SWITCHED
+    GO_CALLS_C = lib.UNWIND_GO_CALLS_C
     OTHER = lib.UNWIND_OTHER
 
 
@@ -80,13 +82,15 @@ class Code:
     """A range of an object's code of which its call frame information says nothing, or nothing right.
 
     With ``fills_gap`` it holds only where there is no row, of kind FP in all such gaps and else in the first one, where
-    the range begins. Of kind FP, every function there keeps the frame pointer.
+    the range begins. Of kind FP, every function there keeps the frame pointer, ``cfa`` bytes before where its caller's
+    stack began. Of kind GO_CALLS_C, ``cfa`` is how far from the stack pointer the depth lies.
     """
 
     start: int
     end: int
     kind: RuleKind
     fills_gap: bool = False
+    cfa: int = 16
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,8 @@ class ObjectRows:
     """
 
     def __init__(self, text: bytes, code: Sequence[Code] = ()) -> None:
-        made = ffi.new("struct unwind_rows **")
-        ranges = [
-            {"start": each.start, "end": each.end, "kind": int(each.kind), "fills_gap": each.fills_gap} for each in code
-        ]
-        native = ffi.new("struct unwind_range[]", ranges)
-        check(lib.unwind_rows_parse(made, ffi.from_buffer(text), len(text), native, len(ranges)))
+        made, native = ffi.new("struct unwind_rows **"), ffi.new("struct unwind_range[]", [vars(each) for each in code])
+        check(lib.unwind_rows_parse(made, ffi.from_buffer(text), len(text), native, len(code)))
         self._own(made[0])
 
     def _own(self, native: object) -> None:

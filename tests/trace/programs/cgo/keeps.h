@@ -1,0 +1,4 @@
+#include <stddef.h>
+
+void keeps(size_t size);
+void calls_go(void);
