@@ -27,6 +27,7 @@ from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
 from diagnosis.doctor.teardown_check import Teardown, all_seen, anything_left, check_names, print_findings
 from diagnosis.output.tables import print_checks, report_console
+from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.objects import shared_parser
 
 app = typer.Typer(
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 app.command("learn")(learn_command)
 app.command("run")(run_command)
-app.command("trace")(trace_command)
+app.command("trace", epilog=f"An example of --allocator:\n\n\b\n'{EXAMPLE}'")(trace_command)
 app.command("watch")(watch_command)
 app.command("report")(report_command)
 app.command("verify")(verify_command)
