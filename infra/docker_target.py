@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -195,7 +196,10 @@ def render(files: Mapping[str, str], root: Path) -> Path:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(text, encoding="utf-8")
+            # Whole or not at all: what is there is taken for whole ever after.
+            new = file.with_name(f"{file.name}.{os.getpid()}.new")
+            new.write_text(text, encoding="utf-8")
+            new.replace(file)
         file.chmod(0o644)
     for directory in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         directory.chmod(0o755)

@@ -53,7 +53,10 @@ def _section(command: Any, words: tuple[str, ...]) -> str:  # noqa: ANN401
         f"| `{name}` | {meaning} |"
         for name, meaning in ((_cell(re.sub(r" <list.*>| range(?=>)", "", a)), _cell(b)) for a, b in rows)
     ]
-    return "\n".join([f"## {' '.join(words)}", "", text, "", "| option | meaning |", "|---|---|", *table, ""])
+    lines = [f"## {' '.join(words)}", "", text, "", "| option | meaning |", "|---|---|", *table, ""]
+    if end := re.sub(r"\s+", " ", (command.epilog or "").replace("\b", "")).strip():
+        lines += [end, ""]
+    return "\n".join(lines)
 
 
 def _cell(text: str) -> str:

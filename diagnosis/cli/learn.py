@@ -15,7 +15,7 @@ from catalog_cache import RANGES
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.own_command import own_command
-from diagnosis.cli.options import refuse_together, require_machine
+from diagnosis.cli.options import given_options, is_given, refuse_together, refuse_without, require_machine
 from diagnosis.cli.target import Target
 from diagnosis.cli.verify import DEFAULT_LEDGER
 from diagnosis.doctor.preflight import Machine
@@ -43,6 +43,12 @@ FILES = (FILE, SOURCE.name, BEFORE, AFTER, BUILT, SOURCES, BUILT_SOURCES)
 RANDOM = "random"
 SEEDS = 1_000_000
 
+# What was chosen at the beginning is kept.
+NOT_RESUMED = ("new", "solving", "speed", "seed", "difficulty")
+ADD_RANDOM = f"add --scenario {RANDOM}"
+DRAW_ONE = f"it draws a scenario: write --scenario {RANDOM}, or leave it out"
+NAME_ONE = "name the service by one of these, or leave it out"
+
 # The leak comes to its cap after 27 minutes at this speed, and requests slow down from minute 3 on.
 LEARNER_SPEED = 10.0
 # As fast as a trace of five seconds sees well.
@@ -50,6 +56,7 @@ SOLVER_SPEED = 60.0
 
 
 def learn_command(
+    context: typer.Context,
     *,
     scenario: Annotated[
         str, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; or {RANDOM}, which does not tell which.")
@@ -91,8 +98,7 @@ def learn_command(
     """Find the leak yourself: tasks with checks and hints, a fix, and its proof."""
     machine = Machine()
     messages = Messages(choose_language(lang, machine.environ))
-    if resume and (new or solving or speed is not None):
-        raise LabError("--resume goes on as it was begun", "leave --new, --solve and --speed out")
+    _check_together(context)
     wanted = speed if speed is not None else SOLVER_SPEED if solving else LEARNER_SPEED
     low, high, _ = RANGES["speed"]
     if not low <= wanted <= high:
@@ -103,9 +109,6 @@ def learn_command(
     is_elsewhere = any(name is not None for name in (pid, container, pod))
     if is_elsewhere:
         target.check(started_first={})
-        refuse_together(
-            "a service that runs already", True, {"--scenario": scenario != CATALOG_CACHE, "--speed": speed}
-        )
     with ExitStack() as stack:
         elsewhere = None
         if is_elsewhere:
@@ -117,7 +120,7 @@ def learn_command(
             apart = scenario if scenario == RANDOM or scenario in SCENARIOS.keys() - {CATALOG_CACHE} else ""
             place = _folder(folder or default_folder(os.environ, user, apart))
         if resume:
-            state = _resumed(place, elsewhere)
+            state = _resumed(place, elsewhere, scenario if is_given(context, "scenario") else "")
         else:
             chosen = _choice(scenario, seed, difficulty)
             own = SOLVER_SPEED if solving else LEARNER_SPEED
@@ -148,19 +151,42 @@ def _go(session: Session[B], solver: Callable[[Session[B]], None] | None) -> Non
 def _choice(scenario: str, seed: int | None, difficulty: int | None) -> str:
     """What the state keeps of the scenario: its name, or for a random one only what it was drawn from."""
     if scenario != RANDOM:
-        refuse_together(f"--scenario {scenario}", True, {"--seed": seed is not None, "--difficulty": difficulty})
-        if scenario not in SCENARIOS:
-            raise LabError(
-                f"--scenario is {scenario!r}: there are {', '.join(SCENARIOS)}", f"or a random one: --scenario {RANDOM}"
-            )
         return scenario
     drawn = secrets.randbelow(SEEDS) if seed is None else seed
     return f"{RANDOM}:{drawn}:{difficulty or 0}"
 
 
-def _resumed(folder: Path, elsewhere: Elsewhere | None) -> State:
-    """How far one has come, on the same kind of service: one that runs already is never started in its place."""
-    state = read_state(folder, len(TASKS))
+def _check_together(context: typer.Context) -> None:
+    """Raise a LabError for an unknown scenario, and for options that do nothing beside, or without, others."""
+    scenario = context.params["scenario"]
+    if scenario not in {RANDOM, *SCENARIOS}:
+        raise LabError(
+            f"--scenario is {scenario!r}: there are {', '.join(SCENARIOS)}", f"or a random one: --scenario {RANDOM}"
+        )
+    if context.params["resume"] and any(given_options(context, *NOT_RESUMED).values()):
+        raise LabError("--resume goes on as it was begun", "leave --new, --solve, --speed, --seed and --difficulty out")
+    target = next((name for name in ("pid", "container", "pod") if is_given(context, name)), "")
+    if target:
+        useless = given_options(context, "speed", "seed", "difficulty", "any_port")
+        refuse_together(f"--{target}", True, {"--scenario": scenario != CATALOG_CACHE, **useless})
+    drawn = given_options(context, "seed", "difficulty")
+    remedy = DRAW_ONE if is_given(context, "scenario") else ADD_RANDOM
+    refuse_without(f"--scenario {RANDOM}", scenario == RANDOM, drawn, remedy)
+    addresses = given_options(context, "http", "metrics", "ledger")
+    refuse_without("--pid, --container or --pod", target, addresses, NAME_ONE)
+
+
+def _resumed(folder: Path, elsewhere: Elsewhere | None, named: str) -> State:
+    """How far one has come, on the same kind of service: one that runs already is never started in its place.
+
+    ``named``: the scenario that the command line names; "" for none. Of a random one the state says no more than that.
+    """
+    state = read_state(folder, len(TASKS), named)
+    begun = state.scenario.partition(":")[0]
+    if named and named != begun:
+        raise LabError(
+            f"what is in {folder} was begun with --scenario {begun}, not {named}", "leave --scenario out, or name that"
+        )
     if elsewhere is None and state.elsewhere:
         raise LabError(
             f"what is in {folder} was begun on a service that ran already",

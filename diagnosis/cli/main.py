@@ -13,6 +13,7 @@ from diagnosis.base.errors import LabError
 from diagnosis.base.files import allow_descriptors, open_streams
 from diagnosis.cli.formats import emit
 from diagnosis.cli.learn import learn_command
+from diagnosis.cli.options import given_options, refuse_together, refuse_without
 from diagnosis.cli.origin import tool_version
 from diagnosis.cli.report import report_command
 from diagnosis.cli.run import run_command
@@ -24,8 +25,9 @@ from diagnosis.cli.verify import verify_command
 from diagnosis.cli.watch import watch_command
 from diagnosis.doctor.preflight import Machine, check_parser, check_probes
 from diagnosis.doctor.prerequisites import Way, check_way
-from diagnosis.doctor.teardown_check import Teardown, all_seen, anything_left, print_findings
+from diagnosis.doctor.teardown_check import Teardown, all_seen, anything_left, check_names, print_findings
 from diagnosis.output.tables import print_checks, report_console
+from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.target.objects import shared_parser
 
 app = typer.Typer(
@@ -38,7 +40,7 @@ app = typer.Typer(
 )
 app.command("learn")(learn_command)
 app.command("run")(run_command)
-app.command("trace")(trace_command)
+app.command("trace", epilog=f"An example of --allocator:\n\n\b\n'{EXAMPLE}'")(trace_command)
 app.command("watch")(watch_command)
 app.command("report")(report_command)
 app.command("verify")(verify_command)
@@ -63,6 +65,7 @@ def main_options(
 
 @app.command()
 def doctor(
+    context: typer.Context,
     *,
     gone: Annotated[bool, typer.Option("--gone", help="Say what a teardown has left, and what removes it.")] = False,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="With --gone: the stack's.")] = "memleak-demo",
@@ -70,7 +73,10 @@ def doctor(
     way: Annotated[Way, typer.Option("--for", help="How the lab will run: what that needs.")] = Way.LAB,
 ) -> None:
     """Say what this machine lacks, with a remedy for each."""
+    refuse_without("--gone", gone, given_options(context, "namespace", "image"))
     if gone:
+        refuse_together("--gone", True, given_options(context, "way"))
+        check_names(namespace, image)
         findings = Teardown(namespace, image).findings()
         print_findings(report_console(), findings)
         if anything_left(findings):
@@ -120,7 +126,7 @@ def main() -> None:
     open_streams()
     allow_descriptors()
     take_signals((signal.SIGTERM, signal.SIGHUP), _interrupt)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name can hold what the terminal's character set has not
             stream.reconfigure(errors="backslashreplace")
     try:

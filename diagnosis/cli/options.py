@@ -69,6 +69,25 @@ def refuse_together(name: str, given: object, others: Mapping[str, object]) -> N
         raise LabError(f"{useless[0]} does nothing with {name}", f"leave {useless[0]} out, or {name}")
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """True where an option, by its parameter's name, is on the command line: also with the value of its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def given_options(context: typer.Context, *names: str) -> dict[str, bool]:
+    """Which of some options are on the command line, by what they are called there."""
+    parameters = {each.name: each.opts[0] for each in context.command.params}
+    return {parameters[name]: is_given(context, name) for name in names}
+
+
+def refuse_without(needed: str, given: object, others: Mapping[str, object], remedy: str = "") -> None:
+    """Raise a LabError for options that do nothing where another one is missing."""
+    useless = [other for other, value in others.items() if value]
+    if not given and useless:
+        raise LabError(f"{useless[0]} does nothing without {needed}", remedy or f"add {needed}, or leave it out")
+
+
 def require_machine(machine: Machine) -> None:
     """Raise a LabError for the first thing that this machine lacks."""
     for check in check_machine(machine):

@@ -38,7 +38,6 @@ from diagnosis.output.atomic import write_atomically
 from diagnosis.output.document import Capture, report_as_json
 from diagnosis.output.html_report.contents import Shown, one_report
 from diagnosis.output.tables import error_console, report_console
-from diagnosis.target.custom_allocator import EXAMPLE
 from diagnosis.trace.tracer import MAX_BLOCKS, Tracing
 
 DEFAULT_SECONDS = 30.0
@@ -127,7 +126,7 @@ def trace_command(
     ] = False,
     allocator: Annotated[
         dict | None,  # type: ignore[type-arg] # typer takes no more than that
-        allocator_option("--allocator", text=f"Functions of the program's own allocator: '{EXAMPLE}'."),
+        allocator_option("--allocator", text="The program's own allocator: the end of this help has an example."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also the stacks that hold nothing.")] = False,
     save: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diagnosis.base.errors import LabError
 from diagnosis.base.own_command import own_command
 from diagnosis.cli.formats import FailOn, Format
-from diagnosis.cli.options import refuse_together
+from diagnosis.cli.options import is_given, refuse_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,8 @@ def choose_mode(context: typer.Context) -> Mode:
             )
         if context.params["failing"] is FailOn.LEAK:
             raise LabError("--light sees no frees, and never says leak", "use --fail-on growth with --light")
-        useless["--format"] = context.params["output"] in {Format.PPROF, Format.SPEEDSCOPE}
+        output = context.params["output"]
+        useless[f"--format {output}"] = output in {Format.PPROF, Format.SPEEDSCOPE}
     refuse_together(mode, True, useless)
     return mode
 
@@ -78,6 +79,5 @@ def _useless(context: typer.Context, mode: Mode) -> Iterator[str]:
     """The options that were given and do nothing in a mode."""
     for parameter in context.command.params:
         name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if source and source.name != "DEFAULT" and mode not in _ACCEPTED.get(name, ()):
+        if is_given(context, name) and mode not in _ACCEPTED.get(name, ()):
             yield parameter.opts[0]

@@ -17,6 +17,8 @@ _NO_NUMBER = {
 }
 _OUT_OF_RANGE = frozenset({"greater_than_equal", "less_than_equal", "finite_number", "int_parsing_size"})
 _SHOWN = 60
+# How the parser's own texts begin where what fits is the command's usage.
+_UNFIT = ("Missing argument", "Got unexpected extra argument")
 
 
 def usage_text(error: typer.TyperException) -> str:
@@ -25,9 +27,24 @@ def usage_text(error: typer.TyperException) -> str:
     # The parser checks values by pydantic, whose findings are the cause.
     findings = getattr(error.__cause__, "errors", None)
     if option is None or findings is None:
-        return error.format_message()
+        return f"{error.format_message().rstrip('.')}{_remedy(error)}"
     found = findings()[0]
     return f"Invalid value for {option.get_error_hint()}: {_must(found, option)}"
+
+
+def _remedy(error: typer.TyperException) -> str:
+    """What to write instead, where the parser does not say it."""
+    context = getattr(error, "ctx", None)
+    text = error.format_message()
+    if context is None or "Did you mean" in text:
+        return ""
+    if text.startswith("No such command"):
+        return f": there are {', '.join(context.command.list_commands(context))}"
+    if text.startswith(_UNFIT):
+        given = (each for each in context.command.params if each.param_type_name == "argument")
+        arguments = [each.metavar or each.human_readable_name for each in given]
+        return f": write {' '.join([context.command_path, '[OPTIONS]', *arguments])}"
+    return ""
 
 
 def _must(found: dict[str, Any], option: Any) -> str:  # noqa: ANN401 - the parser's own class has no public name

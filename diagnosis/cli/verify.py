@@ -2,6 +2,7 @@
 
 import enum
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,11 @@ from diagnosis.cli.formats import emit
 from diagnosis.cli.status import EXIT_NO_GRADE, EXIT_WRONG
 from diagnosis.lab.ledger import LedgerClient
 from diagnosis.learn.grading import Given, answer_of_report, grade_answer, grades_as_json
+from diagnosis.output.saved import read_capture
 from diagnosis.output.tables import print_grade, report_console
+
+# As what grades it reads it.
+_LINE = re.compile(r"(?:.*/)?[^/:]+:\d{1,9}")
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
@@ -39,15 +44,22 @@ def verify_command(
 ) -> None:
     """Compare an answer with the leaker's own ledger: right or wrong, part by part, and by how much."""
     path = Path(answer)
-    is_file = path.suffix == ".json" or os.path.exists(answer)  # noqa: PTH110 - Path.exists raises where a name is too long
+    if not answer.strip():
+        raise LabError("the answer is empty", "name a report file, or the function that leaks")
+    is_file = path.suffix == ".json" or os.path.isfile(answer)  # noqa: PTH113 - Path.is_file raises for long names
+    if line is not None and not _LINE.fullmatch(line):
+        raise LabError(f"--line is {line!r}, which is no line of a file", "write --line FILE:LINE, such as cache.c:82")
     if fixed is not None and not is_file:
         raise LabError("--fixed compares two reports", "memleak-lab verify BEFORE.json --fixed AFTER.json")
+    # What the command line names first: where it is wrong, the ledger is not asked.
+    given = answer_of_report(path) if is_file else Given(answer)
+    if fixed is not None:
+        read_capture(fixed)
     client = LedgerClient(ledger)
     try:
         reading = client.read()
     finally:
         client.close()
-    given = answer_of_report(path) if is_file else Given(answer)
     given = replace(given, caller=caller or given.caller, line=line or given.line)
     parts = grade_answer(given, reading, (path, fixed) if fixed is not None else None)
     if output is GradeFormat.JSON:

@@ -56,6 +56,24 @@ UNPIN = "bpftool --bpffs prog show id {}    # prints where it is pinned: rm that
 # In characters of a command line.
 _SHOWN = 400
 
+# What Kubernetes takes for a namespace (RFC 1123), and Docker for an image's repository.
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?::\d+)?(?:/{_COMPONENT})*")
+
+
+def check_names(namespace: str, image: str) -> None:
+    """Raise a LabError for a name that nothing can have: of it there would be nothing left at any time."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise LabError(
+            f"--namespace is {namespace!r}: a namespace is up to 63 of a-z, 0-9 and -, with no - at its ends",
+            "kubectl get namespaces lists them",
+        )
+    if not _REPOSITORY.fullmatch(image):
+        raise LabError(
+            f"--image is {image!r}: an image's name has a-z, 0-9 and . _ - / and no tag", "docker images lists them"
+        )
+
 
 class State(enum.StrEnum):
     """What was found in one place."""

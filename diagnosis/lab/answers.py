@@ -19,7 +19,7 @@ def reason_of(error: Exception) -> str:
             return f"the answer is {error.response.status_code} {error.response.reason_phrase}"
         case httpx.HTTPError() | httpx.InvalidURL():
             # The number of an error is for programs: [Errno 111] says what "Connection refused" does.
-            return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+            return re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".") or type(error).__name__
         case KeyError():
             return f"the answer has no {error}"
         case _:

@@ -16,7 +16,7 @@ from diagnosis.learn.owner import as_owner, read_own
 from diagnosis.learn.pages import read_pages
 from diagnosis.learn.proof import Holds, prove_by_verdict
 from diagnosis.learn.scenarios import SOURCES as SHIPPED
-from diagnosis.learn.scenarios import apply_fix, build_edited, copy_sources, read_sources, start, write_sources
+from diagnosis.learn.scenarios import apply_fix, copy_sources, read_sources, start, write_sources
 from diagnosis.learn.state import write_state
 from diagnosis.learn.task import Outcome, Task, no, yes
 from diagnosis.report.verdict import Answer
@@ -103,7 +103,8 @@ class CaseBench(Held):
         return {
             "story": self.page.story,
             "name": self.page.title,
-            "explanation": self.page.explanation,
+            # What to do is a hint of the task to fix it; where there is no such task, it is said at once.
+            "explanation": self.page.explanation if self.scenario.fix else f"{self.page.explanation} {self.page.fix}",
             "howto": self.page.fix,
             "pids": ", ".join(map(str, pids)),
             "folder": self.folder,
@@ -126,20 +127,13 @@ class CaseBench(Held):
         apply_fix(self.scenario, self.source.parent)
 
     def rebuild(self) -> None:
-        """Compile the learner's file and start the service with it.
+        """Compile the learner's file and start the service with it; the earlier one runs on where that fails.
 
         Raises:
             LabError: it does not compile, or ends.
         """
         sources = read_sources(self.scenario, self.source.parent)
-        trial = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
-        self._work.append(trial)
-        build_edited(self.scenario, trial, sources)
-        write_sources(sources, self.folder / BUILT)
-        self.state.fixed_from = len(self.state.pids)
-        running = self._started()
-        self.running.stop()
-        self.running = running
+        self._replace(self._start(sources, is_new=True))
 
     def ensure(self) -> bool:
         """Start the service anew where it has ended, or leaked all that it may; True where that was so."""
@@ -148,32 +142,49 @@ class CaseBench(Held):
                 return False
         except LabError:
             pass
-        self._restart()
+        self._replace(self._started())
         return True
 
     def unfix(self) -> None:
         """Start the service as it came; the learner's files stay as they are edited."""
-        self.state.fixed_from = None
-        self._restart()
+        self._replace(self._start(None))
 
-    def _restart(self) -> None:
+    def _replace(self, running: Running) -> None:
+        # The new one first: there is always one that runs, whatever fails.
         self.running.stop()
-        self.running = self._started()
+        self.running = running
 
     def _started(self) -> Running:
+        """Start the learner's last build; the service as it came where there is none, or where it does not start."""
+        if self.state.fixed_from is None:
+            return self._start(None)
+        try:
+            return self._start(read_sources(self.scenario, self.folder / BUILT))
+        except LabError as error:
+            running = self._start(None)
+            self.not_started = error
+            return running
+
+    def _start(self, sources: Mapping[str, str] | None, *, is_new: bool = False) -> Running:
+        """Start the service, and note it: only when it runs. ``sources`` are the learner's; None for the shipped."""
         work = Path(tempfile.mkdtemp(prefix="memleak-lab-run-"))
         self._work.append(work)
-        sources = SHIPPED if self.state.fixed_from is None else self.folder / BUILT
-        self._built_from = read_own(sources / self.scenario.source)
         running = start(self.scenario, work, self.state.speed, sources)
+        earlier = self.state.fixed_from
         try:
             if self._settled:
                 running.settle(SETTLE_SECONDS)
+            if sources is not None and is_new:
+                write_sources(sources, self.folder / BUILT)
+            if sources is None or is_new:
+                self.state.fixed_from = None if sources is None else len(self.state.pids)
             self.state.pids.append(running.pid)
             write_state(self.folder, self.state)
         except BaseException:
             running.stop()
+            self.state.fixed_from = earlier
             raise
+        self._built_from = "" if sources is None else sources[self.scenario.source]
         return running
 
     def _remove(self) -> None:
@@ -254,7 +265,7 @@ _VERDICT = Task[CaseBench](
     lambda bench: f"{bench.cli} report {quote(str(bench.before))}",
     2,
 )
-_FIX = Task[CaseBench]("case_fix", check_fix, lambda _: {}, lambda _: "fix", 2)
+_FIX = Task[CaseBench]("case_fix", check_fix, lambda _: {}, lambda _: "fix", 3)
 _PROVE = Task[CaseBench]("case_prove", check_prove, lambda _: {}, lambda bench: bench.trace_command(bench.after), 1)
 
 

@@ -12,7 +12,7 @@ from diagnosis.lab.grade import DROPPING_FUNCTION, LEAKING_FUNCTION
 from diagnosis.learn.captures import capture_of
 from diagnosis.learn.catalog import SOURCE, leaking_line
 from diagnosis.learn.proof import kept_by
-from diagnosis.learn.task import Outcome, no, size_in, yes
+from diagnosis.learn.task import Outcome, no, number_in, size_in, yes
 from diagnosis.report.verdict import Answer
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def sealed_kernel(bench: CatalogBench) -> Mapping[str, object]:
 def check_grows(bench: CatalogBench, words: Sequence[str]) -> Outcome:
     """Who grows, and how much a minute."""
     numbers = [word for word in words if word.isdecimal()]
-    pid = int(numbers[0]) if numbers else None
+    pid = number_in(numbers[0]) if numbers else None
     rate = size_in(words[words.index(numbers[0]) + 1 :]) if numbers else None
     if pid is None or rate is None:
         return no("incomplete")
@@ -149,7 +149,7 @@ def check_name(bench: CatalogBench, words: Sequence[str]) -> Outcome:
         return no("caller")
     if place is None:
         return no("no_line")
-    if place[1] != SOURCE.name or abs(int(place[2]) - leaking_line()) > 1:
+    if place[1] != SOURCE.name or abs(number_in(place[2]) - leaking_line()) > 1:
         return no("line", typed=place[0])
     return yes(**true_place())
 

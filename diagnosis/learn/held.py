@@ -12,6 +12,7 @@ from diagnosis.base.own_command import own_command
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diagnosis.base.errors import LabError
     from diagnosis.learn.state import State
 
 BEFORE, AFTER = "before.json", "after.json"
@@ -23,7 +24,13 @@ class Held(Closing):
     Args:
         state: how far the learner has come.
         folder: of the learner's files.
+
+    Attributes:
+        not_started: why the learner's last build does not start, so that the service runs as it came; None once that
+            was said, and where it starts.
     """
+
+    not_started: LabError | None = None
 
     def __init__(self, state: State, folder: Path) -> None:
         self.state, self.folder = state, folder

@@ -220,7 +220,7 @@ def start(
     scenario: Scenario,
     folder: Path,
     speed: float = 1.0,
-    sources: Path = SOURCES,
+    sources: Mapping[str, str] | None = None,
     *,
     pods: int = PODS,
     seed: int | None = None,
@@ -231,7 +231,7 @@ def start(
         scenario: which.
         folder: a working folder: the program, its ledger. What is in it already is overwritten.
         speed: above 0.
-        sources: what it is built from: the shipped sources, or an edited copy of them.
+        sources: what it is built from, by name, as `read_sources` reads it; None for the shipped sources.
         pods: how many, of a scenario of several equal services.
         seed: which of them leaks: the same for the same seed.
 
@@ -239,10 +239,7 @@ def start(
         LabError: it cannot be built or does not start.
     """
     folder = folder.resolve()
-    if sources == SOURCES:
-        command = build(scenario, folder)
-    else:
-        command = build_edited(scenario, folder, read_sources(scenario, sources))
+    command = build(scenario, folder) if sources is None else build_edited(scenario, folder, sources)
     count = pods if scenario.kind == "pods" else 1
     selected = random.Random(seed).randrange(count)  # noqa: S311 - which pod leaks
     return Running(command, folder, speed, count, selected)

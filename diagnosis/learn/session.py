@@ -87,12 +87,19 @@ class Session(Generic[B]):
         """The first page."""
         self.say(f"{self.bench.page_of_texts}.welcome", "bold")
         self.show_addresses()
+        self._say_what_runs()
         self.say("prompt.commands")
         if folder := bin_folder():
             self.say("prompt.path")
             self.command(f'export PATH="$PATH":{quote(str(folder))}')
         self.show_tasks()
         self.show_task()
+
+    def _say_what_runs(self) -> None:
+        """Say once that the learner's build does not start any more."""
+        if self.bench.not_started:
+            self.say("prompt.not_started", "yellow", error=self.bench.not_started)
+            self.bench.not_started = None
 
     def show_addresses(self) -> None:
         """Where the service listens, and where the learner's files are."""
@@ -147,11 +154,18 @@ class Session(Generic[B]):
         self.command(self.bench.going_on)
 
     def do(self, line: str) -> None:
-        """Do what one line says."""
+        """Do what one line says; what it cannot do is said, and the learner goes on."""
         if not line:
             return
+        try:
+            self._do(line)
+        except LabError as error:
+            self.console.print(Text(str(error), style="red"))
+
+    def _do(self, line: str) -> None:
         if self.bench.ensure():
             self.say("prompt.restarted", "yellow")
+        self._say_what_runs()
         if line.startswith(RUNS):
             self._run_command(line[1:].strip())
             return
@@ -241,11 +255,7 @@ class Session(Generic[B]):
         """Apply the shipped patch to the learner's copy."""
         if not self._may_fix():
             return
-        try:
-            self.bench.apply_fix()
-        except LabError as error:
-            self.console.print(Text(str(error), style="red"))
-            return
+        self.bench.apply_fix()
         self.say("prompt.patched", "green")
 
     def unfix(self) -> None:

@@ -102,23 +102,25 @@ def write_state(folder: Path, state: State) -> None:
     write_new(folder / FILE, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=2) + "\n")
 
 
-def read_state(folder: Path, tasks: int) -> State:
+def read_state(folder: Path, tasks: int, scenario: str = "") -> State:
     """What was kept.
 
     Args:
         folder: where.
         tasks: how many there are.
+        scenario: the one that was asked for, for the command that begins it; "" for none.
 
     Raises:
         LabError: there is none, or it is not what `write_state` wrote.
     """
     path = folder / FILE
-    anew = f"begin anew: memleak-lab learn --new --folder {quote(str(folder))}"
+    options = f"{f'--scenario {quote(scenario)} ' if scenario else ''}--folder {quote(str(folder))}"
+    anew = f"begin anew: memleak-lab learn --new {options}"
     try:
         with as_owner(folder):
             document = json.loads(read_regular(path, MAX_BYTES))
     except FileNotFoundError as error:
-        raise LabError(f"nothing was begun in {folder}", f"memleak-lab learn --folder {quote(str(folder))}") from error
+        raise LabError(f"nothing was begun in {folder}", f"memleak-lab learn {options}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path} cannot be read: {error}", anew) from error
     try:

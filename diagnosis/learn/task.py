@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from diagnosis.base.errors import LabError
     from diagnosis.learn.state import State
     from diagnosis.output.document import Capture
 
-__all__ = ["Bench", "Outcome", "Task", "no", "size_in", "yes"]
+__all__ = ["Bench", "Outcome", "Task", "no", "number_in", "size_in", "yes"]
+
+# No pid and no line has as many.
+MOST_DIGITS = 20
 
 
 class Bench(Protocol):
-    """What a learner works on."""
+    """What a learner works on.
+
+    ``not_started``: why the learner's last build does not start, until that was said.
+    """
+
+    not_started: LabError | None
 
     @property
     def state(self) -> State:
@@ -109,6 +118,11 @@ def no(key: str, **values: object) -> Outcome:
 def yes(**values: object) -> Outcome:
     """It is done."""
     return Outcome(passed=True, key="right", values=values)
+
+
+def number_in(digits: str) -> int:
+    """A whole number that was typed; one that is longer than any that is meant is cut, for no check holds for it."""
+    return int(digits[:MOST_DIGITS])
 
 
 def size_in(words: Sequence[str]) -> int | None:

@@ -42,7 +42,7 @@ TASKS: tuple[Task[CatalogBench], ...] = (
         "grows",
         checks.check_grows,
         checks.sealed_grows,
-        lambda bench: f"{bench.cli} watch --duration {bench.trace_seconds:g}s",
+        lambda bench: f"{bench.cli} watch --top 20 --duration {bench.trace_seconds:g}s",
         2,
     ),
     Task(

@@ -57,7 +57,7 @@ def run_command(line: str, console: Console) -> None:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a line with a null byte
         console.print(Text(str(error), style="red"))
     finally:
         signal.signal(signal.SIGINT, before)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from diagnosis.trace.snapshot import Snapshot
 
 MAX_SITES = 50
+LAST_PORT = 65_535
+# More are no number of a port, and Python reads no number of thousands.
+MOST_DIGITS = 5
 OTHER = ("[other]", "", "")
 LABELS = ("command", "function", "caller", "module")
 
@@ -160,8 +163,13 @@ def serve(tracer: Measured, symbolizer: Names, address: str) -> Callable[[], Non
     """
     host, separator, port = address.rpartition(":")
     host = host.strip("[]")
-    if not separator or not host or not port.isdecimal() or int(port) > 65_535:
+    if not separator or not host or not port.isdecimal():
         raise LabError(f"--listen {address} is no address", "write --listen 127.0.0.1:9435")
+    if len(port) > MOST_DIGITS or int(port) > LAST_PORT:
+        raise LabError(
+            f"--listen has port {port[:20]}: a port is from 0 to {LAST_PORT}, and 0 takes a free one",
+            "write --listen 127.0.0.1:9435",
+        )
     registry = CollectorRegistry()
     collector = TraceCollector(tracer, symbolizer)
     registry.register(collector)

@@ -114,7 +114,7 @@ class Launched:
         except subprocess.TimeoutExpired:
             return f"{self.name} (pid {self._process.pid}) runs on, without probes"
         if status < 0:
-            return f"{self.name} was ended by {signal.Signals(-status).name}"
+            return f"{self.name} was ended by {_signal_name(-status)}"
         return f"{self.name} ended with exit status {status}"
 
     def _await_exec(self) -> None:
@@ -210,6 +210,14 @@ class _Linker:
     def is_complete(self, memory: int) -> bool:
         """True where everything is mapped. musl, whose r_debug has no name, tells no earlier."""
         return not self.debug or os.pread(memory, 4, self.debug + _R_STATE) == _RT_CONSISTENT.to_bytes(4, "little")
+
+
+def _signal_name(number: int) -> str:
+    """SIGTERM; "signal 40" for a real-time signal, which has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class _Vector(ctypes.Structure):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.rights import rights_remedy
 from diagnosis.base.units import KIB, MIB
 from diagnosis.target.process import PROC
 from diagnosis.target.procfs import status_of
@@ -142,7 +143,7 @@ def read_process(pid: int, proc: Path = PROC) -> Read:
         smaps = (folder / "smaps").read_bytes()
         status = _kib(status_of(folder))
     except PermissionError as error:
-        raise LabError(f"the memory of pid {pid} cannot be read", "run this command as root") from error
+        raise LabError(f"the memory of pid {pid} cannot be read", rights_remedy(error)) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise LabError(f"pid {pid} has ended", "start it again, and trace it while it runs") from error
     if "RssAnon" not in status:  # a zombie has no memory any more

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.rights import rights_remedy
 from diagnosis.base.text import safe_text
 from diagnosis.target.parser.answers import object_of, placement_of, symbols_of
 from diagnosis.target.parser.client import Parser, ParserError
@@ -62,7 +63,9 @@ def file_state(path: Path, label: str) -> FileState:
     try:
         status = path.stat()
     except OSError as error:
-        raise LabError(f"{label} cannot be read: {error.strerror}", "run this command as root") from error
+        raise LabError(
+            f"{label} cannot be read: {error.strerror}", rights_remedy(error, "restart the process")
+        ) from error
     return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
@@ -133,7 +136,9 @@ def read_object(
             "restart the process from an intact file",
         ) from error
     except OSError as error:
-        raise LabError(f"{safe_text(name)} cannot be read: {error.strerror}", "run this command as root") from error
+        raise LabError(
+            f"{safe_text(name)} cannot be read: {error.strerror}", rights_remedy(error, "restart the process")
+        ) from error
 
 
 def find_symbols(

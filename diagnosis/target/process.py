@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.files import find_beneath
+from diagnosis.base.rights import rights_remedy
 from diagnosis.base.text import safe_text
 from diagnosis.target.mapping import DELETED, parse_mapping
 from diagnosis.target.procfs import ProcessEnd, children_of, program_of, read_text, runs, stat_of, status_of
@@ -193,7 +194,7 @@ class Process:
         try:
             maps = (self._memory / "maps").read_bytes()
         except PermissionError as error:
-            raise LabError(f"the mappings of pid {self.pid} cannot be read", "run this command as root") from error
+            raise LabError(f"the mappings of pid {self.pid} cannot be read", rights_remedy(error)) from error
         except (FileNotFoundError, ProcessLookupError) as error:
             raise _ended(self.pid) from error
         if not self.alive():  # afterwards: what was read before is then the process's own
@@ -209,7 +210,7 @@ class Process:
         try:
             return os.open(self._memory / "mem", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError as error:
-            raise LabError(f"the memory of pid {self.pid} cannot be read", "run this command as root") from error
+            raise LabError(f"the memory of pid {self.pid} cannot be read", rights_remedy(error)) from error
         except OSError as error:
             raise _ended(self.pid) from error
 
@@ -242,11 +243,16 @@ class Process:
         try:
             same = path.stat().st_ino == mapping.inode
         except OSError as error:
-            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read: {error.strerror}", _AS_ROOT) from error
+            what = f"{mapping.label} of pid {self.pid} cannot be read: {error.strerror}"
+            raise LabError(what, rights_remedy(error, _RESTART)) from error
         if not same:
-            raise LabError(f"{mapping.label} was replaced while pid {self.pid} has it mapped", _AS_ROOT)
+            raise LabError(
+                f"{mapping.label} was replaced while pid {self.pid} has it mapped", rights_remedy(OSError(), _RESTART)
+            )
         if not os.access(path, os.R_OK):
-            raise LabError(f"{mapping.label} of pid {self.pid} cannot be read", _AS_ROOT)
+            raise LabError(
+                f"{mapping.label} of pid {self.pid} cannot be read", rights_remedy(PermissionError(), _RESTART)
+            )
         return path
 
     def open_root(self) -> int:
@@ -286,4 +292,4 @@ def _ended(pid: int) -> LabError:
 _MAPPED_CODE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ ..x. [0-9a-f]+ (\S+) ([1-9][0-9]*)", re.MULTILINE)
 _RSS = {"VmRSS", "RssAnon"}
 _SIZES = _RSS | {"RssShmem", "VmSwap"}
-_AS_ROOT = "run this command as root, or restart the process"
+_RESTART = "restart the process"

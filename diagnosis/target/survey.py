@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from heap_trace import Kind, Probe
 
 from diagnosis.base.errors import LabError
+from diagnosis.base.rights import rights_remedy
 from diagnosis.base.text import safe_text
 from diagnosis.target.families import FIXED_NAMES, KNOWN, OPERATORS, PREFIXED_ENDS, find_families
 from diagnosis.target.mapping import DELETED
@@ -99,7 +100,9 @@ def survey(
             "restart the process from an intact file",
         ) from error
     except OSError as error:
-        raise LabError(f"{safe_text(name)} cannot be read: {error.strerror}", "run this command as root") from error
+        raise LabError(
+            f"{safe_text(name)} cannot be read: {error.strerror}", rights_remedy(error, "restart the process")
+        ) from error
     probes = []
     for function, answer in zip(functions, answers, strict=True):
         if answer.placement:

@@ -25,8 +25,8 @@ _OTHERS = "Another trace is going on on this machine"
 # Of the programs that run at a return, by the names that the kernel keeps.
 _AT_RETURNS = frozenset({"heap_session", "heap_return"})
 _ALTERNATE_STACKS = (
-    "{reason}. Beside that, few programs can be ended by a trace, with SIGILL: those whose signal handlers run on an"
-    " alternate stack (sigaltstack) and allocate or map memory. This one handles {signals}. If it is one of them: trace"
+    "{reason}. A few programs may be killed by it (SIGILL): those whose signal handlers run on a stack of their own"
+    " (sigaltstack) and allocate or map memory. This one handles {signals}. If it may be one of them, trace it with"
     " --light"
 )
 

@@ -97,6 +97,35 @@ def test_a_ledger_that_does_not_answer_is_one_line(memleak_lab: Command) -> None
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["", "--line", "a.c:1"], "the answer is empty: name a report file"),
+        (["malloc", "--line", "foo"], "--line is 'foo', which is no line of a file: write --line FILE:LINE"),
+        (["none.json"], "none.json is no report: "),
+        (["{report}", "--fixed", "none.json"], "none.json is no report: "),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_said_before_the_ledger_is_asked(
+    memleak_lab: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    file = tmp_path / "before.json"
+    file.write_text(report_as_json(Capture(report(LEAKING))))
+    words = [str(file) if word == "{report}" else word for word in arguments]
+    status, out, err = memleak_lab("verify", *words, "--ledger", "http://127.0.0.1:1/ledger")
+    assert (status, out) == (2, "")
+    assert said in err
+
+
+def test_a_folder_with_the_name_of_the_answer_is_no_report(
+    memleak_lab: Command, ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "malloc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = memleak_lab("verify", "malloc", "--ledger", ledger)
+    assert (status, "WRONG: malloc is not the function" in out) == (1, True)
+
+
 @pytest.mark.ebpf
 def test_a_trace_says_why_its_ledger_is_left_out(memleak_lab: Command, ledger: str) -> None:
     """GIVEN a ledger that is never at rest, THEN the report has none, and the reason is said."""

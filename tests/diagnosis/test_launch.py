@@ -73,6 +73,13 @@ def test_nothing_of_the_stop_is_left_in_the_program() -> None:
             assert launched.ending(20) == "sleep was ended by SIGKILL"
 
 
+@pytest.mark.parametrize(("number", "name"), [(int(signal.SIGTERM), "SIGTERM"), (40, "signal 40")])
+def test_a_signal_is_named_also_a_real_time_one_that_has_no_name(number: int, name: str) -> None:
+    with Launched(["sh", "-c", f"kill -{number} $$"]) as launched:
+        pass
+    assert launched.ending(20) == f"sh was ended by {name}"
+
+
 def test_leaving_lets_the_program_run(folder: Path) -> None:
     with Launched([str(compile_c(MARKS, folder / "marks"))]) as launched:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from infra.docker_target import render
@@ -16,8 +18,6 @@ from tests.infra.cases import PASSWORD
 from tests.support.recording import ROOT
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.infra.conftest import Record
     from tests.support.recording import Recording
 
@@ -127,9 +127,25 @@ def test_rendered_files_can_be_read_by_anybody_under_any_umask(tmp_path: Path) -
     finally:
         os.umask(mask)
     assert render({"a/b.yaml": "text"}, tmp_path) == folder
+    assert [path.name for path in (folder / "a").iterdir()] == ["b.yaml"]
     assert render({"a/b.yaml": "other"}, tmp_path) != folder
     assert stat.S_IMODE((folder / "a/b.yaml").stat().st_mode) == 0o644
     assert stat.S_IMODE((folder / "a").stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_a_file_that_was_not_written_to_its_end_is_written_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, text: str, **_: object) -> int:
+        with path.open("w") as file:
+            file.write(text[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", half)
+        with pytest.raises(OSError, match="No space"):
+            render({"b.yaml": "text"}, tmp_path)
+    assert (render({"b.yaml": "text"}, tmp_path) / "b.yaml").read_text() == "text"
 
 
 def test_every_health_check_is_a_containers_own_with_every_field_said(recorded: Record) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from diagnosis.learn.bench import CatalogBench
-from diagnosis.learn.checks import check_trace
+from diagnosis.learn.checks import check_grows, check_name, check_trace
 from diagnosis.output.document import Capture, report_as_json
 from diagnosis.report.verdict import Answer
 from tests.learn.test_proof import FUNCTION, report, stack
@@ -38,3 +38,11 @@ def test_a_service_that_has_leaked_all_that_it_may_is_not_to_be_traced_for_longe
     outcome = check_trace(bench, [])
 
     assert (outcome.passed, outcome.key) == (False, said)
+
+
+def test_a_number_that_is_longer_than_python_reads_is_a_wrong_answer() -> None:
+    bench: Any = SimpleNamespace(state=SimpleNamespace(pids=[1]), service=SimpleNamespace(pid=1))
+    long = "9" * 5000
+    assert check_grows(bench, [long, "30", "MiB"]).key == "pid"
+    place = ["catalog_cache_insert", "catalog_cache_refresh", f"catalog_cache.c:{long}"]
+    assert check_name(bench, place).key == "line"

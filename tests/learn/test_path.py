@@ -205,12 +205,39 @@ def test_a_path_on_a_service_that_runs_already_goes_on_with_that_one_only(tmp_pa
         assert (status, "was begun on a service that learn starts: leave --pid" in out) == (2, True), out
 
 
+@pytest.mark.ebpf
+@pytest.mark.parametrize(
+    ("kept", "named", "error"),
+    [
+        ("error-path", "warm-cache", "was begun with --scenario error-path, not warm-cache: leave --scenario out"),
+        ("random:7:0", "warm-cache", "was begun with --scenario random, not warm-cache"),
+        ("", "warm-cache", "nothing was begun in {folder}: memleak-lab learn --scenario warm-cache --folder {folder}"),
+    ],
+)
+def test_to_go_on_with_another_scenario_than_was_begun_is_an_error(
+    tmp_path: Path, kept: str, named: str, error: str
+) -> None:
+    if kept:
+        write_state(tmp_path, State(kept, 1.0))
+    status, out = learn("learn", "--resume", "--scenario", named, "--folder", str(tmp_path))
+    assert status == 2
+    assert error.format(folder=tmp_path) in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         ("--pid 1 --pod a/b", "--pid and --pod are 2 targets, and there can be one: keep one of them"),
-        ("--pid 1 --speed 5", "--speed does nothing with a service that runs already"),
-        ("--resume --speed 5", "--resume goes on as it was begun: leave --new, --solve and --speed out"),
+        ("--pid 1 --speed 5", "--speed does nothing with --pid: leave --speed out, or --pid"),
+        ("--pid 1 --scenario random", "--scenario does nothing with --pid: leave --scenario out, or --pid"),
+        ("--pid 1 --any-port", "--any-port does nothing with --pid"),
+        ("--http 127.0.0.1:8080", "--http does nothing without --pid, --container or --pod: name the service by one"),
+        ("--ledger http://127.0.0.1:1/", "--ledger does nothing without --pid, --container or --pod: name"),
+        ("--seed 7", "--seed does nothing without --scenario random: add --scenario random"),
+        ("--difficulty 1 --scenario warm-cache", "--difficulty does nothing without --scenario random: it draws a"),
+        ("--resume --speed 5", "--resume goes on as it was begun: leave --new, --solve, --speed, --seed and"),
+        ("--resume --scenario random --seed 5", "--resume goes on as it was begun: leave --new"),
+        ("--resume --scenario nosuch", "--scenario is 'nosuch': there are catalog-cache, "),
         ("--speed 5000", "--speed is 5000: it must be from 0.1 to 1000: try --speed 10"),
         ("--lang fr", "--lang is 'fr': there are en and ko: try --lang en"),
     ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from diagnosis.learn.scenarios import SCENARIOS, SOURCES, Scenario, apply_fix, copy_sources, start
+from diagnosis.learn.scenarios import SCENARIOS, SOURCES, Scenario, apply_fix, copy_sources, read_sources, start
 from tests.scenarios.traced import WINDOW, Command, Traced, served, trace
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def look(scenario: Scenario, folder: Path) -> Seen:
         if scenario.fix:
             sources = copy_sources(scenario, folder / "sources").parent
             apply_fix(scenario, sources)
-            cured = stack.enter_context(start(scenario, folder / "fixed", speed, sources, pods=1))
+            cured = stack.enter_context(
+                start(scenario, folder / "fixed", speed, read_sources(scenario, sources), pods=1)
+            )
             cured.settle()
             fixed = stack.enter_context(closing(trace(cured.pid, stack.enter_context(served(cured)))))
         if len(running.pids) > 1:

@@ -12,7 +12,7 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.lab.unprivileged import choose_user
-from diagnosis.learn.scenarios import SCENARIOS, copy_sources, start
+from diagnosis.learn.scenarios import SCENARIOS, copy_sources, read_sources, start
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_a_fix_that_frees_too_much_ends_the_service_and_its_words_are_said(tmp_p
     source.write_text(text.replace(once, f"	order_free(order);\n{once}"))
     with (
         pytest.raises(LabError, match=r"the service, pid \d+, ended: -6: .*double free"),
-        start(scenario, tmp_path / "run", sources=source.parent) as running,
+        start(scenario, tmp_path / "run", sources=read_sources(scenario, source.parent)) as running,
     ):
         after(running, 1000)
 

@@ -152,10 +152,16 @@ def test_a_process_that_ended_has_no_resident_memory_rather_than_none_left(trace
     assert ("memleak_resident_bytes", "") not in samples(tracer, collector)
 
 
-@pytest.mark.parametrize("address", ["9435", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:70000", ":9435"])
+@pytest.mark.parametrize("address", ["9435", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", ":9435"])
 def test_what_is_no_address_is_refused(tracer: FakeTracer, address: str) -> None:
     with pytest.raises(LabError, match=r"is no address: write --listen 127.0.0.1:9435"):
         start(tracer, address)
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "9" * 5000])
+def test_a_port_that_cannot_be_is_refused_with_the_range(tracer: FakeTracer, port: str) -> None:
+    with pytest.raises(LabError, match="a port is from 0 to 65535, and 0 takes a free one: write --listen"):
+        start(tracer, f"127.0.0.1:{port}")
 
 
 def test_it_is_served_and_parsed_and_stops(tracer: FakeTracer, unused_tcp_port: int) -> None:
