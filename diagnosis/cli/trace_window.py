@@ -70,6 +70,8 @@ class WindowTrace:
             if client:
                 stack.callback(client.close)
                 client.read()  # a wrong address is an error now, and not at the window's end
+            if stopped.is_set():
+                raise KeyboardInterrupt  # there is no window, and so nothing to report
             until = f"for {self.seconds:g} s, or until Ctrl-C" if self.seconds is not None else "until Ctrl-C"
             if target.started:
                 until = f"as {target.started.account.name}, {until}, or until it ends"
