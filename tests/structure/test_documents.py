@@ -134,7 +134,7 @@ def test_settings_in_running_text_exist_too() -> None:
             assert key in project["config"], f"{path.name}: {key}"
 
 
-def test_the_command_is_linked_or_the_line_is_said(tmp_path: Path) -> None:
+def test_the_command_is_linked_and_no_other_program_is_replaced(tmp_path: Path) -> None:
     folder, command = tmp_path / "bin", tmp_path / "memleak-lab"
     folder.mkdir()
     link = [ROOT / "scripts" / "link", command, folder]
@@ -144,5 +144,3 @@ def test_the_command_is_linked_or_the_line_is_said(tmp_path: Path) -> None:
     (folder / "memleak-lab").unlink()
     (folder / "memleak-lab").write_text("another program")
     assert subprocess.run(link, check=False, capture_output=True).returncode == 1
-    elsewhere = subprocess.run([*link[:2], tmp_path / "none"], check=True, capture_output=True, text=True).stdout
-    assert f"sudo ln -sfn {command} {tmp_path}/none/memleak-lab" in elsewhere
