@@ -43,7 +43,8 @@ def _remedy(error: typer.TyperException) -> str:
     if text.startswith(_UNFIT):
         given = (each for each in context.command.params if each.param_type_name == "argument")
         arguments = [each.metavar or each.human_readable_name for each in given]
-        return f": write {' '.join([context.command_path, '[OPTIONS]', *arguments])}"
+        command = context.command_path.removeprefix(context.find_root().command_path).split()
+        return f": write {' '.join(['memleak-lab', *command, '[OPTIONS]', *arguments])}"
     return ""
 
 
