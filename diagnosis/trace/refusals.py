@@ -26,8 +26,8 @@ _OTHERS = "Another trace is going on on this machine"
 _AT_RETURNS = frozenset({"heap_session", "heap_return"})
 _ALTERNATE_STACKS = (
     "{reason}. A few programs may be killed by it (SIGILL): those whose signal handlers run on a stack of their own"
-    " (sigaltstack) and allocate or map memory. This one handles {signals}. If it may be one of them, trace it with"
-    " --light"
+    " (sigaltstack) and allocate or map memory. This one handles {signals}. If it may be one of them, use"
+    " trace --light instead"
 )
 
 

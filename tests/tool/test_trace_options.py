@@ -55,7 +55,7 @@ def bad_inputs() -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("--pid", "1", "--light", "--min-size", "1KiB"), "--min-size does nothing with --light"
     yield ("--pid", "1", "--light", "--fail-on", "leak"), "use --fail-on growth with --light"
     yield ("--pid", "1", "--light", "--save", "report.json"), "--save does nothing with --light"
-    yield ("--pid", "1", "--light", "--format", "pprof"), "--format does nothing with --light"
+    yield ("--pid", "1", "--light", "--format", "pprof"), "--format pprof does nothing with --light"
     yield ("--pid", "1", "--explain", "--save", "report.json"), "--save does nothing with --explain"
     yield ("--pid", "1", "--explain", "--fail-on", "leak"), "--fail-on does nothing with --explain"
     yield ("--pid", "1", "--explain", "--format", "json"), "--format does nothing with --explain"

@@ -80,7 +80,7 @@ def test_that_sessions_in_several_processes_cannot_decline_is_said_before(build:
             pass
     (line,) = said
     assert "SIGSEGV" in line
-    assert "alternate stack" in line
+    assert "sigaltstack" in line
 
 
 def test_that_a_session_beside_another_trace_cannot_decline_is_said_before(build: Build, closing: Closing) -> None:
