@@ -2,7 +2,6 @@
 
 import enum
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +12,9 @@ from diagnosis.base.errors import LabError
 from diagnosis.cli.formats import emit
 from diagnosis.cli.status import EXIT_NO_GRADE, EXIT_WRONG
 from diagnosis.lab.ledger import LedgerClient
-from diagnosis.learn.grading import Given, answer_of_report, grade_answer, grades_as_json
+from diagnosis.learn.grading import PLACE, Given, answer_of_report, grade_answer, grades_as_json
 from diagnosis.output.saved import read_capture
 from diagnosis.output.tables import print_grade, report_console
-
-# As what grades it reads it.
-_LINE = re.compile(r"(?:.*/)?[^/:]+:\d{1,9}")
 
 DEFAULT_LEDGER = "http://127.0.0.1:9091/ledger"
 
@@ -47,7 +43,7 @@ def verify_command(
     if not answer.strip():
         raise LabError("the answer is empty", "name a report file, or the function that leaks")
     is_file = path.suffix == ".json" or os.path.isfile(answer)  # noqa: PTH113 - Path.is_file raises for long names
-    if line is not None and not _LINE.fullmatch(line):
+    if line is not None and not PLACE.fullmatch(line):
         raise LabError(f"--line is {line!r}, which is no line of a file", "write --line FILE:LINE, such as cache.c:82")
     if fixed is not None and not is_file:
         raise LabError("--fixed compares two reports", "memleak-lab verify BEFORE.json --fixed AFTER.json")

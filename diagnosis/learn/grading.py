@@ -19,11 +19,14 @@ from diagnosis.report.wrappers import first_own
 if TYPE_CHECKING:
     from diagnosis.lab.ledger import Reading
 
-__all__ = ["Given", "Graded", "answer_of_report", "grade_answer", "grades_as_json"]
+__all__ = ["PLACE", "Given", "Graded", "answer_of_report", "grade_answer", "grades_as_json"]
 
 SCHEMA = "memleak-lab/grade/1"
 # The compiler may count the call to the line before or after.
 LINES_OFF = 1
+
+# A line of a file: FILE:LINE.
+PLACE = re.compile(r"(?:.*/)?([^/:]+):(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def _caller(function: str, caller: str) -> Grade:
 
 
 def _line(given: str) -> Grade:
-    found = re.fullmatch(r"(?:.*/)?([^/:]+):(\d{1,9})", given)
+    found = PLACE.fullmatch(given)
     if found is None:
         return Grade(right=False, text=f"WRONG: {given} is no place: it must be FILE:LINE")
     if not SOURCE.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from diagnosis.target.parser.code_frames import CodeFrames, Intervals, TooMuch
 from diagnosis.target.parser.elf import PF_X, functions, open_elf, read_sections
 from diagnosis.target.parser.flow import NO_RETURN
 from diagnosis.target.parser.linkage import Linkage
+from diagnosis.target.parser.unwind_rows import described_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,6 @@ LEAST_GAP = 64
 PADDING = 15
 NO_RULE = ".cfa: $rax 0 + .ra: .cfa -8 + ^"
 
-_INIT = re.compile(rb"STACK CFI INIT ([0-9a-f]{1,8}) ([0-9a-f]{1,8}) ")
 SYMBOLS = (".symtab", ".dynsym")
 
 
@@ -86,7 +85,7 @@ def frames_of(descriptor: int, named: dict[int, str], undescribed: list[Interval
 
 def _gaps(code: list[Interval], text: bytes, base: int) -> list[Interval]:
     """The code that the text says nothing of, but for what is padding between functions."""
-    described = sorted((int(each[1], 16) + base, int(each[2], 16)) for each in _INIT.finditer(text))
+    described = [(start + base, size) for start, size in described_code(text)]
     gaps: list[Interval] = []
     for start, end in code:
         at = start

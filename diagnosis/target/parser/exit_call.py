@@ -7,7 +7,8 @@ import itertools
 import capstone
 
 _INSTRUCTIONS = 3
-_ARCHITECTURES = {
+# By the names of pyelftools' `get_machine_arch`.
+ARCHITECTURES = {
     "x64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     "AArch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
 }
@@ -22,7 +23,7 @@ def calls_exit(target: int, machine: str, code: bytes, address: int) -> bool:
         code: from a return address on, `start.CODE_BYTES`.
         address: that return address, in the object's own address space.
     """
-    architecture = _ARCHITECTURES.get(machine)
+    architecture = ARCHITECTURES.get(machine)
     if architecture is None:
         return False
     disassembler = capstone.Cs(*architecture)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import capstone
 
 from diagnosis.target.parser.elf import mentions
+from diagnosis.target.parser.exit_call import ARCHITECTURES
 from diagnosis.target.parser.linkage import Linkage
+from diagnosis.target.parser.unwind_rows import described_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +25,9 @@ RUNS_PYTHON = "_PyEval_EvalFrameDefault"
 
 # In clang's builds all of it is 90 KB.
 MAX_CODE = 1 << 20
-_ARCHITECTURES = {
-    "x64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
-    "AArch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
-}
 # Jumps, and no calls: j* of x86-64; b, b.*, cbz, cbnz, tbz and tbnz of arm64.
 _JUMP = re.compile(r"j\w+|b(\.\w+)?|[ct]bn?z")
 _TARGET = re.compile(r"#?0x([0-9a-f]+)$")
-_DESCRIBED = re.compile(rb"^STACK CFI INIT ([0-9a-f]{1,16}) ([0-9a-f]{1,16}) ", re.MULTILINE)
 
 
 def moved_parts(descriptor: int, name: str, frame_information: Callable[[], bytes]) -> tuple[range, ...]:
@@ -51,12 +48,12 @@ def moved_parts(descriptor: int, name: str, frame_information: Callable[[], byte
     if not mentions(descriptor, [name]):
         return ()
     linkage = Linkage(descriptor)
-    if linkage.machine not in _ARCHITECTURES or linkage.has_symbol_table:
+    if linkage.machine not in ARCHITECTURES or linkage.has_symbol_table:
         return ()
     function = linkage.functions(lambda each: each == name).get(name)
     if function is None or function.size > MAX_CODE:
         return ()
-    described = sorted((int(start, 16), int(size, 16)) for start, size in _DESCRIBED.findall(frame_information()))
+    described = described_code(frame_information())
     starts = [start for start, _ in described]
     parts: set[range] = set()
     for target in _jumps_out(linkage, function.address, function.size):
@@ -69,7 +66,7 @@ def moved_parts(descriptor: int, name: str, frame_information: Callable[[], byte
 
 
 def _jumps_out(linkage: Linkage, address: int, size: int) -> set[int]:
-    disassembler = capstone.Cs(*_ARCHITECTURES[linkage.machine])
+    disassembler = capstone.Cs(*ARCHITECTURES[linkage.machine])
     disassembler.skipdata = True
     found: set[int] = set()
     for _, _, mnemonic, operands in disassembler.disasm_lite(linkage.read(address, size), address):

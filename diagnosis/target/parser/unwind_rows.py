@@ -20,6 +20,14 @@ ENTRY_BYTES = 48
 MAX_ADDRESS = 1 << 32
 
 
+_DESCRIBED = re.compile(rb"^STACK CFI INIT ([0-9a-f]{1,8}) ([0-9a-f]{1,8}) ", re.MULTILINE)
+
+
+def described_code(text: bytes) -> list[tuple[int, int]]:
+    """The code that call frame information describes, by address: where each part begins, and its bytes."""
+    return sorted((int(start, 16), int(size, 16)) for start, size in _DESCRIBED.findall(text))
+
+
 def make_rows(text: bytes, facts: UnwindFacts) -> ObjectRows:
     """The rows of call frame information as symbolic writes it, and of what that says nothing of.
 
