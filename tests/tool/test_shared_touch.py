@@ -16,6 +16,8 @@ pytestmark = pytest.mark.ebpf
 SOURCE = Path(__file__).parents[1] / "support" / "first_touch.c"
 MEMLEAK_LAB = Path(sys.executable).with_name("memleak-lab")
 MIB = 1 << 20
+# /proc's files of a process are read one after the other: the child may take a step of 64 KiB between them.
+STEPS = 4 * (64 << 10)
 
 
 @pytest.mark.parametrize("word", ["was filled", "fills"])
@@ -32,10 +34,9 @@ def test_what_a_process_touches_first_is_new_only_where_nobody_had_filled_it(tmp
     kinds = {part["name"]: part["bytes"] for part in report["account"]["kinds"]}
     grew = kinds["shared"] + kinds["shared_before"]
     assert grew > 4 * MIB, kinds
-    new = kinds["shared"] / grew
     if word == "fills":
-        assert new == pytest.approx(1.0), kinds
+        assert kinds["shared_before"] <= STEPS, kinds
         assert report["verdict"]["answer"] == "growing"
     else:
-        assert new == pytest.approx(0.0), kinds
+        assert kinds["shared"] <= STEPS, kinds
         assert report["verdict"]["answer"] == "no leak", report["verdict"]

@@ -18,7 +18,7 @@
 const volatile struct python_settings python SEC(".rodata.python") = {};
 
 #define PYTHON_MAX_THREADS 4096 /* looked at for one thread's state */
-#define PYTHON_MAX_SEARCHES 4   /* through a list that other threads change meanwhile */
+#define PYTHON_MAX_SEARCHES 16  /* through a list that other threads change meanwhile */
 #define PYTHON_TAG 7ULL         /* from 3.14 on, pointers to objects have marks in the lowest bits */
 #define PYTHON_OWNED_BY_C 3     /* and above: such a frame is no function's, but says that C called the one before it */
 
