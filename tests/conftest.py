@@ -76,6 +76,14 @@ def missing(marker: str) -> str:
     return MISSING[marker]()
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those that trace stay in one process: a trace says that there is another one."""
+    for item in items:
+        if item.get_closest_marker("ebpf"):
+            item.add_marker(pytest.mark.xdist_group("ebpf"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("LAB_TEST_REQUIRE", "").replace(",", " ").split()
     for marker in MISSING:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import typer
+from heap_trace import TraceError
 
 from diagnosis.base.errors import LabError
 from diagnosis.base.units import parse_duration, parse_size
@@ -12,7 +14,7 @@ from diagnosis.doctor.preflight import check_machine
 from diagnosis.target.custom_allocator import parse_allocator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from diagnosis.doctor.preflight import Machine
 
@@ -88,8 +90,26 @@ def refuse_without(needed: str, given: object, others: Mapping[str, object], rem
         raise LabError(f"{useless[0]} does nothing without {needed}", remedy or f"add {needed}, or leave it out")
 
 
-def require_machine(machine: Machine) -> None:
+def require_machine(machine: Machine, *, loads: bool = True) -> None:
     """Raise a LabError for the first thing that this machine lacks."""
-    for check in check_machine(machine):
+    for check in check_machine(machine, loads=loads):
         if not check.ok:
             raise LabError(f"{check.name}: {check.found}", check.remedy)
+
+
+@contextlib.contextmanager
+def on_a_machine_that_can(machine: Machine) -> Iterator[None]:
+    """Check the machine before something that loads an eBPF program, and that it loads one only where that failed.
+
+    The kernel takes a second to verify the program: once is enough where it is taken.
+
+    Raises:
+        LabError: the first thing that this machine lacks, or what went wrong on one that lacks nothing.
+    """
+    require_machine(machine, loads=False)
+    try:
+        yield
+    except (LabError, TraceError, ImportError) as error:
+        if isinstance(error.__cause__ or error, (TraceError, ImportError)):
+            require_machine(machine)
+        raise

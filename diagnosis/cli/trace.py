@@ -26,7 +26,7 @@ from diagnosis.cli.options import (
     check_window,
     duration_option,
     html_option,
-    require_machine,
+    on_a_machine_that_can,
     size_option,
 )
 from diagnosis.cli.origin import origin_of_this
@@ -157,10 +157,11 @@ def trace_command(
         tables = unwind is Unwind.AUTO
         explain_probes(report_console(), target.find(), allocator, at_entry=at_entry, tables=tables)
         return
-    require_machine(Machine())
+    machine = Machine()
     if mode is Mode.LIGHT:
         length = duration or DEFAULT_SECONDS
-        sampled = trace_light(target, length, output, top=top, smallest=smallest, unwind=unwind.mode)
+        with on_a_machine_that_can(machine):
+            sampled = trace_light(target, length, output, top=top, smallest=smallest, unwind=unwind.mode)
         fail_on(sampled.verdict.answer, failing)
         return
     seconds = duration if duration is not None or listen or command else DEFAULT_SECONDS
@@ -178,7 +179,7 @@ def trace_command(
     options = {"duration": seconds, "min_size": min_size, "max_blocks": max_blocks, "smallest_growth": smallest}
     origin = origin_of_this({**options, "pair": pair, "at_entry": at_entry})
     console = error_console()
-    with target.opened() as opened:
+    with on_a_machine_that_can(machine), target.opened() as opened:
         report, counted = trace.run(opened, console)
     # The files first: a terminal that was closed does not take them with it.
     capture = Capture(report, origin)

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from diagnosis.cli.formats import emit
-from diagnosis.cli.options import WINDOWS, check_window, duration_option, require_machine
+from diagnosis.cli.options import WINDOWS, check_window, duration_option, on_a_machine_that_can
 from diagnosis.cli.signals import stop_on_signals
 from diagnosis.doctor.preflight import Machine
 from diagnosis.faults.watch import Growth, all_pids, watch
@@ -38,17 +38,16 @@ def watch_command(
 ) -> None:
     """Watch all processes of this machine: which ones grow, and in which code. No process gets a probe."""
     check_window("--duration", duration)
-    require_machine(Machine())
 
     def pids() -> list[int]:
         return all_pids() if container is None else pids_of_named_container(container)
 
-    pids()  # a container that does not run is an error before anything is watched
-    errors = error_console()
-    errors.print(f"watching for {duration:g} s, or until Ctrl-C", highlight=False)
-    stopped = stop_on_signals()
     # What refreshes goes to standard error as well: the result can be piped on.
-    with ExitStack() as stack:
+    with on_a_machine_that_can(Machine()), ExitStack() as stack:
+        pids()  # a container that does not run is an error before anything is watched
+        errors = error_console()
+        errors.print(f"watching for {duration:g} s, or until Ctrl-C", highlight=False)
+        stopped = stop_on_signals()
         look = None
         if errors.is_terminal:
             live = stack.enter_context(Live(console=errors, transient=True))
