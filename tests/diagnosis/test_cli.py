@@ -82,8 +82,8 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
         ("trace --pid me", "'--pid' / '-p': 'me' is no whole number"),
         ("trace --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
         ("learn --pid 1 --container web", "--pid and --container are 2 targets, and there can be one: keep one"),
-        (f"trace --pid {os.getpid()}", f"pid {os.getpid()} is of this command itself: name the process to look at"),
-        (f"trace --pid {os.getpid()} --light", f"pid {os.getpid()} is of this command itself"),
+        ("trace --pid {own}", "pid {own} is of this command itself: name the process to look at"),
+        ("trace --pid {own} --light", "pid {own} is of this command itself"),
         ("trace --pid 1 --duration 0.1", "--duration is 0.1 s: it must be from 1"),
         ("trace --pid 1 --interval 0", "--interval is 0 s: it must be"),
         ("trace --pid 1 --format yaml", "'--format': 'yaml' is not one of 'table', 'json'"),
@@ -112,11 +112,12 @@ CLAIMS_WINDOW = ClaimsWindow(CLAIMS, CLAIMS)
 )
 @pytest.mark.usefixtures("able")
 def test_bad_input_is_one_line_and_exit_status_2(memleak_lab: Command, arguments: str, said: str) -> None:
-    status, out, err = memleak_lab(*arguments.split())
+    own = str(os.getpid())
+    status, out, err = memleak_lab(*arguments.replace("{own}", own).split())
     assert status == 2
     assert out == ""
     assert err.startswith("memleak-lab: ")
-    assert re.search(said.replace("[", r"\["), err)
+    assert re.search(said.replace("{own}", own).replace("[", r"\["), err)
     assert err.count("\n") == 1
     assert "Traceback" not in err
 

@@ -30,6 +30,11 @@ HIDE_CURSOR, SHOW_CURSOR = b"\x1b[?25l", b"\x1b[?25h"
 ADOPT_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
 
 
+def without_spaces(text: str) -> str:
+    """A text to look for another one in, where a long path may be broken at a line's end."""
+    return "".join(text.split())
+
+
 class Terminal:
     """The command on a terminal. Use it as a context manager, which ends it at the latest."""
 

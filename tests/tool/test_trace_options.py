@@ -12,6 +12,7 @@ import pytest
 from diagnosis.base.errors import LabError
 from diagnosis.cli.target import Target
 from tests.support.programs import answer, running
+from tests.support.terminal import without_spaces
 from tests.tool.tracing import trace
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def test_explain_shows_the_probes_of_an_allocator_that_the_user_names(keeper: Pa
         answer(process)
         done = trace("--pid", process.pid, "--explain", "--allocator", "alloc=keep:size=1,free=main:ptr=1")
     assert done.returncode == 0
-    assert f"probes of pid {process.pid} in {keeper}" in done.stdout.replace("\n", "")
+    assert without_spaces(f"probes of pid {process.pid} in {keeper}") in without_spaces(done.stdout)
     assert "keep+" in done.stdout
     assert "malloc+" in done.stdout
 
