@@ -75,8 +75,8 @@ def load(process: Process, tracing: Tracing, python: PythonFrames, *, allow_sess
 class Programs:
     """Gives every trace a loaded program.
 
-    To load one takes a third of a second, in which a worker of a server can begin and end. So as many as are wanted
-    lie ready, and that of a process that has ended serves the next one. Close it after the traces.
+    To load one takes the kernel up to a second, in which a worker of a server can begin and end. So as many as are
+    wanted lie ready, and that of a process that has ended serves the next one. Close it after the traces.
 
     Args:
         tracing: how is traced.

@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from heap_trace import TraceError
 
+from diagnosis.base.errors import LabError
+from diagnosis.cli.options import on_a_machine_that_can
 from diagnosis.doctor import preflight
 from diagnosis.doctor.preflight import Machine, check_machine
 from diagnosis.target.parser.client import Parser
@@ -164,3 +167,42 @@ def test_a_parser_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -
         check = preflight.check_parser(parser)
     assert not check.ok
     assert check.found == "the parser did not start: it ended with status 1"
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often the check has loaded the program, which the kernel refuses."""
+    asked: list[str] = []
+
+    def load() -> str:
+        asked.append("load")
+        raise OSError("the kernel refuses the eBPF program: Operation not permitted")
+
+    monkeypatch.setattr(preflight, "_load_program", load)
+    return asked
+
+
+def test_a_machine_is_asked_to_load_a_program_only_after_one_was_refused(able: Machine, loads: list[str]) -> None:
+    with on_a_machine_that_can(able):
+        pass
+    with pytest.raises(LabError, match="has ended"), on_a_machine_that_can(able):
+        raise LabError("pid 1 has ended") from FileNotFoundError()
+    assert loads == []
+    with pytest.raises(LabError, match=r"eBPF program: .* not permitted"), on_a_machine_that_can(able):
+        raise LabError("tracing pid 1 failed") from TraceError(-errno.EPERM)
+    with pytest.raises(LabError, match=r"eBPF program: .* not permitted"), on_a_machine_that_can(able):
+        raise ImportError("libbpf.so.1: cannot open shared object file")
+    assert len(loads) == 2
+
+
+def test_what_a_machine_lacks_is_said_before_anything_begins(able: Machine) -> None:
+    with pytest.raises(LabError, match="privileges"), on_a_machine_that_can(replace(able, euid=1000)):
+        pytest.fail("it began")
+
+
+def test_what_goes_wrong_on_a_machine_that_lacks_nothing_is_said_as_it_is(
+    able: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_load_program", lambda: "one program")
+    with pytest.raises(LabError, match="tracing pid 1 failed"), on_a_machine_that_can(able):
+        raise LabError("tracing pid 1 failed") from TraceError(-errno.E2BIG)
