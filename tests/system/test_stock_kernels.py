@@ -4,7 +4,7 @@ LAB_VM      a tool with the commands `build KERNEL...` (fetches kernels), `prepa
             becomes /src, with its .venv) and `run KERNEL COMMAND SECONDS` (boots the kernel, runs the command as root
             in /src, exits with its status)
 LAB_KERNELS the kernels to boot; default: 6.1 6.12 7
-LAB_STOCK   "all": every test of the tracer's that needs no long loop. It takes an hour and a half; default: a choice
+LAB_STOCK   "all": every test of the tracer's that needs no long loop, for an hour and more; default: a choice
 
 Emulated machines are ten to twenty times slower than this one. So the lab's leak is traced before requests slow down,
 and of the tests of the tracer those run that need no long loop.
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 VM = os.environ.get("LAB_VM", "")
 KERNELS = os.environ.get("LAB_KERNELS", "6.1 6.12 7").split()
-LIMIT_SECONDS = 1500
+CHOICE = os.environ.get("LAB_STOCK", "") != "all"
+LIMIT_SECONDS = 1500 if CHOICE else 3600
 AT_ONCE = 2
 TREE = "stock-kernels"
 
-# The verifier alone takes such a machine twenty seconds, and each test loads the program anew: so there is a choice. What
-# depends on the kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest
-# verifier and the smallest stack, runs more of it: losses, libraries, whole stacks. The choice has no pairs of programs
-# where there are sessions: older kernels have them.
+# Each test loads the program anew, and the kernel's verifier takes long there: so there is a choice. What depends on the
+# kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest verifier and
+# the smallest stack, runs more of it: losses, libraries, whole stacks. Where there are sessions the choice has no pairs
+# of programs: older kernels have those.
 EVERYWHERE = (
     *(f"trace/test_calls.py::test_{name}" for name in ("malloc_calloc_and_free", "realloc_and_reallocarray")),
     "trace/test_older.py",
@@ -60,7 +61,6 @@ ALL = (
     *(f"trace/test_{name}.py" for name in ("processes", "trial", "unwind")),
     "tool/test_light_stacks.py",
 )
-CHOICE = os.environ.get("LAB_STOCK", "") != "all"
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
@@ -76,7 +76,8 @@ def _has_sessions(kernel: str) -> bool:
 
 
 def _tests(kernel: str) -> str:
-    wanted = ALL if not CHOICE else ON_THE_OLDEST if kernel == KERNELS[0] else EVERYWHERE
+    choice = ON_THE_OLDEST if kernel == KERNELS[0] else EVERYWHERE
+    wanted = choice if CHOICE else ALL
     only = '-k "not two-programs"' if CHOICE and _has_sessions(kernel) else ""
     return f"""
 uname -r
