@@ -33,10 +33,10 @@ LIMIT_SECONDS = 1500 if CHOICE else 3600
 AT_ONCE = 2
 TREE = "stock-kernels"
 
-# Each test loads the program anew, and the kernel's verifier takes long there: so there is a choice. What depends on the
-# kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest verifier and
-# the smallest stack, runs more of it: losses, libraries, whole stacks. Where there are sessions the choice has no pairs
-# of programs: older kernels have those.
+# Each test loads the program anew, and the kernel's verifier takes long there: so there is a choice. What depends on
+# the kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest verifier
+# and the smallest stack, runs more of it: losses, libraries, whole stacks. Where there are sessions the choice has no
+# pairs of programs: older kernels have those.
 EVERYWHERE = (
     *(f"trace/test_calls.py::test_{name}" for name in ("malloc_calloc_and_free", "realloc_and_reallocarray")),
     "trace/test_older.py",
