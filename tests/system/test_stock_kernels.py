@@ -37,22 +37,14 @@ TREE = "stock-kernels"
 # the kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest verifier
 # and the smallest stack, runs more of it: losses, libraries, whole stacks. Where there are sessions the choice has no
 # pairs of programs: older kernels have those.
-EVERYWHERE = (
-    *(f"trace/test_calls.py::test_{name}" for name in ("malloc_calloc_and_free", "realloc_and_reallocarray")),
-    "trace/test_older.py",
-    "trace/test_other_stacks.py",
-    "tool/test_light_stacks.py::test_the_report_names_the_function_that_grows",
-)
+EVERYWHERE = ("trace/test_older.py", "trace/test_other_stacks.py")
 ON_THE_OLDEST = (
-    "trace/test_calls.py",
+    *EVERYWHERE,
+    "trace/test_calls.py::test_malloc_calloc_and_free",
+    "trace/test_calls.py::test_realloc_and_reallocarray",
     "trace/test_mappings.py",
-    "trace/test_older.py",
-    "trace/test_other_stacks.py",
     "trace/test_lost.py::test_a_full_block_map_is_counted_to_the_block",
-    "trace/test_lost.py::test_a_free_that_was_not_seen",
-    "trace/test_libraries.py::test_a_python_extension_against_its_own_ledger",
     "trace/test_unwind.py::test_every_call_path_is_whole",
-    "trace/test_unwind.py::test_a_coroutine_and_a_thread_end_where_they_start",
     "tool/test_light_stacks.py::test_the_report_names_the_function_that_grows",
 )
 ALL = (
