@@ -42,12 +42,12 @@ def watch_command(
     def pids() -> list[int]:
         return all_pids() if container is None else pids_of_named_container(container)
 
-    # What refreshes goes to standard error as well: the result can be piped on.
     with on_a_machine_that_can(Machine()), ExitStack() as stack:
         pids()  # a container that does not run is an error before anything is watched
         errors = error_console()
         errors.print(f"watching for {duration:g} s, or until Ctrl-C", highlight=False)
         stopped = stop_on_signals()
+        # What refreshes goes to standard error as well: the result can be piped on.
         look = None
         if errors.is_terminal:
             live = stack.enter_context(Live(console=errors, transient=True))

@@ -33,10 +33,10 @@ LIMIT_SECONDS = 1800 if CHOICE else 3600
 AT_ONCE = 2
 TREE = "stock-kernels"
 
-# Each test loads the program anew, and the kernel's verifier takes long there: so there is a choice. What depends on
-# the kernel is in it: exact counts, older blocks, other stacks, samples. The oldest kernel, with the strictest verifier
-# and the smallest stack, runs more of it: losses, libraries, whole stacks. Where there are sessions the choice has no
-# pairs of programs: older kernels have those.
+# Each test loads the program anew, and the kernel's verifier takes long there: so there is a choice. What depends most
+# on the kernel is in it: older blocks and other stacks; on the oldest kernel, with the strictest verifier and the
+# smallest stack, also exact counts, mappings, losses, whole stacks and samples. Where there are sessions the choice has
+# no pairs of programs: older kernels have those. The lab is run on each, at both block sizes.
 EVERYWHERE = ("trace/test_older.py", "trace/test_other_stacks.py")
 ON_THE_OLDEST = (
     *EVERYWHERE,
@@ -47,11 +47,8 @@ ON_THE_OLDEST = (
     "trace/test_unwind.py::test_every_call_path_is_whole",
     "tool/test_light_stacks.py::test_the_report_names_the_function_that_grows",
 )
-ALL = (
-    *(f"trace/test_{name}.py" for name in ("calls", "mappings", "lost", "older", "other_stacks", "libraries")),
-    *(f"trace/test_{name}.py" for name in ("processes", "trial", "unwind")),
-    "tool/test_light_stacks.py",
-)
+TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "libraries", "processes", "trial", "unwind")
+ALL = (*(f"trace/test_{name}.py" for name in TRACE), "tool/test_light_stacks.py")
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --speed 60 --duration 20m --window 40s"
