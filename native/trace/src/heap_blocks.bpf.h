@@ -75,13 +75,7 @@ static __always_inline struct heap_counters *counters_of_stack(struct pt_regs *c
 	 */
 	if (call->cookie & HEAP_EXIT_PROBED && (depth < 2 || stack->frames[1] != call->return_address))
 		stack->frames[0] = call->return_address;
-	hash = (depth + ((__u64)stack->ending << 16) + (HEAP_PROCESS() << 20)) ^ stack->hash;
-	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
-		if (i >= depth)
-			break;
-		hash = (hash ^ stack->frames[i]) * 0x9E3779B97F4A7C15ULL; /* 2^64 / golden ratio: odd, well mixed */
-		hash ^= hash >> 32;
-	}
+	hash = hash_frames(stack, (depth + ((__u64)stack->ending << 16) + (HEAP_PROCESS() << 20)) ^ stack->hash);
 	if (hash == HEAP_UNKNOWN_STACK)
 		hash = 1;
 	stack->hash = hash;

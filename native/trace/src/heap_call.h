@@ -29,6 +29,11 @@
 #define HEAP_INLINE inline __attribute__((always_inline))
 #endif
 
+/* The parts with loops: see frames_hash.bpf.h. */
+#ifndef HEAP_FUNCTION
+#define HEAP_FUNCTION static inline
+#endif
+
 /* Calls that one thread can be in at once: one, and one more for each signal handler or hook that interrupts it. */
 #define HEAP_MAX_PENDING 4 /* a power of two */
 
@@ -140,12 +145,12 @@ static HEAP_INLINE enum heap_relation heap_relation(const struct heap_pending *p
 }
 
 /* Forgets the pending call at a depth: it will not return. */
-static HEAP_INLINE void heap_leave_behind(struct heap_calls *calls, unsigned int depth)
+HEAP_FUNCTION int heap_leave_behind(struct heap_calls *calls, unsigned int depth)
 {
-	struct heap_pending *pending = heap_pending_at(calls, depth);
+	struct heap_pending *pending = calls ? heap_pending_at(calls, depth) : 0;
 
 	if (!pending)
-		return;
+		return 0;
 	if (!pending->declined)
 		HEAP_ABANDON(pending);
 	if (pending->hijacked && (!calls->maybe_pending_sp || pending->sp < calls->maybe_pending_sp)) {
@@ -156,15 +161,20 @@ static HEAP_INLINE void heap_leave_behind(struct heap_calls *calls, unsigned int
 		if (i >= depth && i < calls->depth)
 			calls->pending[i - 1] = calls->pending[i];
 	calls->depth--;
+	return 0;
 }
 
 /*
  * Judges an entry, and forgets the pending calls that it shows to be abandoned. A call that interrupts the innermost one
  * can still be the own call of one further out: what runs on another stack may be over by now.
  */
-static HEAP_INLINE enum heap_verdict heap_judge_entry(struct heap_calls *calls, const struct heap_entry *entry)
+HEAP_FUNCTION enum heap_verdict heap_judge_entry(struct heap_calls *calls, const struct heap_entry *entry)
 {
-	unsigned int depth = calls->depth;
+	unsigned int depth;
+
+	if (!calls || !entry)
+		return HEAP_DECLINED; /* cannot be, and the verifier wants to see it */
+	depth = calls->depth;
 
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
 		struct heap_pending *pending = heap_pending_at(calls, depth);
@@ -242,18 +252,17 @@ static HEAP_INLINE enum heap_verdict heap_enter(struct heap_calls *calls, const 
 }
 
 /*
- * The pending call that a return ends: the innermost one that was entered at this stack pointer. What was entered after
- * it will not return. 0: a return of a call that does not count, or that was under way when the trace began.
- *
- * `hijacked` says what told of the return: a return probe, or a probe on one of the function's own `ret` instructions,
- * by which another function that it jumped to may return as well.
+ * The depth of the pending call that a return ends: the innermost one that was entered at this stack pointer. What was
+ * entered after it will not return, and both are forgotten. 0: there is none.
  */
-static HEAP_INLINE struct heap_pending *heap_finish(struct heap_calls *calls, unsigned long long sp, unsigned int probe,
-						     int hijacked)
+HEAP_FUNCTION int heap_finish_at(struct heap_calls *calls, unsigned long long sp, unsigned int probe, int hijacked)
 {
-	unsigned int depth = calls->depth;
 	struct heap_pending *pending = 0;
+	unsigned int depth;
 
+	if (!calls)
+		return 0;
+	depth = calls->depth;
 	if (hijacked && sp == calls->maybe_pending_sp)
 		calls->maybe_pending_sp = 0;
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
@@ -270,11 +279,23 @@ static HEAP_INLINE struct heap_pending *heap_finish(struct heap_calls *calls, un
 			break;
 		heap_leave_behind(calls, calls->depth);
 	}
-	pending = heap_pending_at(calls, depth);
-	if (!pending)
-		return 0;
 	calls->depth = depth - 1;
-	return pending->declined ? 0 : pending;
+	return (int)depth;
+}
+
+/*
+ * The pending call that a return ends. 0: a return of a call that does not count, or that was under way when the trace
+ * began.
+ *
+ * `hijacked` says what told of the return: a return probe, or a probe on one of the function's own `ret` instructions,
+ * by which another function that it jumped to may return as well.
+ */
+static HEAP_INLINE struct heap_pending *heap_finish(struct heap_calls *calls, unsigned long long sp, unsigned int probe,
+						     int hijacked)
+{
+	struct heap_pending *pending = heap_pending_at(calls, (unsigned int)heap_finish_at(calls, sp, probe, hijacked));
+
+	return pending && !pending->declined ? pending : 0;
 }
 
 #endif

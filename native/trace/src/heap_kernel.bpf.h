@@ -7,18 +7,8 @@
 
 #include <bpf/bpf_core_read.h>
 
+#include "frames_hash.bpf.h"
 #include "heap_trace.h"
-
-/*
- * A global function is verified once, and a static one at each call. Kernels 6.10 to 6.14 let no global one be called
- * while preemption is off.
- */
-#ifdef HEAP_GLOBAL_FUNCTIONS
-#define HEAP_FUNCTION __noinline
-#else
-#define HEAP_FUNCTION static __noinline
-#endif
-
 
 /* Only what is read here; libbpf finds each field where the running kernel has it. */
 struct xol_area___heap {

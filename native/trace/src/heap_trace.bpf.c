@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#define HEAP_GLOBAL_FUNCTIONS
 #include "heap_cookie.h"
 #include "python_frames.bpf.h"
 #include "unwind.bpf.h"
@@ -22,7 +23,6 @@
 	with_python_frames(unwind.mode == UNWIND_OFF ? take_stack_by_frame_pointers(ctx, into)           \
 						     : unwind_stack(ctx, into, AT_EXIT(ctx)),            \
 			   into)
-#define HEAP_GLOBAL_FUNCTIONS
 #include "heap_account.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

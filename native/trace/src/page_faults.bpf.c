@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#define HEAP_GLOBAL_FUNCTIONS
 #include "page_faults.h"
 #include "unwind.bpf.h"
 

@@ -11,6 +11,7 @@
 
 #include <bpf/bpf_core_read.h>
 
+#include "frames_hash.bpf.h"
 #include "heap_trace.h"
 #include "python_frames.h"
 
@@ -256,11 +257,7 @@ static int python_one(__u32 i, void *context)
 	out->frames[place] = code;
 	out->frames[place + 1] = at;
 	out->python = i + 1;
-	for (int part = 0; part < 2; part++) {
-		__u64 hash = (walk->hash ^ (part ? at : code)) * 0x9E3779B97F4A7C15ULL; /* as in heap_blocks.bpf.h */
-
-		walk->hash = hash ^ (hash >> 32);
-	}
+	walk->hash = hash_word(hash_word(walk->hash, code), at);
 	walk->at = walk->frame[(python.previous / 8) & (PYTHON_FRAME_WORDS - 1)];
 	return 0;
 }

@@ -11,21 +11,14 @@
 #ifndef UNWIND_BPF_H
 #define UNWIND_BPF_H
 
+#include "frames_hash.bpf.h"
 #include "unwind_frame.bpf.h"
 #include "unwind_maps.bpf.h"
 #include "unwind_memo.bpf.h"
 
 static __always_inline __u64 unwind_hash(const struct heap_frames *out)
 {
-	__u64 hash = out->depth + ((__u64)out->ending << 32);
-
-	for (__u32 i = 0; i < HEAP_MAX_FRAMES; i++) {
-		if (i >= out->depth)
-			break;
-		hash = (hash ^ out->frames[i]) * 0x9E3779B97F4A7C15ULL; /* 2^64 / golden ratio: odd, well mixed */
-		hash ^= hash >> 32;
-	}
-	return hash;
+	return hash_frames(out, out->depth + ((__u64)out->ending << 32));
 }
 
 /*
