@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnosis.target.parser.elf import open_elf, read_sections
+from diagnosis.target.parser.elf_headers import open_elf, read_sections
 from tests.hostile.elf_files import FILES, SHF_COMPRESSED
 from tests.hostile.programs import deep_inlining
 from tests.hostile.running import GENEROUS_SECONDS, MEMLEAK_LAB, MIB, functions, hostile, report, trace

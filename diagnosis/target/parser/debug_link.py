@@ -8,7 +8,8 @@ import zlib
 
 from elftools.common.exceptions import ELFError
 
-from diagnosis.target.parser.elf import MAX_FILE, open_elf, read_facts, read_sections
+from diagnosis.target.parser.elf import MAX_FILE, read_facts
+from diagnosis.target.parser.elf_headers import open_elf, read_sections
 
 # Read at a time.
 _PIECE = 1 << 20

@@ -9,88 +9,44 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
-from diagnosis.target.parser.bounded_file import BoundedFile
+from diagnosis.target.parser.elf_headers import (
+    MAX_TABLE,
+    PF_X,
+    PT_DYNAMIC,
+    PT_LOAD,
+    PT_NOTE,
+    open_elf,
+    read_sections,
+    read_segments,
+)
 from diagnosis.target.parser.empty_symbols import hide_empty_functions
 from diagnosis.target.parser.facts import ElfObject, Export, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from elftools.elf.elffile import ELFFile
+
+    from diagnosis.target.parser.bounded_file import BoundedFile
+    from diagnosis.target.parser.elf_headers import Section
 
 # A debug build of a browser has 3 GiB, the largest object of a distribution (libLLVM) 150 MiB.
 MAX_FILE = 1 << 30
 # What of a file can be held at a time: symbol tables and debug information, and no code.
 MAX_COPIED = 128 << 20
-MAX_SECTIONS = 4096
-MAX_SEGMENTS = 256
 MAX_SYMBOLS = 1 << 20
 MAX_NOTES = 64
 MAX_FOUND = 64
-MAX_TABLE = 1 << 20
 _BUILD_ID_BYTES = range(2, 65)
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
-PF_X = 1
 _SHN_UNDEF = 0
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 8, 11
 _SYMBOLS = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
-
-
-@dataclass(frozen=True)
-class Section:
-    """What a section header says, before anything of it is believed."""
-
-    number: int
-    name: str
-    kind: int
-    offset: int
-    size: int
-    link: int
-
-
-def open_elf(descriptor: int) -> tuple[BoundedFile, ELFFile]:
-    """An ELF file whose tables of sections and segments are of a size that a real one has.
-
-    Raises:
-        ELFError: it is none.
-    """
-    stream = BoundedFile(descriptor)
-    elf = ELFFile(stream)  # type: ignore[arg-type] # what it calls of a file is there
-    for what, count, most in (
-        ("sections", elf.num_sections(), MAX_SECTIONS),
-        ("segments", elf.num_segments(), MAX_SEGMENTS),
-    ):
-        if count > most:
-            raise ELFError(f"it has {count:,} {what}, and no more than {most:,} are read")
-    return stream, elf
-
-
-def read_sections(stream: BoundedFile, elf: ELFFile) -> list[Section]:
-    """The section headers. pyelftools reads what a section holds as soon as it is asked for it.
-
-    Raises:
-        ELFError: they are not all in the file.
-    """
-    count = elf.num_sections()
-    if not count:
-        return []
-    layout = struct.Struct(("<" if elf.little_endian else ">") + ("IIQQQQIIQQ" if elf.elfclass == 64 else "10I"))
-    if elf["e_shentsize"] != layout.size:
-        raise ELFError(f"a section header of {elf['e_shentsize']} bytes")
-    heads = list(layout.iter_unpack(stream.exactly(elf["e_shoff"], count * layout.size)))
-    names = b""
-    if (at := elf.get_shstrndx()) < count:
-        names = stream.exactly(heads[at][4], heads[at][5]) if heads[at][5] <= MAX_TABLE else b""
-    return [
-        Section(number, names[name : names.find(b"\0", name)].decode(errors="replace"), kind, offset, size, link)
-        for number, (name, kind, _, _, offset, size, link, *_) in enumerate(heads)
-    ]
 
 
 def read_facts(descriptor: int) -> ElfObject:
@@ -101,8 +57,8 @@ def read_facts(descriptor: int) -> ElfObject:
     """
     stream, elf = open_elf(descriptor)
     segments = tuple(
-        Segment(segment["p_offset"], segment["p_vaddr"], segment["p_filesz"], bool(segment["p_flags"] & PF_X))
-        for segment in elf.iter_segments("PT_LOAD")
+        Segment(each.offset, each.address, each.size, bool(each.flags & PF_X))
+        for each in read_segments(stream, elf, PT_LOAD)
     )
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))
 
@@ -110,8 +66,8 @@ def read_facts(descriptor: int) -> ElfObject:
 def _build_id(stream: BoundedFile, elf: ELFFile) -> str:
     """The linker's, in hexadecimal digits; "" where there is none."""
     order = "<" if elf.little_endian else ">"
-    for segment in elf.iter_segments("PT_NOTE"):
-        position, end = segment["p_offset"], segment["p_offset"] + segment["p_filesz"]
+    for segment in read_segments(stream, elf, PT_NOTE):
+        position, end = segment.offset, segment.offset + segment.size
         for _ in range(MAX_NOTES):
             if position + 12 > min(end, stream.size):
                 break
@@ -269,10 +225,9 @@ def _is_wanted(section: Section, names: tuple[str, ...]) -> bool:
 
 def _tables(stream: BoundedFile, elf: ELFFile) -> Iterator[tuple[int, int]]:
     """What the dynamic linker reads, and notes, where the file has them: separate debug information does not."""
-    for segment in elf.iter_segments():
-        offset, size = segment["p_offset"], segment["p_filesz"]
-        if segment["p_type"] in ("PT_DYNAMIC", "PT_NOTE") and size <= MAX_TABLE and offset + size <= stream.size:
-            yield offset, size
+    for segment in read_segments(stream, elf, PT_DYNAMIC, PT_NOTE):
+        if segment.size <= MAX_TABLE and segment.offset + segment.size <= stream.size:
+            yield segment.offset, segment.size
 
 
 def _copy(descriptor: int, copy: mmap.mmap, offset: int, size: int) -> None:

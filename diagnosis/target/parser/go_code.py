@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from heap_trace.unwind import Code, RuleKind
 
-from diagnosis.target.parser.elf import functions, open_elf, read_sections
+from diagnosis.target.parser.elf import functions
+from diagnosis.target.parser.elf_headers import PT_LOAD, open_elf, read_sections, read_segments
 
 if TYPE_CHECKING:
     from diagnosis.target.parser.facts import Export
@@ -96,8 +97,8 @@ def _from_c(export: Export, code: bytes) -> Code:
 
 def _code_of(descriptor: int, export: Export) -> bytes:
     stream, elf = open_elf(descriptor)
-    for header in elf.iter_segments("PT_LOAD"):
-        if 0 <= (offset := export.address - header["p_vaddr"]) < header["p_filesz"]:
-            stream.seek(header["p_offset"] + offset)
+    for header in read_segments(stream, elf, PT_LOAD):
+        if 0 <= (offset := export.address - header.address) < header.size:
+            stream.seek(header.offset + offset)
             return stream.read(min(export.size, MAX_FUNCTION))
     return b""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from elftools.common.exceptions import ELFError
 
-from diagnosis.target.parser.elf import MAX_SYMBOLS, open_elf, read_sections
+from diagnosis.target.parser.elf import MAX_SYMBOLS
+from diagnosis.target.parser.elf_headers import PF_X, PT_LOAD, open_elf, read_sections, read_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from diagnosis.target.parser.elf import Section
+    from diagnosis.target.parser.elf_headers import Section
 
 # Elf64_Sym and Elf64_Rela (System V ABI, chapter 4).
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -61,8 +62,8 @@ class Linkage:
         self.machine: str = elf.get_machine_arch()
         self._readable = self.bits == 64 and elf.little_endian
         self._segments = tuple(
-            _Segment(header["p_vaddr"], header["p_offset"], header["p_filesz"], bool(header["p_flags"] & 1))
-            for header in (segment.header for segment in elf.iter_segments("PT_LOAD"))
+            _Segment(each.address, each.offset, each.size, bool(each.flags & PF_X))
+            for each in read_segments(self._stream, elf, PT_LOAD)
         )
 
     @property

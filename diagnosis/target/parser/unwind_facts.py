@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
 
-from diagnosis.target.parser.elf import PF_X, names, open_elf, span_of
+from diagnosis.target.parser.elf import names, span_of
+from diagnosis.target.parser.elf_headers import PF_X, PT_LOAD, open_elf, read_segments
 from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
 from diagnosis.target.parser.go_code import go_code
 
@@ -55,9 +56,9 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
     found: list[ReturnedTo] = []
     patterns = PATTERNS.get(elf.get_machine_arch(), ())
     left = MAX_CODE
-    for header in elf.iter_segments("PT_LOAD"):
-        executable = bool(header["p_flags"] & PF_X)
-        segment = Segment(header["p_offset"], header["p_vaddr"], header["p_filesz"], executable)
+    for header in read_segments(stream, elf, PT_LOAD):
+        executable = bool(header.flags & PF_X)
+        segment = Segment(header.offset, header.address, header.size, executable)
         segments.append(segment)
         if executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
