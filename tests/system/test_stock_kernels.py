@@ -51,7 +51,7 @@ TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "libraries", "pro
 ALL = (*(f"trace/test_{name}.py" for name in TRACE), "tool/test_light_stacks.py")
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
-LAB = ".venv/bin/memleak-lab run --plain --speed 20 --duration 5m --window 40s"
+LAB = ".venv/bin/memleak-lab run --plain --speed 5 --duration 2m --window 40s"
 pytestmark = [
     pytest.mark.root,
     pytest.mark.timeout(2 * LIMIT_SECONDS),
