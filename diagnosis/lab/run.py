@@ -82,6 +82,12 @@ class _Lab:
         self._service.check()
         began = time.monotonic()
         self._next_look = began + LOOK_SECONDS
+        try:
+            return self._look()
+        finally:  # one without an answer takes the longest
+            self._look_seconds = time.monotonic() - began
+
+    def _look(self) -> tuple[float, Claims]:
         claims, reading, resident = self.claims.read(), self.ledger.read(), self.process.resident()
         moment = Moment(
             seconds=time.monotonic(),
@@ -96,7 +102,6 @@ class _Lab:
         )
         self.moments.append(moment)
         self.show(lambda: self._view.show(moment))
-        self._look_seconds = time.monotonic() - began
         return reading.elapsed_seconds, claims
 
     def say(self, text: str) -> None:

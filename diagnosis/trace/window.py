@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from diagnosis.trace.measured import Measured, MeasuredProcess, Names
     from diagnosis.trace.snapshot import Snapshot, Survivors
 
-# What the last sample may take, where it waits for a moment of its own choice.
-ALIGNED_SECONDS = 3.0
+# What each try of the last sample may take, where it waits for a moment of its own choice: a ledger's longest answer.
+ALIGNED_SECONDS = 5.0
 
 # A window without an end is sampled this often at first, in seconds, and half as often whenever it has twice as many
 # samples as it needs: memory stays the same however long it takes.
@@ -145,6 +145,15 @@ def _look(tracer: Measured, program: tuple[str, ...]) -> Sample:
     return sample
 
 
+def _has_its_turn(tracer: Measured) -> None:
+    tracer.set_deadline(time.monotonic() + ALIGNED_SECONDS)
+
+
+def _last_look(tracer: Measured, look: Callable[[], Sample]) -> Sample:
+    _has_its_turn(tracer)  # at each try anew: what it waits for in between can take long
+    return look()
+
+
 def _sharing(sample: Sample, earlier: Sample) -> Sample:
     return replace(sample, snapshot=sample.snapshot.sharing(earlier.snapshot))
 
@@ -221,8 +230,8 @@ def measure(
         try:
             if last:
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
-                tracer.set_deadline(time.monotonic() + ALIGNED_SECONDS)  # this thread has its turn
-                samples.append(align(look))
+                _has_its_turn(tracer)
+                samples.append(align(partial(_last_look, tracer, look)))
                 memory_end, footprints = _last_memory(process)
                 break
             samples.append(_sharing(look(), samples[-1]))

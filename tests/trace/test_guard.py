@@ -101,16 +101,20 @@ def test_a_process_that_makes_more_calls_than_allowed_is_let_go(build: Build, cl
 
 
 @pytest.mark.ebpf
-@pytest.mark.parametrize(("seconds", "detached"), [(GRACE_SECONDS + 1, False), (LATE_SECONDS, True)])
+@pytest.mark.parametrize(
+    ("waits", "detached"),
+    [([GRACE_SECONDS + 1], False), ([ALIGNED_SECONDS - 1, ALIGNED_SECONDS], False), ([LATE_SECONDS], True)],
+)
 def test_a_last_sample_at_a_moment_of_its_own_choice_has_its_time(
-    seconds: float, detached: bool, build: Build, closing: Closing
+    waits: list[float], detached: bool, build: Build, closing: Closing
 ) -> None:
-    """One that is later than that is of a time without probes, and the window says so."""
-    calls = itertools.count()
+    """At each of its tries. One that is later than that is of a time without probes, and the window says so."""
+    tries = iter([[], waits])  # of the first sample, and of the last one
 
     def align(take: Callable[[], Sample]) -> Sample:
-        if next(calls):
+        for seconds in next(tries):
             time.sleep(seconds)
+            take()
         return take()
 
     def pause(interval: float) -> bool:
