@@ -53,7 +53,7 @@ TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "libraries", "pro
 ALL = (*(f"trace/test_{name}.py" for name in TRACE), "tool/test_light_stacks.py")
 DOCTOR = ".venv/bin/memleak-lab doctor"
 PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
-LAB = ".venv/bin/memleak-lab run --plain --window 30s"
+LAB = ".venv/bin/memleak-lab run --plain --window 20s"
 pytestmark = [
     pytest.mark.root,
     pytest.mark.timeout(2 * LIMIT_SECONDS),
@@ -78,7 +78,7 @@ set -e
 uname -r
 {DOCTOR}
 while sleep 1; do pkill -f service.visitors; done &
-for story in "--chunk 64KiB --speed 5 --duration 2m" "--chunk 1MiB --speed 20 --duration 5m"; do
+for story in "--chunk 64KiB --speed 5 --duration 1m" "--chunk 1MiB --speed 20 --duration 3m"; do
     said=$({LAB} $story | tail -n 4)
     case $said in *"grade is not available"*) said=$({LAB} $story | tail -n 4) ;; esac
     echo "$said"
