@@ -80,8 +80,8 @@ uname -r
 while sleep 1; do pkill -f service.visitors; done &
 for story in "--chunk 64KiB --speed 5 --duration 1m" "--chunk 1MiB --speed 20 --duration 3m"; do
     said=$({LAB} $story | tail -n 4)
-    case $said in *"grade is not available"*) said=$({LAB} $story | tail -n 4) ;; esac
     echo "$said"
+    case $said in *"grade is not available"*) {LAB} $story | tail -n 4 ;; esac
 done
 """
 
