@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import pytest
 from cffi import FFI
 
-from tests.model.simulation import LIBC, OWN_STACK, WRAPPER, Model, Thread
+from tests.model.kernel import MEMORY_START, TRAMPOLINE, WORD
+from tests.model.simulation import LIBC, OWN_STACK, PROGRAM, WRAPPER, Model, Thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.model.simulation import Outcome
 
 HERE = Path(__file__).parent
+MOST_PENDING = 4
 HEADERS = HERE.parents[1] / "native" / "trace" / "src"
 SEQUENCES = 100_000
 SEEDS = 10
@@ -34,6 +36,8 @@ class Library(Model, Protocol):
     allocators: list[Sequence[int]]
 
     def model_reset(self) -> None: ...
+
+    def model_depth(self) -> int: ...
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,17 @@ def test_without_the_rule_against_it_threads_would_be_killed(model: Library) -> 
     """Where every probed entry asks for its return, as separate return probes do, the kernel drops pending ones."""
     outcomes = [run(model, seed, session=False)[0] for seed in range(1000)]
     assert any(outcome.killed for outcome in outcomes)
+
+
+def test_a_return_of_none_of_as_many_calls_as_can_be_pending_leaves_them_all(model: Library) -> None:
+    """One that was under way when the trace began, while handlers interrupt each other."""
+    model.model_reset()
+    stack = [MEMORY_START + WORD * word for word in range(1000, 1000 - MOST_PENDING, -1)]
+    for call, sp in enumerate(stack, 1):
+        assert model.model_enter(sp, PROGRAM, TRAMPOLINE, call, call, False)
+        model.memory[(sp - MEMORY_START) // WORD] = TRAMPOLINE
+    assert model.model_leave(stack[0] + 8, 1, True) == 0
+    assert model.model_depth() == MOST_PENDING
+    for call, sp in reversed(list(enumerate(stack, 1))):
+        assert model.model_leave(sp, call, True) == call
+    assert model.model_depth() == model.lost_returns == 0

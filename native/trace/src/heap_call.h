@@ -274,6 +274,8 @@ HEAP_FUNCTION int heap_finish_at(struct heap_calls *calls, unsigned long long sp
 			break;
 		depth--;
 	}
+	if (!depth)
+		return 0; /* it is none of as many as there can be */
 	for (int i = 0; i < HEAP_MAX_PENDING; i++) {
 		if (calls->depth <= depth)
 			break;
