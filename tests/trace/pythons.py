@@ -63,7 +63,7 @@ def stacks_of(tracer: Tracer) -> list[tuple[SymbolizedStack, Counts]]:
             for stack, counts in snapshot.counts.items()
             if counts.allocations
         ]
-        assert not symbolizer.lost_names()
+        assert symbolizer.lost_names() == {}, symbolizer.lost_names()
     return found
 
 
