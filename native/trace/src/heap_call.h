@@ -27,7 +27,7 @@
 
 #ifndef HEAP_INLINE
 #define HEAP_INLINE inline __attribute__((always_inline))
-#define HEAP_FUNCTION static inline /* of a part with loops: see frames_hash.bpf.h */
+#define HEAP_FUNCTION static inline /* of a part with loops: see heap_hash.bpf.h */
 #endif
 
 /* Calls that one thread can be in at once: one, and one more for each signal handler or hook that interrupts it. */

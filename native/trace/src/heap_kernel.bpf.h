@@ -7,7 +7,7 @@
 
 #include <bpf/bpf_core_read.h>
 
-#include "frames_hash.bpf.h"
+#include "heap_hash.bpf.h"
 #include "heap_trace.h"
 
 /* Only what is read here; libbpf finds each field where the running kernel has it. */

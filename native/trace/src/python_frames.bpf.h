@@ -11,7 +11,7 @@
 
 #include <bpf/bpf_core_read.h>
 
-#include "frames_hash.bpf.h"
+#include "heap_hash.bpf.h"
 #include "heap_trace.h"
 #include "python_frames.h"
 

@@ -11,7 +11,7 @@
 #ifndef UNWIND_BPF_H
 #define UNWIND_BPF_H
 
-#include "frames_hash.bpf.h"
+#include "heap_hash.bpf.h"
 #include "unwind_frame.bpf.h"
 #include "unwind_maps.bpf.h"
 #include "unwind_memo.bpf.h"

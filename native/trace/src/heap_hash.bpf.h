@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /* The hash of a stack's frames, and how functions are declared that the verifier is to go through once. */
-#ifndef FRAMES_HASH_BPF_H
-#define FRAMES_HASH_BPF_H
+#ifndef HEAP_HASH_BPF_H
+#define HEAP_HASH_BPF_H
 
 #include "heap_trace.h"
 
