@@ -50,6 +50,10 @@ class PythonFrame:
     called_by_c: bool
 
 
+# In the place of functions: a native frame of the interpreter has ended its last one, and clears what that held.
+NO_FUNCTION = PythonFrame("", "", 0, called_by_c=True)
+
+
 @dataclass(frozen=True)
 class PythonStack:
     """The Python functions of a stack, innermost first; ``whole`` where none is missing at the outer end."""
@@ -109,13 +113,19 @@ class CodeReader:
         }
 
     def _frames(self, calls: Sequence[PythonCall], heads: dict[int, _Head | None]) -> tuple[PythonFrame, ...]:
-        """The functions of a stack. A mark that C called one is put into that one."""
+        """The functions of a stack. A mark that C called one is put into that one.
+
+        From 3.12 on each native frame of the interpreter has a mark: one without a function before it runs none any
+        more. Only 3.14 has one more, at the outer end of a thread's.
+        """
         found: list[PythonFrame] = []
-        for call in calls:
+        for number, call in enumerate(calls, 1):
             if call.code:
                 found.append(self._frame(call, heads))
-            elif found:
+            elif found and not found[-1].called_by_c:
                 found[-1] = replace(found[-1], called_by_c=True)
+            elif number < len(calls):
+                found.append(NO_FUNCTION)
         return tuple(found)
 
     def _frame(self, call: PythonCall, heads: dict[int, _Head | None]) -> PythonFrame:

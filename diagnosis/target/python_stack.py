@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from heap_trace import Ending
 
+from diagnosis.target.python_code import NO_FUNCTION
 from diagnosis.target.stack import Frame
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def merge(stack: SymbolizedStack, python: PythonStack) -> tuple[Frame, ...] | No
     module = ""
     for frame in stack.frames:
         run = next(left, None) if runs_python(frame) else None
-        if run is None:
+        if not run:
             merged.append(frame)
         else:
             module = frame.module
@@ -63,10 +64,14 @@ PYTHON = "[python]"
 
 
 def _runs(python: Sequence[PythonFrame]) -> Iterator[tuple[PythonFrame, ...]]:
-    """What each native frame of the interpreter runs, innermost first. The last is not whole where frames were cut."""
+    """What each native frame of the interpreter runs, innermost first; none where it has ended its last function.
+
+    The last is not whole where frames were cut.
+    """
     run: list[PythonFrame] = []
     for frame in python:
-        run.append(frame)
+        if frame != NO_FUNCTION:
+            run.append(frame)
         if frame.called_by_c:
             yield tuple(run)
             run = []

@@ -15,8 +15,8 @@ from heap_trace import Ending, PythonCall, PythonEnding, Stack
 from diagnosis.report.site import CallSite, call_site
 from diagnosis.target.parser.empty_symbols import hide_empty_functions
 from diagnosis.target.python import is_interpreter
-from diagnosis.target.python_code import UNKNOWN, CodeReader, PythonFrame, PythonStack, decode_lines
-from diagnosis.target.python_layouts import PUBLISHED, CodeLayout, layouts_of, published_bytes
+from diagnosis.target.python_code import NO_FUNCTION, UNKNOWN, CodeReader, PythonFrame, PythonStack, decode_lines
+from diagnosis.target.python_layouts import CodeLayout
 from diagnosis.target.python_stack import merge
 from diagnosis.target.stack import Frame, SymbolizedStack
 
@@ -33,9 +33,9 @@ def native(*names: str, ending: Ending = Ending.START) -> SymbolizedStack:
 
 
 def python(*functions: str, whole: bool = True) -> PythonStack:
-    """Functions by name; a / behind one says that C called it."""
+    """Functions by name; a / behind one says that C called it, and alone that there is none any more."""
     frames = (PythonFrame(each.rstrip("/"), "app.py", 1, called_by_c=each.endswith("/")) for each in functions)
-    return PythonStack(tuple(frames), whole)
+    return PythonStack(tuple(NO_FUNCTION if not each.function else each for each in frames), whole)
 
 
 def names(frames: tuple[Frame, ...] | None) -> str:
@@ -62,6 +62,12 @@ def test_a_stack_that_is_cut_short_has_the_functions_beyond_its_end() -> None:
 def test_functions_of_which_the_outermost_were_not_kept_are_put_from_the_inner_end_on() -> None:
     merged = merge(native("malloc", EVAL, "PySort", EVAL, "main"), python("key/", "sort", whole=False))
     assert names(merged) == "malloc *key PySort *sort main"
+
+
+def test_a_native_frame_that_has_ended_its_function_stays_as_it_is() -> None:
+    """What it clears is freed by code of its own, which can call Python again."""
+    stack = native("malloc", EVAL, "dealloc", EVAL, "PyMap", EVAL, "main")
+    assert names(merge(stack, python("del/", "/", "<module>/"))) == f"malloc *del dealloc {EVAL} PyMap *<module> main"
 
 
 @pytest.mark.parametrize("functions", [("f/",), ("f/", "g/", "h/")])
@@ -197,6 +203,26 @@ def test_a_code_object_has_its_name_file_and_line(memory: Callable[..., CodeRead
     assert memory("größe_日本").named(stacks()) == {1: expected}
 
 
+FUNCTION, MARK = PythonCall(CODE, 32, called_by_c=False), PythonCall(0, 0, called_by_c=True)
+NAMED = PythonFrame("f", "app.py", 9, called_by_c=True)
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ((FUNCTION, MARK, MARK), (NAMED,)),  # of 3.14: the last is its thread's
+        ((MARK, FUNCTION, MARK), (NO_FUNCTION, NAMED)),
+        ((FUNCTION, MARK, MARK, FUNCTION, MARK), (NAMED, NO_FUNCTION, NAMED)),
+        ((MARK,), ()),
+    ],
+)
+def test_a_mark_without_a_function_is_a_native_frame_that_runs_none_any_more(
+    calls: tuple[PythonCall, ...], expected: tuple[PythonFrame, ...], memory: Callable[..., CodeReader]
+) -> None:
+    stack = Stack((1,), Ending.START, calls, PythonEnding.WHOLE)
+    assert memory().named({1: stack})[1].frames == expected
+
+
 def test_a_function_that_is_about_to_begin_is_at_its_first_line(memory: Callable[..., CodeReader]) -> None:
     assert memory().named(stacks(offset=30))[1].frames[0].line == 7
 
@@ -244,42 +270,3 @@ def test_an_empty_part_of_a_function_gives_no_other_one_its_name() -> None:
     hide_empty_functions(copy, 0, len(table) + 3)
     kinds = [copy[i * 24 + 4] & 15 for i in range(len(symbols))]
     assert kinds == [2, 0, 2, 2]  # the third is an assembler's function without a size
-
-
-def published(minor: tuple[int, int], **values: int) -> bytes:
-    """What an interpreter of a version publishes: each offset is its place, or what is said."""
-    given = {"version": minor[0] << 24 | minor[1] << 16, "free_threaded": 0} | values
-    words = [given.get(name.replace(".", "_"), i) for i, name in enumerate(PUBLISHED[minor])]
-    return b"xdebugpy" + struct.pack(f"={len(words)}Q", *words)
-
-
-# Of struct _PyInterpreterFrame: 3.14 has a pointer more before the owner.
-IN_A_FRAME = {"frame_previous": 8, "frame_executable": 0, "frame_instr_ptr": 56}
-OWNER = {(3, 13): 70, (3, 14): 74}
-
-
-@pytest.mark.parametrize("minor", PUBLISHED)
-def test_published_offsets_are_taken_by_their_places(minor: tuple[int, int]) -> None:
-    names = PUBLISHED[minor]
-    data = published(minor, **IN_A_FRAME, frame_owner=OWNER[minor])
-    assert len(data) == published_bytes(minor)
-    frames, code = layouts_of(data, minor)
-    assert frames.native_id == names.index("thread.native_thread_id")
-    assert (frames.previous, frames.owner) == (8, OWNER[minor])
-    assert code.linetable == names.index("code.linetable")
-    assert code.bytes_start == names.index("bytes.ob_sval")
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"free_threaded": 1}, "without the interpreter's lock"),
-        ({"version": 0x030C0000}, "no offsets"),
-        ({"thread_next": 1 << 40}, "cannot be"),
-        ({"frame_owner": 128}, "cannot be"),  # beyond what the program reads of a frame
-        ({"frame_owner": 63}, "cannot be"),  # within what lies before it
-    ],
-)
-def test_offsets_that_cannot_be_used_are_refused(values: dict[str, int], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        layouts_of(published((3, 13), **IN_A_FRAME | {"frame_owner": 70} | values), (3, 13))

@@ -56,6 +56,14 @@ def distribution_interpreter() -> str:
 
 
 def stacks_of(tracer: Tracer) -> list[tuple[SymbolizedStack, Counts]]:
+    """The stacks that took something, each with all of its names."""
+    found, lost = named_stacks(tracer)
+    assert lost == {}, lost
+    return found
+
+
+def named_stacks(tracer: Tracer) -> tuple[list[tuple[SymbolizedStack, Counts]], dict[str, str]]:
+    """The same, and which names are missing."""
     snapshot = tracer.snapshot()
     with Symbolizer(tracer.process, NO_DEBUG_FILES) as symbolizer:
         found = [
@@ -63,8 +71,7 @@ def stacks_of(tracer: Tracer) -> list[tuple[SymbolizedStack, Counts]]:
             for stack, counts in snapshot.counts.items()
             if counts.allocations
         ]
-        assert symbolizer.lost_names() == {}, symbolizer.lost_names()
-    return found
+        return found, symbolizer.lost_names()
 
 
 def python_places(stack: SymbolizedStack) -> tuple[Place, ...]:

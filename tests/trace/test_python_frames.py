@@ -16,6 +16,7 @@ from tests.trace.pythons import (
     by_ctypes,
     first_interpreter,
     interpreter,
+    named_stacks,
     python_places,
     stacks_of,
     taken_by_ctypes,
@@ -113,6 +114,33 @@ def test_c_that_leaks_is_named_with_its_python_caller_and_python_that_grows_by_i
     grown = sites[CallSite("remember", "handle")]
     place = next(frame for frame in grown.frames if frame.python)
     assert (place.file, place.line) == (str(program), 6)
+
+
+ENDING = """
+import ctypes, sys
+take = ctypes.CDLL(None).malloc
+class Kept:
+    def __del__(self): take(40000)
+def work(_): kept = Kept()
+def app(): list(map(work, range(3)))
+print("stop", flush=True); sys.stdin.readline(); app()
+print("end", flush=True); sys.stdin.readline()
+"""
+
+
+def test_what_a_function_held_is_freed_when_it_has_ended(python: str, closing: Closing, tmp_path: Path) -> None:
+    """From 3.12 on its native frame is there still, and runs no function any more."""
+    program = tmp_path / "ending.py"
+    program.write_text(ENDING)
+    with Target([python, program]) as target, closing.tracing(target, min_bytes=30_000) as tracer:
+        target.go()
+        found, lost = named_stacks(tracer)
+    blocks: Counter[tuple[str, ...]] = Counter()
+    for stack, counts in found:
+        if by_ctypes(stack):
+            blocks[tuple(place[0] for place in python_places(stack))] += counts.allocations
+    assert blocks == {("Kept.__del__", "app", "<module>"): 3}
+    assert lost == {}
 
 
 def test_more_functions_than_are_kept_lose_the_outermost(python: str, closing: Closing, tmp_path: Path) -> None:
