@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from tests.model.simulation import Outcome
 
 HERE = Path(__file__).parent
-MOST_PENDING = 4
 HEADERS = HERE.parents[1] / "native" / "trace" / "src"
 SEQUENCES = 100_000
 SEEDS = 10
+MOST_PENDING = 4  # HEAP_MAX_PENDING
 
 
 class Library(Model, Protocol):

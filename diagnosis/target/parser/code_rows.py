@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from diagnosis.target.parser.code_frames import CodeFrames, Intervals, TooMuch
 from diagnosis.target.parser.elf import functions
-from diagnosis.target.parser.elf_headers import PF_X, PT_LOAD, open_elf, read_sections, read_segments
+from diagnosis.target.parser.elf_headers import PT_LOAD, open_elf, read_sections, read_segments
 from diagnosis.target.parser.flow import NO_RETURN
 from diagnosis.target.parser.linkage import Linkage
 from diagnosis.target.parser.unwind_rows import described_code
@@ -49,7 +49,7 @@ def rows_of_code(descriptor: int, text: bytes) -> bytes:
         return b""
     segments = read_segments(stream, elf, PT_LOAD)
     base = segments[0].address if segments else 0
-    gaps = _gaps([(each.address, each.address + each.size) for each in segments if each.flags & PF_X], text, base)
+    gaps = _gaps([(each.address, each.address + each.size) for each in segments if each.executable], text, base)
     if not LEAST_BYTES <= _size(gaps) <= MOST_BYTES:
         return b""
     named = functions_by_address(descriptor)

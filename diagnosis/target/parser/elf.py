@@ -15,7 +15,6 @@ from elftools.common.exceptions import ELFError
 
 from diagnosis.target.parser.elf_headers import (
     MAX_TABLE,
-    PF_X,
     PT_DYNAMIC,
     PT_LOAD,
     PT_NOTE,
@@ -24,7 +23,7 @@ from diagnosis.target.parser.elf_headers import (
     read_segments,
 )
 from diagnosis.target.parser.empty_symbols import hide_empty_functions
-from diagnosis.target.parser.facts import ElfObject, Export, Segment
+from diagnosis.target.parser.facts import ElfObject, Export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,10 +55,7 @@ def read_facts(descriptor: int) -> ElfObject:
         ELFError: the file is no ELF file.
     """
     stream, elf = open_elf(descriptor)
-    segments = tuple(
-        Segment(each.offset, each.address, each.size, bool(each.flags & PF_X))
-        for each in read_segments(stream, elf, PT_LOAD)
-    )
+    segments = read_segments(stream, elf, PT_LOAD)
     return ElfObject(elf.get_machine_arch(), elf.elfclass, segments, {}, _build_id(stream, elf))
 
 

@@ -11,13 +11,14 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from diagnosis.target.parser.bounded_file import BoundedFile
+from diagnosis.target.parser.facts import Segment
 
 MAX_SECTIONS = 4096
 MAX_SEGMENTS = 256
 MAX_TABLE = 1 << 20
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
-PF_X = 1
+_PF_X = 1
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,6 @@ class Section:
     offset: int
     size: int
     link: int
-
-
-@dataclass(frozen=True)
-class ProgramHeader:
-    """What the header of a segment says: ``size`` are its bytes in the file."""
-
-    kind: int
-    flags: int
-    offset: int
-    address: int
-    size: int
 
 
 def open_elf(descriptor: int) -> tuple[BoundedFile, ELFFile]:
@@ -90,8 +80,8 @@ def read_sections(stream: BoundedFile, elf: ELFFile) -> list[Section]:
     ]
 
 
-def read_segments(stream: BoundedFile, elf: ELFFile, *kinds: int) -> list[ProgramHeader]:
-    """The program headers of these kinds. pyelftools reads all sections for the one of the dynamic linker.
+def read_segments(stream: BoundedFile, elf: ELFFile, *kinds: int) -> tuple[Segment, ...]:
+    """The segments of these kinds, by their headers. pyelftools reads all sections for the one of the dynamic linker.
 
     Raises:
         ELFError: they are not all in the file.
@@ -108,5 +98,5 @@ def read_segments(stream: BoundedFile, elf: ELFFile, *kinds: int) -> list[Progra
         else:
             kind, offset, address, _, size, _, flags, _ = fields
         if kind in kinds:
-            found.append(ProgramHeader(kind, flags, offset, address, size))
-    return found
+            found.append(Segment(offset, address, size, bool(flags & _PF_X)))
+    return tuple(found)

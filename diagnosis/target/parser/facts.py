@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segment:
-    """One PT_LOAD of the file: where its bytes lie in the file and in the object's own address space."""
+    """One segment of the file: where its bytes lie in the file and in the object's own address space."""
 
     offset: int
     address: int

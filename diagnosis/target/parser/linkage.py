@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from elftools.common.exceptions import ELFError
 
 from diagnosis.target.parser.elf import MAX_SYMBOLS
-from diagnosis.target.parser.elf_headers import PF_X, PT_LOAD, open_elf, read_sections, read_segments
+from diagnosis.target.parser.elf_headers import PT_LOAD, open_elf, read_sections, read_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from diagnosis.target.parser.elf_headers import Section
+    from diagnosis.target.parser.facts import Segment
 
 # Elf64_Sym and Elf64_Rela (System V ABI, chapter 4).
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -38,13 +39,6 @@ class Symbol(NamedTuple):
     indirect: bool
 
 
-class _Segment(NamedTuple):
-    address: int
-    offset: int
-    size: int
-    executable: bool
-
-
 class Linkage:
     """One ELF file, for as long as its code is looked at.
 
@@ -61,10 +55,7 @@ class Linkage:
         self.bits: int = elf.elfclass
         self.machine: str = elf.get_machine_arch()
         self._readable = self.bits == 64 and elf.little_endian
-        self._segments = tuple(
-            _Segment(each.address, each.offset, each.size, bool(each.flags & PF_X))
-            for each in read_segments(self._stream, elf, PT_LOAD)
-        )
+        self._segments = read_segments(self._stream, elf, PT_LOAD)
 
     @property
     def base(self) -> int:
@@ -144,7 +135,7 @@ class Linkage:
         self._stream.seek(address - segment.address + segment.offset)
         return self._stream.read(min(limit, segment.address + segment.size - address))
 
-    def _segment(self, address: int) -> _Segment | None:
+    def _segment(self, address: int) -> Segment | None:
         return next((each for each in self._segments if each.address <= address < each.address + each.size), None)
 
     def _section(self, number: int) -> Section | None:

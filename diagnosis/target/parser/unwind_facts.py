@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from elftools.common.exceptions import ELFError
 
 from diagnosis.target.parser.elf import names, span_of
-from diagnosis.target.parser.elf_headers import PF_X, PT_LOAD, open_elf, read_segments
-from diagnosis.target.parser.facts import Framed, ReturnedTo, Segment, UnwindFacts
+from diagnosis.target.parser.elf_headers import PT_LOAD, open_elf, read_segments
+from diagnosis.target.parser.facts import Framed, ReturnedTo, UnwindFacts
 from diagnosis.target.parser.go_code import go_code
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heap_trace.unwind import Code
 
     from diagnosis.target.parser.bounded_file import BoundedFile
+    from diagnosis.target.parser.facts import Segment
 
 # Known by its bytes, by machine: the code, and whether signal handlers return to it. rt_sigreturn: glibc and musl write
 # `mov $15, %rax; syscall`, Go `mov $15, %eax; syscall`, arm64's C libraries and kernel `mov x8, #139; svc #0`. Its call
@@ -52,22 +53,19 @@ def read_unwind_facts(descriptor: int) -> UnwindFacts:
         ELFError: the file is no ELF file.
     """
     stream, elf = open_elf(descriptor)
-    segments: list[Segment] = []
     found: list[ReturnedTo] = []
     patterns = PATTERNS.get(elf.get_machine_arch(), ())
     left = MAX_CODE
-    for header in read_segments(stream, elf, PT_LOAD):
-        executable = bool(header.flags & PF_X)
-        segment = Segment(header.offset, header.address, header.size, executable)
-        segments.append(segment)
-        if executable and segment.size <= left and len(found) < MAX_FOUND:
+    segments = read_segments(stream, elf, PT_LOAD)
+    for segment in segments:
+        if segment.executable and segment.size <= left and len(found) < MAX_FOUND:
             left -= segment.size
             found += _find(stream, segment, patterns)
     framed, go = _framed(descriptor, segments), _go(descriptor)
-    return UnwindFacts(tuple(segments), elf["e_entry"], tuple(found[:MAX_FOUND]), framed, go)
+    return UnwindFacts(segments, elf["e_entry"], tuple(found[:MAX_FOUND]), framed, go)
 
 
-def _framed(descriptor: int, segments: list[Segment]) -> tuple[Framed, ...]:
+def _framed(descriptor: int, segments: tuple[Segment, ...]) -> tuple[Framed, ...]:
     try:
         if span := span_of(descriptor, V8_BUILTINS):
             return (Framed(*span),)
