@@ -174,9 +174,9 @@ class ProcessTables:
             rules=RULES_OF_AN_OBJECT * len(self._rows),
         )
 
-    def capacity(self) -> Capacity:
+    def capacity(self, spare: Capacity = SPARE) -> Capacity:
         """The room for what is mapped now, and some for what will be."""
-        return self.needed + SPARE
+        return self.needed + spare
 
     def load(self, tables: UnwindTables) -> None:
         """Fill a trace's tables, which are empty. Once."""

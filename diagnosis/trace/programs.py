@@ -8,9 +8,10 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from heap_trace import HeapTrace, TraceClosedError, TraceError, Unwinding, UnwindMode
+from heap_trace.unwind import Capacity
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.unwinding import ProcessTables
+from diagnosis.target.unwinding import SPARE, ProcessTables
 from diagnosis.trace.refusals import is_traced_elsewhere
 
 if TYPE_CHECKING:
@@ -22,8 +23,21 @@ if TYPE_CHECKING:
     from diagnosis.target.process import Process
     from diagnosis.trace.tracer import Tracing
 
-# Programs that are kept loaded without a process. Each has maps of its own, of some 15 MiB.
+# Programs that are kept loaded without a process. Each has maps of its own, of some 30 MiB.
 MAX_IDLE = 8
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a program's rings have, in bytes each, and its unwind tables beyond what is mapped."""
+
+    ring_bytes: int
+    spare: Capacity
+
+
+ROOM = Room(1 << 22, SPARE)
+# Of one among many: with 64 of them this process stays below 500 MiB, of which a ring takes its size twice.
+ROOM_OF_MANY = Room(1 << 19, Capacity(SPARE.rows // 4, SPARE.chunks // 4, SPARE.rules // 4))
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,9 @@ class Program:
     notes: tuple[str, ...] = ()
 
 
-def load(process: Process, tracing: Tracing, python: PythonFrames, *, allow_session: bool = True) -> Program:
+def load(
+    process: Process, tracing: Tracing, python: PythonFrames, *, room: Room = ROOM, allow_session: bool = True
+) -> Program:
     """Load the program, and the tables of what is mapped; by frame pointers where the kernel refuses the walk.
 
     Raises:
@@ -51,6 +67,7 @@ def load(process: Process, tracing: Tracing, python: PythonFrames, *, allow_sess
         return HeapTrace(
             max_blocks=tracing.max_blocks,
             max_stacks=tracing.max_stacks,
+            ring_bytes=room.ring_bytes,
             min_bytes=tracing.min_bytes,
             count_calls=tracing.max_rate is not None,
             allow_session=tracing.allow_session and allow_session,
@@ -62,7 +79,7 @@ def load(process: Process, tracing: Tracing, python: PythonFrames, *, allow_sess
         return Program(opened(Unwinding()), None, python)
     tables = ProcessTables(process)
     try:
-        trace = opened(Unwinding(tracing.unwind, tables.capacity()))
+        trace = opened(Unwinding(tracing.unwind, tables.capacity(room.spare)))
     except TraceError as refusal:
         reason = str(refusal).split("\n")[0]
         note = f"Stacks are by frame pointers: this kernel refuses to unwind ({reason})."
@@ -89,6 +106,7 @@ class Programs:
         self.surveys = surveys
         self._spares = spares
         self.several = spares > 0  # traces at a time
+        self._room = ROOM_OF_MANY if self.several else ROOM
         self.others = is_traced_elsewhere()
         self._lock = Lock()
         self._idle: list[Program] = []
@@ -104,7 +122,7 @@ class Programs:
         """
         program = self._ready(process, python) if allow_session else None
         if program is None:
-            program = load(process, self.tracing, python, allow_session=allow_session)
+            program = load(process, self.tracing, python, room=self._room, allow_session=allow_session)
         self._refill(process, python)
         return program
 
@@ -160,7 +178,7 @@ class Programs:
 
     def _load_spare(self, process: Process, python: PythonFrames) -> None:
         try:
-            program = load(process, self.tracing, python)
+            program = load(process, self.tracing, python, room=self._room)
         except (LabError, OSError):
             return  # whoever needs one loads it, and meets the same error where it can be handled
         with self._lock:

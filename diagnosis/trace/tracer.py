@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from diagnosis.target.python_code import PythonStack
     from diagnosis.trace.mapped import MappedRange
 
-# The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames: a busy process fills either
-# between two distant samples.
+# The ring of mapping events has room for 75,000, that of stacks for 4 MiB of frames (of one process among many: an
+# eighth): a busy process fills either between two distant samples.
 DRAIN_SECONDS = 0.1
 
 # A library that is loaded is used at once: for a while after the mappings have changed, unwind tables follow faster. At
@@ -43,7 +43,7 @@ DRAIN_SECONDS = 0.1
 LOOK_SECONDS = 0.01
 LOOK_FOR_SECONDS = 2.0
 MAX_BLOCKS = 1 << 20
-MAX_STACKS = 1 << 18
+MAX_STACKS = (1 << 18) - 1  # and one for all others: the kernel rounds the room up to a power of two
 
 
 @dataclass(frozen=True)

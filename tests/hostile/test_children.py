@@ -39,6 +39,41 @@ int main(int count, char **words)
 }
 """
 
+CROWD = r"""
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void)
+{
+	for (int i = 0; i < 70; i++)
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;) {
+				void *volatile block = malloc(100);
+				(void)block;
+				usleep(10000);
+			}
+		}
+	puts("ready");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+"""
+
+
+@pytest.mark.ebpf
+@pytest.mark.timeout(120)
+def test_of_a_crowd_as_many_are_traced_as_fit_into_the_memory_that_a_tracer_may_take(folder: Path) -> None:
+    """How much that is, the module's fixture asserts."""
+    with hostile(compile_c(CROWD, folder / "crowd")) as pid:
+        result = memleak_lab("trace", "--pid", pid, "--children", "--duration", "1s")
+        result.check()
+    assert "The numbers are of 64 processes together." in result.out
+    assert "No more than 64 processes are traced at a time" in result.out
+
 
 @pytest.mark.ebpf
 @pytest.mark.timeout(120)

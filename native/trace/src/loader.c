@@ -127,6 +127,8 @@ static int load(struct heap_trace *trace, const void *bytes, size_t size, const 
 		bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, by_room[i]), 1);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "blocks"), options->max_blocks);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "counters"), options->max_stacks + 1);
+	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "mappings"), options->ring_bytes);
+	bpf_map__set_max_entries(bpf_object__find_map_by_name(trace->object, "frames"), options->ring_bytes);
 	error = bpf_object__load(trace->object);
 	return error ? trace_fail(error, "the kernel refuses the eBPF program") : 0;
 }

@@ -19,6 +19,7 @@ struct heap_trace;
 struct heap_trace_options {
 	uint32_t max_blocks;  /* live heap blocks that can be tracked at a time */
 	uint32_t max_stacks;  /* different call stacks */
+	uint32_t ring_bytes;  /* of the ring of mapping events, and of that of frames: a power of two */
 	uint64_t min_bytes;   /* smaller blocks are left out */
 	int count_nothing;    /* 1: the probes fire and nothing else happens, to measure what they cost */
 	int count_calls;      /* 1: heap_trace_read_calls tells how many probed calls there were */

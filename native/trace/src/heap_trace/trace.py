@@ -34,6 +34,8 @@ class HeapTrace(KernelHandle):
     Args:
         max_blocks: live heap blocks that can be tracked at a time; the kernel takes about 90 bytes for each in use.
         max_stacks: different call stacks, about 110 bytes each in use, and in this process about 45 bytes a frame.
+        ring_bytes: a power of two: of the ring of mapping events, of 48 bytes each, and of that of frames. Both are to
+            be emptied ten times a second; this process's resident memory has each of them twice.
         min_bytes: heap blocks below this size are left out.
         count_nothing: True for probes that fire and do nothing, to measure what they cost.
         count_calls: True for `calls`, at a few ns a call.
@@ -49,7 +51,8 @@ class HeapTrace(KernelHandle):
         self,
         *,
         max_blocks: int = 1 << 20,
-        max_stacks: int = 1 << 18,
+        max_stacks: int = (1 << 18) - 1,
+        ring_bytes: int = 1 << 22,
         min_bytes: int = 0,
         count_nothing: bool = False,
         count_calls: bool = False,
@@ -63,6 +66,7 @@ class HeapTrace(KernelHandle):
             {
                 "max_blocks": max_blocks,
                 "max_stacks": max_stacks,
+                "ring_bytes": ring_bytes,
                 "min_bytes": min_bytes,
                 "count_nothing": count_nothing,
                 "count_calls": count_calls,
