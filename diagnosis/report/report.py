@@ -178,6 +178,7 @@ def build_report(
         lost=lost,
         notes=(
             *explain_lost(lost, window, names),
+            *([f"What the memory is used for is not told: {window.unread}."] if window.unread else []),
             *explain_site(verdict, stacks),
             *(line for allocator in tracer.allocators for line in allocator.blind_spots),
             *tracer.notes,

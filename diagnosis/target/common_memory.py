@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.memory import Memory, Range, Use, memory_of, open_memfds, read_process, unmapped
+from diagnosis.target.memory import MAX_SMAPS_BYTES, Memory, Range, Use, memory_of, open_memfds, read_process, unmapped
 from diagnosis.target.process import PROC
 from diagnosis.target.shared_objects import SHARED_ANONYMOUS, SharedObject, is_shared_memory, read_objects
 from diagnosis.target.smaps import parse_areas
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diagnosis.target.memory import Read
     from diagnosis.target.smaps import Area
 
-__all__ = ["Share", "add_up", "apart", "process_at", "read_share"]
+__all__ = ["Room", "Share", "add_up", "apart", "process_at", "read_share"]
 
 # Addresses are numbers of so many bits: above them there is room for the number of a process.
 _ADDRESS_BITS = 64
@@ -63,18 +63,29 @@ class Share:
     memfds: Mapping[tuple[int, int], int]
 
 
-def read_share(pid: int, thread: int, proc: Path = PROC) -> Callable[[], Share]:
+@dataclass
+class Room:
+    """How many bytes of text may still be read of mappings: of several processes together what one alone may have."""
+
+    left: int = MAX_SMAPS_BYTES
+
+
+def read_share(pid: int, thread: int, proc: Path = PROC, room: Room | None = None) -> Callable[[], Share]:
     """Read what a process holds now; what is returned makes sense of it, which takes longer.
 
     Args:
         pid: the process.
         thread: a thread that its memory is known by: see `Process.thread`.
         proc: where procfs is mounted.
+        room: what it is read into, for all that are read together; None: it is read alone.
 
     Raises:
+        TooManyMappingsError: they have more mappings than there is room for.
         LabError: the process has ended, or belongs to somebody else.
     """
-    read = read_process(thread, proc)
+    room = room or Room()
+    read = read_process(thread, proc, room.left)
+    room.left -= len(read.smaps)
     try:
         rollup = (read.folder / "smaps_rollup").read_bytes()
     except OSError as error:
@@ -85,7 +96,7 @@ def read_share(pid: int, thread: int, proc: Path = PROC) -> Callable[[], Share]:
 def _share(pid: int, read: Read, rollup: bytes) -> Share:
     areas = read.areas()
     known = memory_of(areas, read.status)
-    (whole,) = parse_areas(rollup.decode())
+    (whole,) = parse_areas(rollup)
     return Share(
         memory=replace(
             known,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,7 +12,7 @@ from diagnosis.base.text import safe_text
 DELETED = " (deleted)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """One line of /proc/PID/maps: addresses and offset in bytes. ``path`` is "" for anonymous memory."""
 
@@ -49,4 +50,6 @@ def parse_mapping(line: str) -> Mapping:
     fields = line.split(maxsplit=5)
     start, _, end = fields[0].partition("-")
     path = fields[5] if len(fields) > 5 else ""
-    return Mapping(int(start, 16), int(end, 16), fields[1], int(fields[2], 16), fields[3], int(fields[4]), path)
+    # Few are different, and a process can have a million mappings.
+    permissions, device, path = map(sys.intern, (fields[1], fields[3], path))
+    return Mapping(int(start, 16), int(end, 16), permissions, int(fields[2], 16), device, int(fields[4]), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -187,7 +188,7 @@ class Process:
 
     def _maps(self, wanted: Callable[[str], bool]) -> tuple[Mapping, ...]:
         # Not by splitlines: a path can hold the other characters that it takes for the end of a line.
-        lines = os.fsdecode(self._maps_text()).split("\n")
+        lines = (os.fsdecode(line.removesuffix(b"\n")) for line in io.BytesIO(self._maps_text()))
         return tuple(parse_mapping(line) for line in lines if line and wanted(line))
 
     def _maps_text(self) -> bytes:

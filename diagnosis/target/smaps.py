@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,9 +26,9 @@ _KEYS = frozenset(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Area:
-    """One entry: addresses, what is behind them ("" for anonymous memory), and sizes in bytes by the kernel's names."""
+    """One entry: addresses, what is behind ("" for anonymous memory), and sizes in bytes, by the kernel's names."""
 
     start: int
     end: int
@@ -50,14 +52,15 @@ class Area:
         return self.permissions.endswith("s")
 
 
-def parse_areas(text: str) -> Iterator[Area]:
-    """The entries, by rising address."""
+def parse_areas(text: bytes) -> Iterator[Area]:
+    """The entries, by rising address. Line by line: of a process with 60,000 mappings there are 1.5 million."""
     area = None
-    for line in text.split("\n"):
+    for raw in io.BytesIO(text):
+        line = raw.decode(errors="replace").removesuffix("\n")
         name, colon, rest = line.partition(":")
         if colon and name in _KEYS:
-            if area:
-                area.sizes[name] = int(rest.split()[0]) * KIB
+            if area and (size := int(rest.split()[0])):
+                area.sizes[sys.intern(name)] = size * KIB
         elif colon and " " in name and "-" in name:
             # The first line of an entry: its device holds the first colon.
             addresses, permissions, _, device, inode, *path = line.split(maxsplit=5)

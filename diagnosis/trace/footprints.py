@@ -12,7 +12,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.common_memory import add_up, read_share
+from diagnosis.target.common_memory import Room, add_up, read_share
+from diagnosis.target.memory import TooManyMappingsError
 from diagnosis.trace.named import merge_snapshots
 from diagnosis.trace.snapshot import Snapshot
 
@@ -82,6 +83,9 @@ class FootprintReader:
         Args:
             members: those that run, or have ended and are not yet among ``ended``.
             ended: what those had counted that have ended.
+
+        Raises:
+            TooManyMappingsError: they have more mappings than are read.
         """
         found = _read(members)
         if not found:
@@ -100,6 +104,9 @@ class FootprintReader:
         Args:
             members: those that run, or have ended and are not yet among ``ended``.
             ended: what those had counted that have ended.
+
+        Raises:
+            TooManyMappingsError: they have more mappings than are read.
         """
         found = _read(members)
         with self._lock:
@@ -126,7 +133,10 @@ class FootprintReader:
         """Read one that came, once its probes are in. One that comes before the window is read with all others."""
         if self._start is None:
             return
-        found = _read((member,), lambda _: NOTHING)
+        try:
+            found = _read((member,), lambda _: NOTHING)
+        except TooManyMappingsError:  # said at the window's end, if it is still there
+            found = None
         with self._lock:
             member.first = member.first or (found or {}).get(member)
 
@@ -152,11 +162,13 @@ def _read(members: Iterable[Member], counted: Callable[[Member], Snapshot] = _co
 
     What takes long comes last: until then the others go on.
     """
-    read = []
+    read, room = [], Room()
     for member in members:
         process = member.process
         try:
-            read.append((member, read_share(process.pid, process.thread), counted(member)))
+            read.append((member, read_share(process.pid, process.thread, room=room), counted(member)))
+        except TooManyMappingsError:
+            raise
         except (LabError, OSError):
             if process.program():  # one on its way to its end has no memory any more
                 return None

@@ -213,12 +213,16 @@ class GroupProcess:
         return self._roster.resident()
 
     def begin(self) -> Memory | None:
-        """What the memory of all is made of at the start of a window; None where it cannot be read."""
+        """What the memory of all is made of at the start of a window; None where it cannot be read.
+
+        Raises:
+            TooManyMappingsError: they have more mappings than are read.
+        """
         with self._roster.lock:
             return self._roster.footprints.begin(self._roster.present(), self._roster.ended.snapshot)
 
     def end(self) -> Footprints | None:
-        """The same at both ends of a window, at its end; None where it cannot be read."""
+        """The same at both ends of a window, at its end, as `begin`."""
         with self._roster.lock:
             return self._roster.footprints.end(self._roster.present(), self._roster.ended.snapshot)
 

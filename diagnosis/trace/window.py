@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from dataclasses import dataclass, replace
@@ -9,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.memory import read_memory
+from diagnosis.target.memory import TooManyMappingsError, read_memory
 from diagnosis.target.process import Process
 from diagnosis.target.sharing import share_memory
 from diagnosis.trace.group import GroupProcess
 from diagnosis.trace.snapshot import NANOSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from heap_trace import Lost
 
@@ -60,7 +61,8 @@ class Sample:
 class Window:
     """The measurements of one window, taken while the probes were in.
 
-    ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended.
+    ``memory_start`` and ``memory_end`` are what the process's memory was made of at both ends; None where it ended,
+    and where it was not read for the reason in ``unread``.
     ``ranges`` are the mappings that were made within the window and still are. ``footprints`` are those of a group's
     processes: ``memory_start`` and ``memory_end`` are then of all together, and the addresses of each are `apart`.
     """
@@ -77,6 +79,7 @@ class Window:
     ranges: tuple[MappedRange, ...] = ()
     same_processes: bool = True
     footprints: Footprints | None = None
+    unread: str = ""
 
     @property
     def seconds(self) -> float:
@@ -158,25 +161,43 @@ def _sharing(sample: Sample, earlier: Sample) -> Sample:
     return replace(sample, snapshot=sample.snapshot.sharing(earlier.snapshot))
 
 
-def _memory(process: MeasuredProcess) -> Memory | None:
-    """What its memory is made of now; None where that cannot be read, or it has ended."""
-    if not isinstance(process, Process):
+class _Memories:
+    """What the process's memory is made of at both ends; None where that cannot be read, or it has ended."""
+
+    def __init__(self, process: MeasuredProcess) -> None:
+        self._process = process
+        self.start: Memory | None = None
+        self.end: Memory | None = None
+        self.footprints: Footprints | None = None
+        self.unread = ""
+
+    def begin(self) -> None:
+        if isinstance(self._process, GroupProcess):
+            with self._told():
+                self.start = self._process.begin()
+        else:
+            self.start = self._read()
+
+    def finish(self) -> None:
+        if isinstance(self._process, GroupProcess):
+            with self._told():
+                self.footprints = self._process.end()
+                self.end = self.footprints.end if self.footprints else None
+        else:
+            self.end = self._read()
+
+    def _read(self) -> Memory | None:
+        if isinstance(self._process, Process):
+            with contextlib.suppress(LabError), self._told():
+                return read_memory(self._process.pid, self._process.proc)
         return None
-    try:
-        return read_memory(process.pid, process.proc)
-    except LabError:
-        return None
 
-
-def _first_memory(process: MeasuredProcess) -> Memory | None:
-    return process.begin() if isinstance(process, GroupProcess) else _memory(process)
-
-
-def _last_memory(process: MeasuredProcess) -> tuple[Memory | None, Footprints | None]:
-    if not isinstance(process, GroupProcess):
-        return _memory(process), None
-    footprints = process.end()
-    return footprints.end if footprints else None, footprints
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except TooManyMappingsError as error:
+            self.unread = error.what
 
 
 def measure(
@@ -208,11 +229,10 @@ def measure(
     symbolizer.refresh()
     members = process.members()
     first = align(look)
-    memory_start = _first_memory(process)
+    memories = _Memories(process)
+    memories.begin()
     samples, sampler, ending = [first], _Sampler.over(seconds, sample_count), Ending.COMPLETE
     children: tuple[int, ...] = ()
-    memory_end: Memory | None = None
-    footprints: Footprints | None = None
     end = None if seconds is None else first.snapshot.seconds + seconds
     if end is not None:
         tracer.set_deadline(end)
@@ -232,7 +252,7 @@ def measure(
                 ending = Ending.COMPLETE if going_on else Ending.STOPPED
                 _has_its_turn(tracer)
                 samples.append(align(partial(_last_look, tracer, look)))
-                memory_end, footprints = _last_memory(process)
+                memories.finish()
                 break
             samples.append(_sharing(look(), samples[-1]))
         except LabError:
@@ -254,9 +274,10 @@ def measure(
         children=children,
         fatal_signal=tracer.fatal_signal(),
         detached=detached,
-        memory_start=memory_start,
-        memory_end=memory_end,
-        footprints=footprints,
+        memory_start=memories.start,
+        memory_end=memories.end,
+        footprints=memories.footprints,
+        unread=memories.unread,
         ranges=tuple(each for each in tracer.ranges() if each.time_ns >= first.snapshot.seconds * NANOSECONDS),
         same_processes=process.members() == members,
     )

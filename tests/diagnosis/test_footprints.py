@@ -10,7 +10,7 @@ from heap_trace import Older
 
 from diagnosis.base.errors import LabError
 from diagnosis.target.common_memory import Share
-from diagnosis.target.memory import Memory
+from diagnosis.target.memory import MAX_SMAPS_BYTES, Memory, TooManyMappingsError
 from diagnosis.target.process import Resident
 from diagnosis.trace import footprints
 from diagnosis.trace.counts import Counts
@@ -21,6 +21,8 @@ from diagnosis.trace.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diagnosis.target.common_memory import Room
+
 
 @dataclass
 class MadeProcess:
@@ -29,6 +31,7 @@ class MadeProcess:
     pid: int
     held: int
     closed: bool = False
+    mappings: int = 0
 
     @property
     def thread(self) -> int:
@@ -51,8 +54,11 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Member]:
     """A process that holds so many bytes, all of which its trace has counted."""
     known: dict[int, MadeProcess] = {}
 
-    def read(pid: int, _: int) -> Callable[[], Share]:
+    def read(pid: int, _: int, *, room: Room) -> Callable[[], Share]:
         process = known[pid]
+        room.left -= process.mappings
+        if room.left < 0:
+            raise TooManyMappingsError("there are more")
         if process.closed or not process.held:
             raise LabError("it cannot be read", "")
         held = process.held
@@ -136,3 +142,20 @@ def test_without_one_that_runs_and_cannot_be_read_there_is_no_account(
     assert bool(reader.begin([server, worker], NOTHING)) is not at_the_start
     process.closed = not at_the_start
     assert reader.end([server, worker], NOTHING) is None
+
+
+def test_processes_share_the_room_that_there_is_for_their_mappings(member: Callable[[int, int], Member]) -> None:
+    """Of each alone there could be as many: of 64 there would be gigabytes."""
+    reader, many = FootprintReader(), [member(7, 100), member(8, 10)]
+    reader.begin(many, NOTHING)
+    for each in many:
+        process: Any = each.process
+        process.mappings = MAX_SMAPS_BYTES * 2 // 3
+    assert reader.end(many[:1], NOTHING)
+    with pytest.raises(TooManyMappingsError):
+        reader.end(many, NOTHING)
+    newcomer = member(9, 10)
+    process = newcomer.process
+    process.mappings = MAX_SMAPS_BYTES + 1
+    reader.joined(newcomer)
+    assert newcomer.first is None

@@ -9,7 +9,7 @@ import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.report.account import Traced, account
-from diagnosis.target.memory import Memory, Range, Use, read_memory
+from diagnosis.target.memory import Memory, Range, TooManyMappingsError, Use, read_memory, read_process
 from tests.diagnosis.recorded import PID, end, record
 
 if TYPE_CHECKING:
@@ -256,3 +256,10 @@ def test_a_process_s_name_is_no_size(tmp_path: Path, name: str) -> None:
     (tmp_path / str(PID) / "smaps").write_text(SMAPS)
     memory = read_memory(PID, tmp_path)
     assert (memory.anonymous, memory.error) == (1132 * KIB, 0)
+
+
+def test_no_more_is_read_of_mappings_than_there_is_room_for(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    assert read_process(PID, tmp_path, len(SMAPS)).areas()
+    with pytest.raises(TooManyMappingsError, match="has more mappings than are read"):
+        read_process(PID, tmp_path, len(SMAPS) - 1)

@@ -263,3 +263,8 @@ def test_the_printed_report_does_not_say_that_all_was_counted_when_it_was_not() 
     text = printed(reported(window(lost={**dict.fromkeys(Lost, 0), Lost.THREAD: 3})))
     assert "No event was lost." not in text
     assert "3 calls were not seen" in text
+
+
+def test_why_memory_is_not_accounted_for_is_said() -> None:
+    unread = replace(window(), unread="pid 7 has a million mappings")
+    assert "What the memory is used for is not told: pid 7 has a million mappings." in reported(unread).notes

@@ -28,10 +28,10 @@ def test_root_is_not_told_to_become_root(error: OSError, euid: int, remedy: str)
 
 
 def test_memory_that_is_refused_to_root_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> bytes:
         raise REFUSED
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr("diagnosis.base.rights.os.geteuid", lambda: 0)
     with pytest.raises(LabError, match="the memory of pid 7 cannot be read: this kernel or container refuses it"):
         read_memory(7, tmp_path)

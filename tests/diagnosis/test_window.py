@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from diagnosis.base.errors import LabError
 from diagnosis.report.verdict import SAMPLES_PER_WINDOW
-from diagnosis.target.process import Resident
+from diagnosis.target.memory import TooManyMappingsError
+from diagnosis.target.process import Process, Resident
 from diagnosis.trace import window as windows
 from diagnosis.trace.window import Ending, measure
 from tests.diagnosis.traced import BASE, MadeProcess, MadeSymbolizer, MadeTracer
@@ -15,6 +17,7 @@ from tests.diagnosis.traced import BASE, MadeProcess, MadeSymbolizer, MadeTracer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diagnosis.target.memory import Memory
     from diagnosis.trace.window import Sample, Window
 
 SECONDS = 10.0
@@ -166,3 +169,14 @@ def test_whatever_a_pause_raises_ends_the_window(tracer: MadeTracer) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         watch(tracer, pause=interrupt)
+
+
+def test_why_memory_was_not_read_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, _: object) -> Memory:
+        raise TooManyMappingsError(f"pid {pid} has a million")
+
+    monkeypatch.setattr(windows, "read_memory", refuse)
+    memories = windows._Memories(Process(os.getpid()))
+    memories.begin()
+    memories.finish()
+    assert (memories.start, memories.end, memories.unread) == (None, None, f"pid {os.getpid()} has a million")
