@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ ON_THE_OLDEST = (
 TRACE = ("calls", "mappings", "lost", "older", "other_stacks", "libraries", "processes", "trial", "unwind")
 ALL = (*(f"trace/test_{name}.py" for name in TRACE), "tool/test_light_stacks.py")
 DOCTOR = ".venv/bin/memleak-lab doctor"
-PYTEST = ".venv/bin/python -m pytest -q --timeout=900 -p no:cacheprovider"
+PYTEST = ".venv/bin/python -m pytest -q --timeout=900 --durations=15 -p no:cacheprovider"
 LAB = ".venv/bin/memleak-lab run --plain --window 20s"
 pytestmark = [
     pytest.mark.root,
@@ -67,7 +68,7 @@ def _tests(kernel: str) -> str:
     only = '-k "not two-programs"' if CHOICE else ""
     return f"""
 uname -r
-LAB_TEST_REQUIRE="root ebpf" {PYTEST} {only} {" ".join(f"tests/{each}" for each in wanted)} 2>&1 | tail -n 25
+LAB_TEST_REQUIRE="root ebpf" {PYTEST} {only} {" ".join(f"tests/{each}" for each in wanted)} 2>&1 | tail -n 45
 exit ${{PIPESTATUS[0]}}
 """
 
@@ -117,6 +118,7 @@ def runs() -> Iterator[Runs]:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_exact_on_a_stock_kernel(kernel: str, runs: Runs) -> None:
     done = runs.tests[kernel].result()
+    sys.stdout.write(done.stdout)  # with -rP of pytest: what takes long there
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     assert " passed" in done.stdout
 
