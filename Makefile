@@ -74,7 +74,7 @@ dashboards: $(VENV)/dev ## Write the dashboards and the rules into a folder, for
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests, two at a time (as root for those that trace; the others skip with the reason)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --ignore=tests/system --ignore=tests/e2e $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --maxschedchunk 1 --ignore=tests/system --ignore=tests/e2e $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: $(VENV)/dev ## Test the Pulumi program on the real engine (pulumi, Docker, KUBECONFIG): the life of a stack

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ import pytest
 from tests.support.browser import missing_browser
 from tests.support.every_call import compile_every_call
 from tests.support.ports import free_port
+from tests.support.turns import turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 
@@ -76,12 +78,15 @@ def missing(marker: str) -> str:
     return MISSING[marker]()
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that trace stay in one process: a trace says that there is another one."""
-    for item in items:
-        if item.get_closest_marker("ebpf"):
-            item.add_marker(pytest.mark.xdist_group("ebpf"))
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the test's own time limit begins after the wait
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Traces may go on side by side, but for those of tests that are alone."""
+    with turn(alone=True) if item.get_closest_marker("alone") else turn() if _traces(item) else nullcontext():
+        return (yield)
+
+
+def _traces(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ebpf") is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.trace.conftest import Build
     from tests.trace.tracing import Closing
 
-pytestmark = pytest.mark.ebpf
+pytestmark = [pytest.mark.ebpf, pytest.mark.alone]
 
 TIMES = 100
 INTERRUPTED = {"interrupted_takes": Row(TIMES, 0, TIMES * 300), "uninterrupted_takes": Row(TIMES, 0, TIMES * 70)}

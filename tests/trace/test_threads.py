@@ -44,6 +44,7 @@ def test_blocks_change_threads_and_outlive_them(build: Build, closing: Closing, 
         assert counted.lost == {}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stack", ["own-stack", "other-stack"])
 def test_signals_interrupt_calls(trace: Trace, stack: str) -> None:
     counted = trace("signals.c", stack)
