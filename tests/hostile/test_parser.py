@@ -184,6 +184,37 @@ def test_a_target_that_stops_it_again_and_again_is_not_read_any_more(library: Pa
         )
 
 
+def _long_map(folder: Path) -> Path:
+    """A perf map that takes the parser some 100 MiB."""
+    path = folder / "perf-1.map"
+    path.write_text("".join(f"{0x7F0000000000 + 64 * n:x} 40 {'a_long_name_' * 5}{n}\n" for n in range(200_000)))
+    return path
+
+
+def test_what_earlier_questions_left_in_its_memory_costs_no_file_its_names(tmp_path: Path) -> None:
+    """GIVEN room for one of them and not for two THEN the second one is read by a parser that starts with it."""
+    made = _long_map(tmp_path)
+    budget = Budget()
+    with Parser(Limits(data=160 << 20)) as parser, made.open("rb") as file:
+        pids = set()
+        for number in range(6):
+            parser.ask("open", {"id": number, "kind": "perf map"}, files=[file.fileno()], budget=budget)
+            assert parser._process
+            pids.add(parser._process.pid)
+    assert len(pids) > 1
+    assert budget.deaths == Budget().deaths - len(pids) + 1
+
+
+def test_what_no_parser_has_room_for_is_asked_twice_and_no_more(library: Path, tmp_path: Path) -> None:
+    made = _long_map(tmp_path)
+    budget = Budget()
+    with Parser(Limits(data=80 << 20)) as parser, made.open("rb") as file:
+        assert ask(parser, library, "facts", table=".dynsym", names=["here"]).payload
+        with pytest.raises(ParserError, match="ran out of memory"):
+            parser.ask("open", {"id": 1, "kind": "perf map"}, files=[file.fileno()], budget=budget)
+    assert budget.deaths == Budget().deaths - 2
+
+
 def test_a_target_whose_files_take_long_again_and_again_is_not_read_any_more(library: Path) -> None:
     """Each in less than its time: a thousand files of four seconds are an hour, in which a report does not come."""
     budget = Budget(answered=0.02)

@@ -54,8 +54,13 @@ class ParserError(Exception):
         self.lost = lost
 
 
+class _NoMemoryError(ParserError):
+    """It died for want of memory, as far as that can be told."""
+
+
 def _died(reason: str) -> ParserError:
-    return ParserError(f"the parser {reason}", lost=True)
+    for_memory = reason in _EXITS.values() or reason in _SIGNALS.values()
+    return (_NoMemoryError if for_memory else ParserError)(f"the parser {reason}", lost=True)
 
 
 @dataclass
@@ -107,6 +112,7 @@ class Parser(Closing):
         self._lock = RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._answers = 0  # of this process
         self.holds: frozenset[str] = frozenset()
         self.pace = 1.0
         self._budget = Budget()
@@ -144,15 +150,17 @@ class Parser(Closing):
         budget = budget or self._budget
         if budget.spent:
             raise ParserError("its process has stopped the parser too often, or kept it too long", lost=True)
+        message = Message({"operation": operation, **(fields or {})}, payload, tuple(files))
         with self._lock:
-            began = time.monotonic()
+            worn = self._answers > 0
             try:
-                answer = self._exchange(Message({"operation": operation, **(fields or {})}, payload, tuple(files)))
-            except ParserError:
-                budget.charge((time.monotonic() - began) / self.pace)
-                raise
-            if budget is not self._budget:  # which is of no target, and may have to last for days
-                budget.answered -= (time.monotonic() - began) / self.pace
+                answer = self._charge(message, budget)
+            except _NoMemoryError:
+                # What earlier questions had left was in its way: a parser that starts with this one has all the room.
+                if not worn or budget.spent:
+                    raise
+                answer = self._charge(message, budget)
+            self._answers += 1
         if "error" in answer.fields:
             reason = answer.fields["error"]
             raise ParserError(safe_text(reason) if isinstance(reason, str) else "no reason", lost=False)
@@ -162,6 +170,17 @@ class Parser(Closing):
         """End it."""
         with self._lock:
             self._end()
+
+    def _charge(self, message: Message, budget: Budget) -> Message:
+        began = time.monotonic()
+        try:
+            answer = self._exchange(message)
+        except ParserError:
+            budget.charge((time.monotonic() - began) / self.pace)
+            raise
+        if budget is not self._budget:  # which is of no target, and may have to last for days
+            budget.answered -= (time.monotonic() - began) / self.pace
+        return answer
 
     def _exchange(self, message: Message) -> Message:
         connection = self._ready()
@@ -222,6 +241,7 @@ class Parser(Closing):
         if process and process.poll() is None and self._processor_time() < self._limits.life_seconds:
             return
         self._end()
+        self._answers = 0
         own, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(

@@ -12,6 +12,9 @@ import re
 
 MAX_BYTES = 32 << 20
 MAX_LINES = 1 << 18
+
+# What an entry takes in memory beside its text.
+ENTRY_BYTES = 200
 MAX_NAME = 4_096
 _LINE = re.compile(rb"(?:0x)?([0-9a-fA-F]{1,16}) (?:0x)?([0-9a-fA-F]{1,16}) ([^\n]+)")
 
@@ -35,7 +38,7 @@ class PerfMap:
                 newest[int(found[1], 16)] = (int(found[2], 16), found[3])
         self._starts = sorted(newest)
         self._code = [newest[start] for start in self._starts]
-        self.size = len(text)
+        self.size = len(text) + ENTRY_BYTES * len(newest)
 
     def lookup(self, address: int) -> list[tuple[str, str, int]]:
         """The name at an address, as a frame without a file."""
