@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -81,12 +80,10 @@ def missing(marker: str) -> str:
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the test's own time limit begins after the wait
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Traces may go on side by side, but for those of tests that are alone."""
-    with turn(alone=True) if item.get_closest_marker("alone") else turn() if _traces(item) else nullcontext():
+    if not item.get_closest_marker("ebpf"):
         return (yield)
-
-
-def _traces(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ebpf") is not None
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

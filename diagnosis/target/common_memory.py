@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diagnosis.target.memory import Read
     from diagnosis.target.smaps import Area
 
-__all__ = ["Room", "Share", "add_up", "apart", "process_at", "read_share"]
+__all__ = ["Share", "SmapsBudget", "add_up", "apart", "process_at", "read_share"]
 
 # Addresses are numbers of so many bits: above them there is room for the number of a process.
 _ADDRESS_BITS = 64
@@ -64,28 +64,28 @@ class Share:
 
 
 @dataclass
-class Room:
+class SmapsBudget:
     """How many bytes of text may still be read of mappings: of several processes together what one alone may have."""
 
     left: int = MAX_SMAPS_BYTES
 
 
-def read_share(pid: int, thread: int, proc: Path = PROC, room: Room | None = None) -> Callable[[], Share]:
+def read_share(pid: int, thread: int, proc: Path = PROC, budget: SmapsBudget | None = None) -> Callable[[], Share]:
     """Read what a process holds now; what is returned makes sense of it, which takes longer.
 
     Args:
         pid: the process.
         thread: a thread that its memory is known by: see `Process.thread`.
         proc: where procfs is mounted.
-        room: what it is read into, for all that are read together; None: it is read alone.
+        budget: of all that are read together; None: it is read alone.
 
     Raises:
-        TooManyMappingsError: they have more mappings than there is room for.
+        TooManyMappingsError: they have more mappings than are read.
         LabError: the process has ended, or belongs to somebody else.
     """
-    room = room or Room()
-    read = read_process(thread, proc, room.left)
-    room.left -= len(read.smaps)
+    budget = budget or SmapsBudget()
+    read = read_process(thread, proc, budget.left)
+    budget.left -= len(read.smaps)
     try:
         rollup = (read.folder / "smaps_rollup").read_bytes()
     except OSError as error:

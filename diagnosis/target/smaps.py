@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from diagnosis.base.units import KIB
+from diagnosis.target.mapping import parse_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,11 +64,10 @@ def parse_areas(text: bytes) -> Iterator[Area]:
                 area.sizes[sys.intern(name)] = size * KIB
         elif colon and " " in name and "-" in name:
             # The first line of an entry: its device holds the first colon.
-            addresses, permissions, _, device, inode, *path = line.split(maxsplit=5)
-            start, _, end = addresses.partition("-")
             if area:
                 yield area
-            area = Area(int(start, 16), int(end, 16), permissions, device, int(inode), path[0] if path else "")
+            of = parse_mapping(line)
+            area = Area(of.start, of.end, of.permissions, of.device, of.inode, of.path)
             if area.path == _ZERO and not area.shared:
                 area.path = ""
     if area:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from diagnosis.base.errors import LabError
-from diagnosis.target.common_memory import Room, add_up, read_share
+from diagnosis.target.common_memory import SmapsBudget, add_up, read_share
 from diagnosis.target.memory import TooManyMappingsError
 from diagnosis.trace.named import merge_snapshots
 from diagnosis.trace.snapshot import Snapshot
@@ -162,11 +162,11 @@ def _read(members: Iterable[Member], counted: Callable[[Member], Snapshot] = _co
 
     What takes long comes last: until then the others go on.
     """
-    read, room = [], Room()
+    read, budget = [], SmapsBudget()
     for member in members:
         process = member.process
         try:
-            read.append((member, read_share(process.pid, process.thread, room=room), counted(member)))
+            read.append((member, read_share(process.pid, process.thread, budget=budget), counted(member)))
         except TooManyMappingsError:
             raise
         except (LabError, OSError):

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from heap_trace import HeapTrace, TraceClosedError, TraceError, Unwinding, UnwindMode
+from heap_trace.trace import RING_BYTES
 from heap_trace.unwind import Capacity
 
 from diagnosis.base.errors import LabError
@@ -35,9 +36,9 @@ class Room:
     spare: Capacity
 
 
-ROOM = Room(1 << 22, SPARE)
+ROOM = Room(RING_BYTES, SPARE)
 # Of one among many: with 64 of them this process stays below 500 MiB, of which a ring takes its size twice.
-ROOM_OF_MANY = Room(1 << 19, Capacity(SPARE.rows // 4, SPARE.chunks // 4, SPARE.rules // 4))
+ROOM_OF_MANY = Room(RING_BYTES // 8, Capacity(SPARE.rows // 4, SPARE.chunks // 4, SPARE.rules // 4))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from diagnosis.trace.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diagnosis.target.common_memory import Room
+    from diagnosis.target.common_memory import SmapsBudget
 
 
 @dataclass
@@ -54,10 +54,10 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], Member]:
     """A process that holds so many bytes, all of which its trace has counted."""
     known: dict[int, MadeProcess] = {}
 
-    def read(pid: int, _: int, *, room: Room) -> Callable[[], Share]:
+    def read(pid: int, _: int, *, budget: SmapsBudget) -> Callable[[], Share]:
         process = known[pid]
-        room.left -= process.mappings
-        if room.left < 0:
+        budget.left -= process.mappings
+        if budget.left < 0:
             raise TooManyMappingsError("there are more")
         if process.closed or not process.held:
             raise LabError("it cannot be read", "")

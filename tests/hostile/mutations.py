@@ -25,12 +25,11 @@ from diagnosis.target.parser.answers import names_of, object_of, places_of, prob
 from diagnosis.target.parser.client import Budget, Parser, ParserError
 from diagnosis.target.parser.facts import Wanted
 from tests.hostile.mutants import NUMBERS, PERF_MAP, SYMBOLS, elf_seeds, in_headers, mutate
+from tests.hostile.running import MAX_BYTES, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MIB = 1 << 20
-MAX_BYTES = 500 * MIB
 LONGEST_SECONDS = 30.0
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from diagnosis.target.parser.client import Parser
 from tests.hostile.mutants import elf_seeds
-from tests.hostile.mutations import LONGEST_SECONDS, MAX_BYTES, Fuzzer
+from tests.hostile.mutations import LONGEST_SECONDS, Fuzzer
+from tests.hostile.running import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,6 +26,7 @@ from diagnosis.target.parser.client import (
 )
 from diagnosis.target.parser.confine import Limits
 from tests.hostile.elf_files import FILES, huge_note
+from tests.hostile.running import MAX_BYTES, MIB
 from tests.support.programs import compile_c
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from diagnosis.target.parser.protocol import Message
 
-MIB = 1 << 20
 EVERY_QUESTION: tuple[tuple[str, dict[str, Any]], ...] = (
     ("facts", {"table": ".dynsym", "names": None}),
     ("facts", {"table": ".symtab", "names": ["malloc"]}),
@@ -153,7 +153,7 @@ def test_no_file_stops_hangs_or_fills_it_for_good(name: str, parser: Parser, lib
         except ParserError as error:
             assert len(str(error)) < 5000  # noqa: PT017 - either is an end
         if parser._process and parser._process.poll() is None:
-            assert int(status(parser)["VmHWM"].split()[0]) * 1024 < 500 * MIB
+            assert int(status(parser)["VmHWM"].split()[0]) * 1024 < MAX_BYTES
     assert list(object_of(ask(parser, library, "facts", table=".dynsym", names=["here"])).exports) == ["here"]
 
 

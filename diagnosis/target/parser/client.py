@@ -39,6 +39,7 @@ ANSWERED_SHARE = 0.05
 _EXITS = {3: "ran out of memory"}
 # What libraries without exceptions do where there is no memory.
 _SIGNALS = {signal.SIGABRT: "gave up: mostly it is for want of memory"}
+_FOR_MEMORY = frozenset({_EXITS[3], _SIGNALS[signal.SIGABRT]})
 
 
 def pace_of(start_seconds: float) -> float:
@@ -59,8 +60,8 @@ class _NoMemoryError(ParserError):
 
 
 def _died(reason: str) -> ParserError:
-    for_memory = reason in _EXITS.values() or reason in _SIGNALS.values()
-    return (_NoMemoryError if for_memory else ParserError)(f"the parser {reason}", lost=True)
+    kind = _NoMemoryError if reason in _FOR_MEMORY else ParserError
+    return kind(f"the parser {reason}", lost=True)
 
 
 @dataclass

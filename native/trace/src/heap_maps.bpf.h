@@ -20,9 +20,6 @@ const volatile struct heap_settings settings SEC(".rodata.settings") = {};
 #ifndef HEAP_MAX_STACKS
 #define HEAP_MAX_STACKS 1
 #endif
-#ifndef HEAP_RING_BYTES
-#define HEAP_RING_BYTES (1 << 22)
-#endif
 #ifndef HEAP_MAX_OLDER
 #define HEAP_MAX_OLDER 4096
 #endif
@@ -132,14 +129,14 @@ struct {
 #ifdef HEAP_PUBLISHES_STACKS
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, HEAP_RING_BYTES);
+	__uint(max_entries, 1 << 22);
 } frames SEC(".maps");
 #endif
 
 #ifndef HEAP_WITHOUT_MAPPINGS
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, HEAP_RING_BYTES);
+	__uint(max_entries, 1 << 22);
 } mappings SEC(".maps");
 #endif
 

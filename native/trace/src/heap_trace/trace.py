@@ -26,6 +26,7 @@ MAX_FRAMES: int = lib.HEAP_MAX_FRAMES
 KERNEL_FRAMES: int = lib.HEAP_KERNEL_FRAMES  # what a trace by frame pointers keeps of a stack
 UNKNOWN_STACK: int = lib.HEAP_UNKNOWN_STACK
 SIZE_CLASSES: int = lib.HEAP_SIZE_CLASSES
+RING_BYTES = 1 << 22
 
 
 class HeapTrace(KernelHandle):
@@ -52,7 +53,7 @@ class HeapTrace(KernelHandle):
         *,
         max_blocks: int = 1 << 20,
         max_stacks: int = (1 << 18) - 1,
-        ring_bytes: int = 1 << 22,
+        ring_bytes: int = RING_BYTES,
         min_bytes: int = 0,
         count_nothing: bool = False,
         count_calls: bool = False,
